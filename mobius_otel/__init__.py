@@ -1,0 +1,132 @@
+"""Security observability for Python services over OpenTelemetry.
+
+API keys, rate limits, audit events and metrics: one policy, one vocabulary, every OpenTelemetry backend.
+
+The names below are loaded when they are first used (PEP 562), so that ``import mobius_otel`` costs next to
+nothing and imports no optional package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mobius_otel.clock import FrozenClock
+    from mobius_otel.errors import (
+        ApiKeyError,
+        AuditUnavailable,
+        ConfigurationError,
+        InsufficientScope,
+        InvalidApiKey,
+        InvalidEvent,
+        KeyNotFound,
+        KeyStoreUnavailable,
+        KeyThrottled,
+        MissingExtra,
+        MobiusError,
+        PolicyError,
+        RateLimitExceeded,
+        RotationConflict,
+    )
+    from mobius_otel.runtime import Runtime, configure
+    from mobius_otel.security import (
+        ApiKey,
+        ApiKeyManager,
+        Decision,
+        IssuedKey,
+        KeyRotator,
+        KeyState,
+        RateLimit,
+        RateLimiter,
+    )
+    from mobius_otel.telemetry import (
+        Actor,
+        AuditEvent,
+        AuditLogger,
+        BoundSeries,
+        Counter,
+        Gauge,
+        InMemoryMetricsBackend,
+        Ledger,
+        MetricEmitter,
+        Receipt,
+        RedactingLogRecordExporter,
+        RedactingLogRecordProcessor,
+        RedactingSpanExporter,
+        RedactingSpanProcessor,
+        RedactionPolicy,
+        RedactionResult,
+        Redactor,
+        Source,
+        Target,
+        Timer,
+        metric_timer,
+    )
+
+__all__ = [
+    "Actor",
+    "ApiKey",
+    "ApiKeyError",
+    "ApiKeyManager",
+    "AuditEvent",
+    "AuditLogger",
+    "AuditUnavailable",
+    "BoundSeries",
+    "ConfigurationError",
+    "Counter",
+    "Decision",
+    "FrozenClock",
+    "Gauge",
+    "InMemoryMetricsBackend",
+    "InsufficientScope",
+    "InvalidApiKey",
+    "InvalidEvent",
+    "IssuedKey",
+    "KeyNotFound",
+    "KeyRotator",
+    "KeyState",
+    "KeyStoreUnavailable",
+    "KeyThrottled",
+    "Ledger",
+    "MetricEmitter",
+    "MissingExtra",
+    "MobiusError",
+    "PolicyError",
+    "RateLimit",
+    "RateLimitExceeded",
+    "RateLimiter",
+    "Receipt",
+    "RedactingLogRecordExporter",
+    "RedactingLogRecordProcessor",
+    "RedactingSpanExporter",
+    "RedactingSpanProcessor",
+    "RedactionPolicy",
+    "RedactionResult",
+    "Redactor",
+    "RotationConflict",
+    "Runtime",
+    "Source",
+    "Target",
+    "Timer",
+    "configure",
+    "metric_timer",
+]
+
+# Where a name is looked for: the ground first, the wiring last.
+_SHELVES = ("errors", "clock", "telemetry", "security", "runtime")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for shelf in _SHELVES:
+        module = import_module(f"{__name__}.{shelf}")
+        if name in module.__all__:
+            globals()[name] = value = getattr(module, name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,41 @@
+"""Python imports this module by itself in every process that ``mobius-otel run`` starts.
+
+The folder stands first on PYTHONPATH. It arms the guard before anything else of the service runs, then
+starts OpenTelemetry's auto-instrumentation, then gives way to the sitecustomize that it stands in front of.
+"""
+
+import os
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+
+_here = os.path.dirname(os.path.abspath(__file__))
+
+
+def _arm() -> None:
+    try:
+        from mobius_otel.runtime import start_process
+    except ImportError as error:
+        # Another Python than the one mobius_otel is installed in. For the service itself that must not go
+        # unnoticed; a tool that the service calls is none of our business.
+        if os.environ.get("MOBIUS_OTEL_RUN_PID") == str(os.getpid()):
+            print(
+                f"mobius-otel: the service does not start: {sys.executable} cannot import mobius_otel ({error});"
+                " install it where the service is installed",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(78)
+        return
+    start_process()
+
+
+def _give_way() -> None:
+    others = [path for path in sys.path if os.path.abspath(path or os.curdir) != _here]
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(module_from_spec(spec))
+
+
+_arm()
+_give_way()

@@ -1,0 +1,57 @@
+"""What several commands share: the policy they work by and what they open by it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from mobius_otel.policy import Policy, load_policy
+from mobius_otel.runtime import open_ledger
+from mobius_otel.telemetry import defaults
+
+__all__ = ["add_json", "add_policy", "policy_of", "records"]
+
+Subparsers = Any
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add ``--policy``."""
+    parser.add_argument("--policy", metavar="FILE", help="the policy file (default: MOBIUS_OTEL_POLICY, mobius.toml)")
+
+
+def policy_of(args: argparse.Namespace) -> Policy:
+    """Return the policy that the arguments name; the defaults where there is no file.
+
+    Raises:
+        PolicyError: It breaks a rule.
+    """
+    policy = load_policy(args.policy) or Policy()
+    if store := getattr(args, "store", None):
+        keys = dataclasses.replace(policy.api_keys, store=store)
+        policy = dataclasses.replace(policy, api_keys=keys)
+    return policy
+
+
+@contextlib.contextmanager
+def records(policy: Policy) -> Iterator[None]:
+    """Write what a command does into the ledger of the policy, where it names one.
+
+    Raises:
+        ConfigurationError: The ledger cannot be opened.
+    """
+    ledger = open_ledger(policy)
+    before = defaults.install(defaults.Defaults(ledger=ledger, fail_mode=policy.audit.fail_mode))
+    try:
+        yield
+    finally:
+        defaults.install(before)
+        if ledger is not None:
+            ledger.close()

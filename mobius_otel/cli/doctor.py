@@ -1,0 +1,165 @@
+"""``mobius-otel doctor``: what would hold here, and what would not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Literal
+from urllib.parse import urlsplit
+
+from mobius_otel import compat
+from mobius_otel.cli.common import Subparsers, add_json, add_policy
+from mobius_otel.cli.output import json_line, table
+from mobius_otel.errors import MobiusError
+from mobius_otel.policy import Policy, load_policy
+from mobius_otel.runtime import open_keys, open_ledger
+from mobius_otel.telemetry.defaults import version_
+
+__all__ = ["add_parser"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: ``ok``, ``warn`` (works, but not as one may think) or ``fail``."""
+
+    what: str
+    verdict: Literal["ok", "warn", "fail"]
+    text: str
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "doctor", help="look at policy, stores and environment, and say what is missing; status 1 when something fails"
+    )
+    add_policy(parser)
+    add_json(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    findings = [_versions()]
+    try:
+        policy = load_policy(args.policy)
+    except MobiusError as error:
+        findings.append(Finding("policy", "fail", str(error)))
+        policy = None
+    else:
+        if policy is None:
+            findings.append(Finding("policy", "warn", "no policy file: nothing is guarded; write mobius.toml"))
+    if policy is not None:
+        findings.append(Finding("policy", "ok", str(policy.file)))
+        for check in (_keys, _pepper, _ledger, _metrics, _limits):
+            findings.extend(check(policy))
+    findings.extend(_telemetry())
+    findings.extend(_frameworks())
+    if args.json:
+        json_line({"ok": all(f.verdict != "fail" for f in findings), "findings": [asdict(f) for f in findings]})
+    else:
+        table(["", "what", "found"], [[f.verdict, f.what, f.text] for f in findings])
+    return 1 if any(f.verdict == "fail" for f in findings) else 0
+
+
+def _versions() -> Finding:
+    python = ".".join(map(str, sys.version_info[:3]))
+    sdk = compat.installed("opentelemetry-sdk")
+    return Finding("versions", "ok", f"mobius_otel {version_}, Python {python}, opentelemetry-sdk {sdk}")
+
+
+def _opened(what: str, open_it: Callable[[], object], good: str) -> Finding:
+    try:
+        found = open_it()
+    except MobiusError as error:
+        return Finding(what, "fail", str(error))
+    close = getattr(found, "close", None)
+    if close is not None:
+        close()
+    return Finding(what, "ok", good)
+
+
+def _keys(policy: Policy) -> list[Finding]:
+    if not policy.wants_keys:
+        return [Finding("api keys", "warn", "the policy demands no key anywhere: [api_keys] require")]
+    opened = _opened("key store", lambda: open_keys(policy), policy.api_keys.store.partition("?")[0])
+    if policy.api_keys.store == "memory://":
+        return [opened, Finding("key store", "warn", "memory:// forgets every key at the end of its process")]
+    return [opened]
+
+
+def _pepper(policy: Policy) -> list[Finding]:
+    if not policy.wants_keys:
+        return []
+    if os.environ.get("MOBIUS_OTEL_KEY_PEPPER") or os.environ.get("MOBIUS_OTEL_KEY_PEPPER_FILE"):
+        return [Finding("pepper", "ok", "keys are stored as digests under the pepper")]
+    return [Finding("pepper", "warn", "MOBIUS_OTEL_KEY_PEPPER is not set: digests are stored without a pepper")]
+
+
+def _ledger(policy: Policy) -> list[Finding]:
+    if policy.audit.ledger is None:
+        return [Finding("audit ledger", "warn", "none: audit events go straight to the log pipeline, at most once")]
+    return [_opened("audit ledger", lambda: open_ledger(policy), policy.audit.ledger)]
+
+
+def _metrics(policy: Policy) -> list[Finding]:
+    if policy.metrics.path is None:
+        return []
+    if compat.installed("opentelemetry-exporter-prometheus") is None:
+        return [Finding("metrics", "fail", "metrics.path needs: pip install 'mobius_otel[prometheus]'")]
+    return [Finding("metrics", "ok", f"{policy.metrics.path}, for each worker by itself")]
+
+
+def _limits(policy: Policy) -> list[Finding]:
+    names = ", ".join(f"{rule.name} ({' and '.join(rule.limit)})" for rule in policy.rate_limit.rules)
+    if not names:
+        return [Finding("rate limits", "warn", "none: [[rate_limit.rules]]")]
+    return [Finding("rate limits", "ok", f"{names}; counted in each worker by itself")]
+
+
+def _telemetry() -> list[Finding]:
+    found = []
+    if compat.sdk_disabled():
+        found.append(Finding("telemetry", "warn", "OTEL_SDK_DISABLED=true: no telemetry; guard and ledger stay"))
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if endpoint is None:
+        found.append(Finding("collector", "warn", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: nothing leaves by OTLP"))
+    else:
+        found.append(_collector(endpoint))
+    if compat.installed("opentelemetry-exporter-otlp-proto-http") is None:
+        found.append(Finding("otlp", "fail" if endpoint else "warn", "not there: pip install 'mobius_otel[otlp]'"))
+    found.append(
+        Finding(
+            "doors",
+            "ok",
+            "mobius-otel run arms the guard before anything else; under opentelemetry-instrument it is armed when the"
+            " hooks are reached: an unknown exporter name keeps them from being reached, and the service runs open",
+        )
+    )
+    return found
+
+
+def _collector(endpoint: str) -> Finding:
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    shown = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2):
+            return Finding("collector", "ok", f"{shown} answers")
+    except OSError as error:
+        return Finding("collector", "warn", f"{shown} does not answer ({error.strerror or 'timeout'})")
+
+
+def _frameworks() -> list[Finding]:
+    present = [name for name in ("fastapi", "starlette", "flask") if find_spec(name) is not None]
+    if not present:
+        return [
+            Finding("frameworks", "warn", "none of FastAPI, Starlette, Flask is installed: there is nothing to guard")
+        ]
+    found = [Finding("frameworks", "ok", ", ".join(present))]
+    missing = [n for n in present if compat.installed(f"opentelemetry-instrumentation-{n}") is None]
+    if missing:
+        found.append(Finding("server spans", "warn", f"not for {', '.join(missing)}: pip install 'mobius_otel[http]'"))
+    return found

@@ -1,0 +1,102 @@
+"""Tables for people, JSON for machines, colours on a terminal alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+__all__ = ["json_line", "note", "plain_table", "progress", "table", "utc"]
+
+
+def utc(seconds: float | None) -> str | None:
+    """Return a time as RFC 3339 in UTC, or None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def json_line(data: Any) -> None:
+    """Print `data` as JSON on standard output."""
+    print(json.dumps(data, ensure_ascii=False, default=str))
+
+
+def note(text: str) -> None:
+    """Tell a person something, on standard error, where it does not mix with the answer."""
+    print(text, file=sys.stderr)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "nothing") -> None:
+    """Print a table, by rich where it is installed and standard output is a terminal."""
+    if not rows:
+        print(empty)
+        return
+    if _is_terminal(sys.stdout):
+        try:
+            from rich.console import Console
+            from rich.table import Table
+        except ImportError:
+            pass
+        else:
+            drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
+            for row in rows:
+                drawn.add_row(*(_cell(cell) for cell in row))
+            Console().print(drawn)
+            return
+    print(plain_table(columns, rows))
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table in plain text.
+
+    Example:
+        >>> print(plain_table(["id", "owner"], [["k1", "alice"]]))
+        id  owner
+        k1  alice
+    """
+    cells = [list(columns), *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _cell(value: object) -> str:
+    text = "-" if value is None or value == "" else str(value)
+    return "".join(c if c.isprintable() else "�" for c in text)  # what a record says must not move the cursor
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def progress(what: str) -> Callable[[int, int], None] | None:
+    """Return a function that draws a progress bar on standard error, or None where nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+    drawn = [0.0]
+
+    def draw(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - started < 0.5 or (now - drawn[0] < 0.1 and done < total):  # short work needs no bar
+            return
+        drawn[0] = now
+        width = 30
+        filled = width * done // max(total, 1)
+        end = "\n" if done >= total else ""
+        print(
+            f"\r{what} [{'#' * filled}{'.' * (width - filled)}] {done:,}/{total:,}",
+            end=end,
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return draw
+
+
+def fields(data: Mapping[str, object]) -> None:
+    """Print names and values, one a line."""
+    width = max((len(name) for name in data), default=0)
+    for name, value in data.items():
+        print(f"{name.ljust(width)}  {_cell(value)}")

@@ -1,0 +1,81 @@
+"""``mobius-otel policy``: check a policy file, print its JSON Schema."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from mobius_otel.cli.common import Subparsers, add_json
+from mobius_otel.cli.output import json_line, note
+from mobius_otel.errors import ConfigurationError, PolicyError
+from mobius_otel.policy import Policy, json_schema, load_policy
+from mobius_otel.runtime import check_policy
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    group = commands.add_parser("policy", help="check the policy file, print its schema")
+    group.set_defaults(group=group)
+    verbs = group.add_subparsers(title="commands", metavar="COMMAND")
+    check = verbs.add_parser("check", help="check a policy file; status 0 good, 1 not good")
+    check.add_argument("file", nargs="?", metavar="FILE", help="default: MOBIUS_OTEL_POLICY, else mobius.toml")
+    add_json(check)
+    check.set_defaults(run=_check)
+    schema = verbs.add_parser("schema", help="print the JSON Schema of the policy file")
+    add_json(schema)
+    schema.set_defaults(run=_schema)
+
+
+def _check(args: argparse.Namespace) -> int:
+    try:
+        policy = load_policy(args.file)
+        if policy is not None:
+            check_policy(policy)
+    except PolicyError as error:
+        if args.json:
+            json_line({"ok": False, "file": error.file, "line": error.line, "key": error.key, "error": error.message})
+        else:
+            note(str(error))
+        return 1
+    except ConfigurationError as error:
+        if args.json:
+            json_line({"ok": False, "file": args.file, "line": None, "key": error.setting, "error": str(error)})
+        else:
+            note(str(error))
+        return 1
+    if policy is None:
+        if args.json:
+            json_line({"ok": False, "file": None, "error": "no policy file"})
+        else:
+            note("no policy file: write mobius.toml, or name one: mobius-otel policy check FILE")
+        return 1
+    if args.json:
+        json_line({"ok": True, "file": str(policy.file)})
+    else:
+        print(f"{policy.file}: good\n{_summary(policy)}")
+    return 0
+
+
+def _summary(policy: Policy) -> str:
+    keys = policy.api_keys
+    limits = ", ".join(f"{rule.name} {' and '.join(rule.limit)}" for rule in policy.rate_limit.rules)
+    return "\n".join(
+        [
+            f"  keys demanded   {', '.join(keys.require) or 'nowhere'}",
+            f"  key store       {keys.store.partition('://')[0]}://…"
+            if policy.wants_keys
+            else "  key store       unused",
+            f"  limits          {limits or 'none'}",
+            f"  audit ledger    {policy.audit.ledger or 'none: straight to the log pipeline, at most once'}",
+            f"  audited routes  {', '.join(policy.audit.routes) or 'none'}",
+            f"  headers         {policy.headers.preset}",
+            f"  metrics         {policy.metrics.path or 'no endpoint'}",
+        ]
+    )
+
+
+def _schema(args: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=None if args.json else 2))
+    return 0

@@ -1,0 +1,94 @@
+"""``mobius-otel run -- COMMAND``: start a service with the guard armed before anything of it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mobius_otel.cli.common import Subparsers, add_json, add_policy
+from mobius_otel.cli.output import json_line, note
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.policy import ENVIRONMENT, find_policy, load_policy
+from mobius_otel.runtime import EXIT_REFUSED
+
+__all__ = ["add_parser"]
+
+_AUTOSTART = Path(__file__).parent.parent / "autostart"
+# Options of the interpreter that keep it from reading PYTHONPATH or sitecustomize: the guard would stay away.
+_ISOLATING = set("IES")
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "run",
+        help="start a service with the guard in front of it",
+        description="Start a service with the guard in front of it, by the policy file. No line of it is changed.",
+        epilog="Example: mobius-otel run -- uvicorn shop:app",
+    )
+    add_policy(parser)
+    add_json(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the service and its arguments")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        note("mobius-otel: what shall be run? For example: mobius-otel run -- uvicorn shop:app")
+        return 2
+    try:
+        found = find_policy(args.policy)
+        load_policy(args.policy)
+        executable = _executable(command)
+    except ConfigurationError as error:
+        if args.json:
+            json_line({"started": False, "error": str(error)})
+        note(f"mobius-otel: the service does not start: {error}")
+        return EXIT_REFUSED
+    if found is None:
+        note("mobius-otel: no policy file (mobius.toml, or MOBIUS_OTEL_POLICY): nothing is guarded")
+    return _replace(executable, command, _environment(found))
+
+
+def _environment(policy: Path | None) -> dict[str, str]:
+    """Return the environment in which every Python that is started arms the guard first."""
+    environment = dict(os.environ)
+    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(_AUTOSTART)]
+    environment["PYTHONPATH"] = os.pathsep.join([str(_AUTOSTART), *paths])
+    if policy is not None:
+        environment[ENVIRONMENT] = str(policy)  # a service that changes its folder keeps its policy
+    return environment
+
+
+def _executable(command: list[str]) -> str:
+    found = shutil.which(command[0])
+    if found is None:
+        raise ConfigurationError("COMMAND", command[0], "a program on PATH")
+    if Path(found).name.startswith("python"):
+        for argument in command[1:]:
+            if not argument.startswith("-") or argument.startswith("--"):
+                break
+            if _ISOLATING & set(argument[1:].partition("c")[0].partition("m")[0]):
+                raise ConfigurationError(
+                    "COMMAND", argument, "without an option that isolates Python", "The guard could not be armed."
+                )
+            if argument[-1:] in {"c", "m"}:
+                break
+    return found
+
+
+def _replace(executable: str, command: list[str], environment: dict[str, str]) -> int:
+    """Become the service, so that signals and the process id are its own."""
+    sys.stdout.flush()
+    if os.name == "posix":
+        environment["MOBIUS_OTEL_RUN_PID"] = str(os.getpid())
+        os.execve(executable, command, environment)
+    try:
+        return subprocess.run([executable, *command[1:]], env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 130

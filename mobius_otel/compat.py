@@ -1,0 +1,129 @@
+"""The one place that knows the underscored modules of the OpenTelemetry SDK and its versions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any, cast
+
+from opentelemetry import _logs as logs_api
+from opentelemetry import metrics, trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import _logs as logs_sdk
+from opentelemetry.sdk._logs import export as logs_export
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+
+__all__ = [
+    "METRIC_READERS",
+    "RECEIVE_METRICS",
+    "bounded_like",
+    "configure_sdk",
+    "has_configurator",
+    "installed",
+    "listed_like",
+    "logs_api",
+    "logs_export",
+    "logs_sdk",
+    "parsed_pattern",
+    "plain_attributes",
+    "rebind_span",
+    "resource_attributes",
+    "sdk_disabled",
+    "sdk_is_missing",
+]
+
+#: The base class of everything that takes collected metrics, and the method in which it gets them.
+METRIC_READERS = MetricReader
+RECEIVE_METRICS = "_receive_metrics"
+
+
+def installed(distribution: str) -> str | None:
+    """Return the version of an installed distribution, or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def sdk_disabled() -> bool:
+    """Return whether ``OTEL_SDK_DISABLED`` silences the SDK."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def has_configurator() -> bool:
+    """Return whether a distribution brings a configurator that sets the SDK up in auto-instrumentation."""
+    return bool(entry_points(group="opentelemetry_configurator"))
+
+
+def sdk_is_missing() -> bool:
+    """Return whether nobody has installed any of the three global providers."""
+    return (
+        isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        and not isinstance(metrics.get_meter_provider(), MeterProvider)
+        and not isinstance(logs_api.get_logger_provider(), logs_sdk.LoggerProvider)
+    )
+
+
+def configure_sdk() -> None:
+    """Make the three providers from the standard ``OTEL_*`` environment.
+
+    Raises:
+        Exception: As the SDK raises it, for example for an exporter that does not exist.
+    """
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+    _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+
+
+def resource_attributes() -> dict[str, str]:
+    """Return the attributes of the resource that the standard environment describes."""
+    return {key: str(value) for key, value in Resource.create().attributes.items()}
+
+
+def parsed_pattern(pattern: str) -> Iterable[tuple[Any, Any]]:
+    """Return a regular expression as Python's own parser takes it apart: pairs of an operation and its argument."""
+    parser = re._parser  # type: ignore[attr-defined]
+    return cast(Iterable[tuple[Any, Any]], parser.parse(pattern))
+
+
+def plain_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return attributes as a dictionary of their own."""
+    if type(attributes) is BoundedAttributes:
+        return cast(dict[str, Any], attributes.copy())
+    return dict(attributes) if attributes else {}
+
+
+def bounded_like(original: Mapping[str, Any] | None, attributes: dict[str, Any], *, immutable: bool) -> Any:
+    """Return `attributes` in the container that the SDK uses, with the limits and the count of the original."""
+    if not isinstance(original, BoundedAttributes):
+        return attributes
+    bounded = BoundedAttributes(
+        maxlen=original.maxlen, attributes=attributes, immutable=immutable, max_value_len=original.max_value_len
+    )
+    bounded.dropped = original.dropped
+    return bounded
+
+
+def listed_like(original: Sequence[Any], items: list[Any]) -> Any:
+    """Return `items` in the container that the SDK uses for events and links, with the count of the original."""
+    if not isinstance(original, BoundedList):
+        return items
+    listed: BoundedList[Any] = BoundedList(len(items) or None)
+    listed.extend(items)
+    listed.dropped = original.dropped
+    return listed
+
+
+def rebind_span(span: ReadableSpan, **parts: Any) -> None:
+    """Give an ended span other parts: ``name``, ``attributes``, ``events``, ``links``, ``status`` and so on.
+
+    The spans that processors get have no public way to be changed; rebinding is seen by every later one.
+    """
+    for part, value in parts.items():
+        setattr(span, f"_{part}", value)

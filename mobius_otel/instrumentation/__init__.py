@@ -1,0 +1,9 @@
+"""The door for code that exists already: frameworks and functions are reached by name."""
+
+from __future__ import annotations
+
+from mobius_otel.instrumentation.frameworks import guard_frameworks
+from mobius_otel.instrumentation.functions import audit_function, time_function
+from mobius_otel.instrumentation.instrumentor import MobiusInstrumentor
+
+__all__ = ["MobiusInstrumentor", "audit_function", "guard_frameworks", "time_function"]

@@ -1,0 +1,100 @@
+"""Puts the guard into applications of FastAPI, Starlette and Flask that know nothing of it.
+
+It is done at class level, so neither the order of imports nor a factory function makes a difference: an
+application gets the guard when it builds its middleware (FastAPI, Starlette) or is called (Flask). There it
+stands inside the server span of OpenTelemetry's instrumentation and outside everything of the service.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from mobius_otel.web import SecurityMiddleware, WSGISecurityMiddleware, current_guard
+from mobius_otel.web.asgi import completing
+
+__all__ = ["guard_frameworks"]
+
+_lock = threading.Lock()
+_hooked = False
+_in_stack = threading.local()
+_wsgi: weakref.WeakKeyDictionary[Any, WSGISecurityMiddleware] = weakref.WeakKeyDictionary()
+
+
+def guard_frameworks() -> None:
+    """Reach every application of the frameworks, those imported already and those still to come.
+
+    Without an installed guard an application stays as it is. A second call does nothing.
+    """
+    global _hooked
+    with _lock:
+        if _hooked:
+            return
+        _hooked = True
+    _wrap("starlette.applications", "Starlette.build_middleware_stack", _around_stack)
+    _wrap("fastapi.applications", "FastAPI.build_middleware_stack", _around_stack)
+    _wrap("starlette.applications", "Starlette.__call__", _around_call)
+    _wrap("flask.app", "Flask.wsgi_app", _around_wsgi_app)
+
+
+def _wrap(module: str, name: str, wrapper: Callable[..., Any]) -> None:
+    class_name, _, method = name.partition(".")
+
+    def hook(imported: Any) -> None:
+        # A class that only inherits the method has it from the one that is wrapped.
+        if method in vars(getattr(imported, class_name)):
+            wrapt.wrap_function_wrapper(imported, name, wrapper)
+
+    wrapt.register_post_import_hook(hook, module)
+
+
+def _around_stack(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    guard = current_guard()
+    if guard is None or getattr(_in_stack, "deep", False):  # a subclass's method that calls its parent's
+        return wrapped(*args, **kwargs)
+    _in_stack.deep = True
+    try:
+        stack = wrapped(*args, **kwargs)
+    finally:
+        _in_stack.deep = False
+    if hasattr(stack, "app"):
+        # Inside the outermost middleware, the framework's own for errors: OpenTelemetry's instrumentation
+        # looks for that one and puts its server span around what is inside it.
+        stack.app = SecurityMiddleware(stack.app, guard)
+        return stack
+    return SecurityMiddleware(stack, guard)
+
+
+def _around_call(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    if current_guard() is None or len(args) != 3 or args[0]["type"] != "http":
+        return wrapped(*args, **kwargs)
+    scope, receive, send = args
+    return wrapped(scope, receive, completing(scope, send), **kwargs)
+
+
+def _around_wsgi_app(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    guard = current_guard()
+    if guard is None:
+        return wrapped(*args, **kwargs)
+    middleware = _wsgi.get(instance)
+    if middleware is None or middleware.guard is not guard:
+        # The application is called through the instance, so that it may be collected when it is dropped.
+        middleware = _wsgi[instance] = WSGISecurityMiddleware(_Unguarded(wrapped), guard)
+    return middleware(*args, **kwargs)
+
+
+class _Unguarded:
+    """A Flask application's own ``wsgi_app``, without keeping the application alive."""
+
+    __slots__ = ("_function", "_instance")
+
+    def __init__(self, bound: Any) -> None:
+        self._function = bound.__func__
+        self._instance = weakref.ref(bound.__self__)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self._function(self._instance(), environ, start_response)

@@ -1,0 +1,182 @@
+"""The policy as frozen data: every section, every key, every default, with its rule and its meaning.
+
+The loader, the JSON Schema and the reference page are made from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from mobius_otel.policy import rules
+from mobius_otel.policy.rules import Rule
+
+__all__ = [
+    "ApiKeysSection",
+    "AuditSection",
+    "HeadersSection",
+    "InstrumentSection",
+    "MetricsSection",
+    "Policy",
+    "RateLimitRule",
+    "RateLimitSection",
+    "RedactionSection",
+    "ServiceSection",
+]
+
+
+def _key(default: Any, meaning: str, rule: Rule | None = None, *, names: Rule | None = None) -> Any:
+    """Declare a key: its default, its meaning, the rule of its value (or items) and, for a table, of its names."""
+    metadata = {"meaning": meaning, "rule": rule, "names": names}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: MappingProxyType({}), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _required(meaning: str, rule: Rule) -> Any:
+    return field(metadata={"meaning": meaning, "rule": rule, "names": None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSection:
+    """``[service]``: the service itself."""
+
+    name: str = _key("", "The service's name; OTEL_SERVICE_NAME wins.", rules.ANY)
+    trusted_proxies: tuple[str, ...] = _key(
+        (), "Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto count.", rules.ADDRESSES
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKeysSection:
+    """``[api_keys]``: who has to show a key, and where the keys are."""
+
+    store: str = _key("sqlite:///keys.db", "Where the keys are; a relative file lies beside the policy.", rules.STORE)
+    require: tuple[str, ...] = _key((), "Paths that open for a key alone.", rules.PATH)
+    public: tuple[str, ...] = _key((), "Exceptions from `require`.", rules.PATH)
+    header: str = _key("X-API-Key", "The header that holds the key, beside Authorization: Bearer.", rules.HEADER_NAME)
+    ttl_days: float = _key(90, "Days that a new key lives.", rules.POSITIVE)
+    grace_hours: float = _key(24, "Hours that the old secret works after a rotation.", rules.POSITIVE)
+    prefix: str = _key("mob", "The first part of a new secret.", rules.IDENTIFIER)
+    environment: str = _key("live", "The second part of a new secret.", rules.IDENTIFIER)
+    failures: str = _key(
+        "100/minute", "How many unknown, expired, revoked or retired keys one address may show.", rules.LIMIT
+    )
+    scopes: Mapping[str, tuple[str, ...]] = _key(
+        {}, "Routes and the scopes that their key must have.", rules.SCOPE, names=rules.ROUTE
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitRule:
+    """``[[rate_limit.rules]]``: one limit, for some paths, counted by something."""
+
+    name: str = _required("The rule's name, as telemetry and the RateLimit headers show it.", rules.NAME)
+    paths: tuple[str, ...] = _key(("/*",), "The paths that it holds for.", rules.PATH)
+    limit: tuple[str, ...] = _required('"100/minute", or a list: all must allow.', rules.LIMIT)
+    by: str = _key("api_key", "What is counted; api_key on an open path: the address.", rules.BY)
+    mode: Literal["enforce", "shadow"] = _key(
+        "enforce", "shadow: counted and shown in telemetry, never enforced.", rules.choice("enforce", "shadow")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitSection:
+    """``[rate_limit]``: how fast."""
+
+    backend: str = _key(
+        "memory://", "Where hits are counted.",
+        Rule("memory:// in this version; valkey:// comes with a later one", lambda v: v == "memory://", "^memory://$"),
+    )  # fmt: skip
+    on_backend_error: Literal["local", "open", "closed"] = _key(
+        "local", "Who decides while the backend is gone.", rules.choice("local", "open", "closed")
+    )
+    rules: tuple[RateLimitRule, ...] = _key((), "The limits.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSection:
+    """``[audit]``: what is written down."""
+
+    ledger: str | None = _key(
+        None, "The durable ledger, a SQLite file; absent: straight to the log pipeline, at most once.", rules.ANY
+    )
+    fail_mode: Literal["strict", "spool", "best_effort"] = _key(
+        "spool", "What happens when a record cannot be kept.", rules.choice("strict", "spool", "best_effort")
+    )
+    routes: tuple[str, ...] = _key((), "Routes whose every answer is audited.", rules.ROUTE)
+    actor: str | None = _key(None, "A function that says who did it; absent: the API key's owner.", rules.FUNCTION)
+    functions: tuple[str, ...] = _key((), "Functions whose every call is audited.", rules.FUNCTION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactionSection:
+    """``[redaction]``: what counts as a secret beside the built-in kinds."""
+
+    names: tuple[str, ...] = _key((), "Further secret names.", rules.ANY)
+    trusted: tuple[str, ...] = _key((), "Further names whose values are never looked into.", rules.ANY)
+    off: tuple[str, ...] = _key((), "Kinds that are not looked for.", rules.ANY)
+    patterns: Mapping[str, str] = _key({}, "Further kinds, by regular expression.", rules.ANY, names=rules.NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadersSection:
+    """``[headers]``: security headers, set where the service sets none.
+
+    Beside ``preset``, any header by its name: a text replaces the preset's value, ``""`` leaves it out.
+    """
+
+    preset: Literal["api", "web", "off"] = _key("api", "The set of headers.", rules.choice("api", "web", "off"))
+    override: Mapping[str, str] = _key({}, "Headers by name.", rules.ANY, names=rules.HEADER_NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSection:
+    """``[metrics]``: the endpoint that Prometheus scrapes."""
+
+    path: str | None = _key(None, "The endpoint's path; absent: no endpoint.", rules.PATH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentSection:
+    """``[[instrument]]``: any function of the service, by name."""
+
+    target: str = _required("The function.", rules.FUNCTION)
+    timer: str = _required("The name of the timer that its calls are recorded in.", rules.NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy file.
+
+    Args:
+        file: Where it was read from; None for defaults.
+    """
+
+    service: ServiceSection = _key(ServiceSection(), "The service.")
+    api_keys: ApiKeysSection = _key(ApiKeysSection(), "API keys.")
+    rate_limit: RateLimitSection = _key(RateLimitSection(), "Rate limits.")
+    audit: AuditSection = _key(AuditSection(), "Audit.")
+    redaction: RedactionSection = _key(RedactionSection(), "Redaction.")
+    headers: HeadersSection = _key(HeadersSection(), "Security headers.")
+    metrics: MetricsSection = _key(MetricsSection(), "Metrics.")
+    instrument: tuple[InstrumentSection, ...] = _key((), "Instrumented functions.")
+    file: Path | None = None
+
+    @property
+    def wants_keys(self) -> bool:
+        """Whether anything in the policy needs the key store."""
+        return bool(self.api_keys.require or self.api_keys.scopes)
+
+    def beside(self, path: str) -> Path:
+        """Return `path` as the policy means it: relative to the folder of the file."""
+        return (self.file.parent if self.file else Path()).absolute() / path
+
+    @property
+    def store_url(self) -> str:
+        """The key store's URL with an absolute file name."""
+        scheme, _, rest = self.api_keys.store.partition("sqlite:///")
+        return self.api_keys.store if scheme or not rest else f"sqlite:///{self.beside(rest)}"

@@ -1,0 +1,82 @@
+"""What a single value of the policy file must look like.
+
+A rule is a name for people, a check, and, where it can be said so, a regular expression for the JSON Schema.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = [
+    "ADDRESSES", "ANY", "BY", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE",
+    "SCOPE", "STORE", "Rule", "choice",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for one value.
+
+    Args:
+        text: What is asked for, as the end of "it must be ...".
+        check: Returns whether a value obeys.
+        pattern: The same as a regular expression, for the JSON Schema; None where it cannot be said so.
+        choices: Every value, where they are few.
+    """
+
+    text: str
+    check: Callable[[object], bool]
+    pattern: str | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _matching(text: str, pattern: str) -> Rule:
+    compiled = re.compile(pattern)
+    return Rule(
+        text, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None, f"^(?:{pattern})$"
+    )
+
+
+def choice(*choices: str) -> Rule:
+    """Return the rule for one of `choices`."""
+    return Rule("one of " + ", ".join(f'"{c}"' for c in choices), lambda value: value in choices, None, choices)
+
+
+def _is_network(value: object) -> bool:
+    try:
+        ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+_PATH = r"/(?:[^*\s?#]*[^*\s?#/])?(?:/\*)?|/\*|/[^*\s?#]*/"
+ANY = Rule("text", lambda value: isinstance(value, str))
+NAME = _matching("a name of letters, digits, '_', '.' or '-'", r"[A-Za-z0-9_.-]{1,64}")
+IDENTIFIER = _matching("lower-case letters and digits, beginning with a letter", r"[a-z][a-z0-9]{0,15}")
+PATH = _matching('a path such as "/v1/items", or one with a trailing /* such as "/v1/*"', _PATH)
+ROUTE = _matching(
+    'a route such as "POST /v1/refunds"; "* /v1/refunds" is every method', rf"(?:[A-Z]{{1,16}}|\*) (?:{_PATH})"
+)
+LIMIT = _matching(
+    'a limit such as "100/minute" or "5/10 seconds"',
+    r"[1-9][0-9]{0,8}/(?:second|minute|hour|day|[1-9][0-9]{0,6} (?:seconds?|minutes?|hours?|days?))",
+)
+BY = _matching(
+    '"api_key", "client_address", "route", "global" or "header:NAME"',
+    r"api_key|client_address|route|global|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+",
+)
+HEADER_NAME = _matching("the name of a header", r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+SCOPE = _matching("a scope without blanks", r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # RFC 6749 section 3.3
+FUNCTION = _matching(
+    'a function such as "shop.billing:refund"', r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+)
+ADDRESSES = Rule('an address or network such as "10.0.0.0/8"', _is_network)
+STORE = _matching(
+    "memory:// or sqlite:///FILE in this version; postgresql and others come with a later one",
+    r"memory://|sqlite:///.+",
+)
+POSITIVE = Rule("a number above zero", lambda value: isinstance(value, int | float) and 0 < value < 1e9)

@@ -1,0 +1,358 @@
+"""Wiring: one policy makes providers, guard and hooks; what the doors without code call.
+
+In code: :func:`configure`. Without code: :func:`start_process`, from the sitecustomize module that
+``mobius-otel run`` puts in front, and :func:`arm_hook`, the ``opentelemetry_pre_instrument`` entry point.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
+
+from opentelemetry import metrics as metrics_api
+from opentelemetry.sdk.metrics import MeterProvider
+
+from mobius_otel import compat, conventions
+from mobius_otel.errors import ConfigurationError, MobiusError, PolicyError
+from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
+from mobius_otel.policy import Policy, load_policy
+from mobius_otel.security.api_keys import ApiKeyManager
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.ledger import Ledger
+from mobius_otel.telemetry.audit.logger import observe_ledger
+from mobius_otel.telemetry.audit.shipper import Shipper
+from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor, cover_logging, cover_sdk
+from mobius_otel.telemetry.safety import guarded
+from mobius_otel.web import Guard, install_guard
+from mobius_otel.web.prometheus import attach_reader, registry
+from mobius_otel.web.recorder import RouteRecorder
+from mobius_otel.web.throttle import FailureThrottle
+
+__all__ = [
+    "EXIT_REFUSED",
+    "Runtime",
+    "arm_hook",
+    "check_policy",
+    "configure",
+    "open_keys",
+    "open_ledger",
+    "redaction_policy",
+    "start_process",
+]
+
+#: The status of a process that refuses to start: EX_CONFIG of sysexits.h.
+EXIT_REFUSED = 78
+_PEPPER = "MOBIUS_OTEL_KEY_PEPPER"
+_FLUSH_SECONDS = 3.0
+
+_log = logging.getLogger("mobius_otel")
+_lock = threading.RLock()
+_current: Runtime | None = None
+
+
+class Runtime:
+    """What one policy set up in this process. A context manager.
+
+    Args:
+        policy: The policy.
+
+    Attributes:
+        policy: The policy.
+        keys: The key manager, where the policy demands keys.
+        ledger: The audit ledger, where the policy names one.
+        guard: The guard.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.ledger = open_ledger(policy)
+        try:
+            redactor = Redactor(redaction_policy(policy))
+            throttle = FailureThrottle(policy.api_keys.failures)
+            self.keys = open_keys(policy, throttle) if policy.wants_keys else None
+            strict = policy.audit.fail_mode == "strict"
+            self.guard = Guard(policy, self.keys, RouteRecorder(policy.audit.actor, strict=strict))
+            check_policy(policy)  # a missing extra is told now, not by the first scrape
+        except BaseException:
+            self._close()
+            raise
+        self._defaults = defaults.Defaults(redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode)
+        self._before: defaults.Defaults | None = None
+        self._shipper: Shipper | None = None
+        self._connected = False
+        self._installed = False
+
+    def arm(self) -> None:
+        """Put the guard in front of the service and redaction in front of every exit."""
+        self._before = defaults.install(self._defaults)
+        self._installed = True
+        cover_sdk(defaults.redactor)
+        cover_logging(defaults.redactor)
+        install_guard(self.guard)
+        guard_frameworks()
+        for spec in self.policy.instrument:
+            time_function(spec.target, spec.timer)
+        for target in self.policy.audit.functions:
+            audit_function(target)
+        if self.policy.audit.ledger is None and (self.policy.audit.routes or self.policy.audit.functions):
+            _log.warning("mobius_otel: no [audit] ledger: audit events go straight to the log pipeline, at most once")
+
+    def connect(self) -> None:
+        """Start what needs OpenTelemetry's providers: the scrape endpoint, observed gauges, the shipper."""
+        if self._connected:
+            return
+        self._connected = True
+        with guarded("runtime"):
+            if self.policy.metrics.path is not None and not compat.sdk_disabled():
+                attach_reader(_meter_provider())
+            emitter = defaults.emitter()
+            armed = conventions.GUARD_ARMED
+            emitter.observe(armed.name, lambda: [(1, {})], armed.unit, armed.meaning)
+            if self.keys is not None:
+                self.keys.observe(emitter)
+            if self.ledger is not None:
+                observe_ledger(emitter, self.ledger)
+                self._shipper = Shipper.from_environment(self.ledger, resource=compat.resource_attributes())
+                if self._shipper is not None:
+                    self._shipper.start()
+
+    def shutdown(self) -> None:
+        """Send what can be sent, end the audit stream, and put everything back. A second call does nothing."""
+        global _current
+        with _lock:
+            if _current is self:
+                _current = None
+        if self._installed:
+            self._installed = False
+            install_guard(None)
+            defaults.install(self._before)
+            self._defaults.emitter.close()
+        if self._shipper is not None:
+            with guarded("audit"):
+                self._shipper.stop(_FLUSH_SECONDS)
+            self._shipper = None
+        self._close()
+
+    def _close(self) -> None:
+        with guarded("audit"):
+            if self.ledger is not None:
+                self.ledger.close()
+        keys = getattr(self, "keys", None)
+        if keys is not None:
+            with guarded("api_keys"):
+                keys.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"Runtime({'connected' if self._connected else 'armed'}, policy={self.policy.file})"
+
+
+def configure(service_name: str | None = None, policy: str | os.PathLike[str] | Policy | None = None) -> Runtime:
+    """Set up everything that a policy asks for, in this process.
+
+    OpenTelemetry's providers are made from the standard ``OTEL_*`` environment where none is installed and
+    an exporter is asked for; providers that exist stay as they are.
+
+    Args:
+        service_name: The service's name; ``OTEL_SERVICE_NAME`` wins over it, it wins over the policy.
+        policy: A policy, or its file; default: ``MOBIUS_OTEL_POLICY``, else ``mobius.toml`` if it exists,
+            else a policy with nothing in it.
+
+    Returns:
+        The runtime; call its ``shutdown()``, or use it as a context manager.
+
+    Raises:
+        PolicyError: The policy breaks a rule.
+        ConfigurationError: Something that the policy names cannot be opened, or an extra is missing.
+    """
+    global _current
+    loaded = policy if isinstance(policy, Policy) else load_policy(policy) or Policy()
+    with _lock:
+        if _current is not None:
+            raise ConfigurationError(
+                "configure", "a second call", "the only one of its process", "Call shutdown() on the first runtime."
+            )
+        _name_service(service_name or loaded.service.name)
+        runtime = Runtime(loaded)
+        runtime.arm()
+        _current = runtime
+    _ensure_sdk()
+    runtime.connect()
+    atexit.register(runtime.shutdown)
+    return runtime
+
+
+def open_keys(policy: Policy, throttle: FailureThrottle | None = None) -> ApiKeyManager:
+    """Open the key store of a policy.
+
+    Raises:
+        ConfigurationError: The store cannot be opened, or the pepper's file cannot be read.
+    """
+    section = policy.api_keys
+    return ApiKeyManager(
+        policy.store_url,
+        ttl=timedelta(days=section.ttl_days),
+        grace_period=timedelta(hours=section.grace_hours),
+        pepper=_pepper(),
+        prefix=section.prefix,
+        environment=section.environment,
+        throttle=throttle.wait if throttle else None,
+        on_rejected=throttle.note if throttle else None,
+    )
+
+
+def open_ledger(policy: Policy) -> Ledger | None:
+    """Open the audit ledger of a policy, or return None where it names none.
+
+    Raises:
+        ConfigurationError: The ledger cannot be opened.
+    """
+    return Ledger(policy.beside(policy.audit.ledger)) if policy.audit.ledger else None
+
+
+def start_process() -> None:
+    """Arm the guard, then start OpenTelemetry.
+
+    A failure of the first ends the process; a failure of the second costs telemetry.
+    """
+    _arm_or_exit()
+    try:
+        _default_environment()
+        from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+        initialize()  # logs and swallows what its parts raise; calls arm_hook on its way
+    except Exception:
+        _log.exception("mobius_otel: OpenTelemetry's auto-instrumentation failed; the guard stands")
+    _connect()
+
+
+def arm_hook() -> None:
+    """Arm the guard: the ``opentelemetry_pre_instrument`` entry point."""
+    _arm_or_exit()
+    _connect()
+
+
+def _connect() -> None:
+    try:
+        if not compat.has_configurator():  # a distribution that brings one has had its turn, well or badly
+            _ensure_sdk()
+    except Exception:
+        _log.exception("mobius_otel: OpenTelemetry's SDK could not be set up; the guard stands")
+    if _current is not None:
+        _current.connect()
+
+
+def _arm_or_exit() -> None:
+    """Arm by the policy file, if there is one; where that fails, end the process: it must not run open."""
+    global _current
+    with _lock:
+        if _current is not None:
+            return
+        try:
+            policy = load_policy()
+            if policy is None:
+                return
+            _name_service(policy.service.name)
+            runtime = Runtime(policy)
+            runtime.arm()
+        except Exception as error:
+            _refuse(error)
+        _current = runtime
+    atexit.register(runtime.shutdown)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Say why, and end. An exception would be swallowed by whoever called the hook, and the service would run open."""
+    text = str(error) if isinstance(error, MobiusError) else f"{type(error).__qualname__} while arming the guard"
+    hint = "" if not isinstance(error, PolicyError) else "\nTo check the policy: mobius-otel policy check"
+    print(f"mobius-otel: the service does not start: {text}{hint}", file=sys.stderr, flush=True)
+    os._exit(EXIT_REFUSED)
+
+
+def _name_service(name: str | None) -> None:
+    if name and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        os.environ.setdefault("OTEL_SERVICE_NAME", name)
+
+
+def _default_environment() -> None:
+    """Let an endpoint be enough: what has one goes there, by the protocol that its port is known for."""
+    shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        if not (endpoint := own or shared):
+            continue
+        protocol = "grpc" if ":4317" in endpoint else "http/protobuf"
+        if "OTEL_EXPORTER_OTLP_PROTOCOL" not in os.environ:
+            os.environ.setdefault(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol)
+        if compat.installed("opentelemetry-exporter-otlp-proto-http"):
+            os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
+
+
+def _ensure_sdk() -> None:
+    """Set the SDK up from the standard environment where nobody has done it and an exporter is asked for."""
+    if compat.sdk_disabled() or not compat.sdk_is_missing():
+        return
+    _default_environment()
+    if any(os.environ.get(f"OTEL_{signal}_EXPORTER") for signal in ("TRACES", "METRICS", "LOGS")):
+        compat.configure_sdk()
+
+
+def _meter_provider() -> MeterProvider:
+    """Return the SDK's meter provider, a new one where there is none."""
+    found = metrics_api.get_meter_provider()
+    if not isinstance(found, MeterProvider):
+        metrics_api.set_meter_provider(MeterProvider())
+        found = metrics_api.get_meter_provider()
+    if not isinstance(found, MeterProvider):
+        raise ConfigurationError("metrics.path", type(found).__name__, "served from the SDK's meter provider")
+    return found
+
+
+def _pepper() -> str | None:
+    if value := os.environ.get(_PEPPER):
+        return value
+    if path := os.environ.get(f"{_PEPPER}_FILE"):
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"{_PEPPER}_FILE", path, "a text file that can be read", type(error).__name__
+            ) from None
+    return None
+
+
+def check_policy(policy: Policy) -> None:
+    """Check what the policy file's own rules cannot: patterns that compile, extras that are installed.
+
+    Raises:
+        ConfigurationError: A pattern cannot be used, or an extra is missing.
+    """
+    redaction_policy(policy)
+    if policy.metrics.path is not None:
+        registry()
+
+
+def redaction_policy(policy: Policy) -> RedactionPolicy:
+    """Return how a policy wants secrets to be found.
+
+    Raises:
+        ConfigurationError: One of its patterns cannot be used.
+    """
+    section = policy.redaction
+    return RedactionPolicy.from_section(
+        {"names": section.names, "trusted": section.trusted, "off": section.off, "patterns": section.patterns}
+    )

@@ -1,0 +1,49 @@
+"""From a URL to the store it names."""
+
+from __future__ import annotations
+
+import re
+
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.security.api_keys.stores.memory import MemoryKeyStore
+from mobius_otel.security.api_keys.stores.protocol import KeyStore
+from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
+
+__all__ = ["open_store"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.ASCII | re.IGNORECASE)
+_RULE = '"memory://" or "sqlite:///FILE" (an absolute one: "sqlite:////var/lib/keys.db") in this version'
+_NEEDED = ("find", "get", "list", "changing", "touch", "count_dead", "census", "close")
+
+
+def open_store(store: str | KeyStore) -> KeyStore:
+    """Open the store that a URL names; an object is given back as it is.
+
+    Args:
+        store: ``"memory://"``, ``"sqlite:///keys.db"`` (relative), ``"sqlite:////abs/keys.db"``, or an object
+            with the methods of :class:`~mobius_otel.security.api_keys.stores.KeyStore`.
+
+    Raises:
+        ConfigurationError: Nothing of this version has this URL, or the file cannot be used.
+
+    Example:
+        >>> open_store("memory://")
+        MemoryKeyStore(0 keys)
+    """
+    if not isinstance(store, str):
+        missing = [name for name in _NEEDED if not callable(getattr(store, name, None))]
+        if missing:
+            raise ConfigurationError(
+                "store", type(store).__qualname__, f"a URL or an object with the methods {', '.join(missing)}"
+            )
+        return store
+    if store == "memory://":
+        return MemoryKeyStore()
+    path = store.removeprefix("sqlite:///")
+    if path != store and path and "?" not in path and "\0" not in path:
+        return SqliteKeyStore(path)
+    # The rest of a URL may hold a password, so only its scheme is shown.
+    scheme = _SCHEME.match(store)
+    shown = f"{scheme[1]}:…" if scheme else "…"
+    hint = "PostgreSQL comes with the extra `sql` of a later version." if shown.startswith("postgres") else ""
+    raise ConfigurationError("store", shown, _RULE, hint)

@@ -1,0 +1,195 @@
+"""Rotation: how a key gets a successor.
+
+Every step is one transaction of the store, in which the old key is read, judged and changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from mobius_otel import conventions
+from mobius_otel.clock import Clock
+from mobius_otel.errors import RotationConflict
+from mobius_otel.security.api_keys.access import StoreAccess
+from mobius_otel.security.api_keys.checks import key_not_found, shown_id
+from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
+from mobius_otel.security.api_keys.reporting import Reporter
+from mobius_otel.security.api_keys.secret import new_id
+from mobius_otel.security.api_keys.stores import Transaction
+from mobius_otel.telemetry.spans import started
+
+__all__ = ["Succession", "deadline", "existing", "successor_of"]
+
+#: Adds a record with a new secret to a transaction.
+Add = Callable[[Transaction, ApiKey], IssuedKey]
+
+
+class Succession:
+    """Gives keys of one store successors.
+
+    Args:
+        access: The way to the store.
+        reporter: Who is told.
+        clock: Seconds since the epoch.
+        add: Makes a secret and adds the record with its digest.
+    """
+
+    __slots__ = ("_access", "_add", "_clock", "_reporter")
+
+    def __init__(self, access: StoreAccess, reporter: Reporter, clock: Clock, add: Add) -> None:
+        self._access = access
+        self._reporter = reporter
+        self._clock = clock
+        self._add = add
+
+    def begin(self, key_id: str, grace: float | None, request_id: str | None, by: str | None) -> IssuedKey:
+        """Give a key a successor.
+
+        Args:
+            key_id: The key's public id.
+            grace: Seconds that the old secret works; None: it goes on unchanged until :meth:`confirm` or
+                :meth:`withdraw` says what became of the successor.
+            request_id: Names this rotation: the same one again gives the same successor, with secret None.
+            by: Who asks for it.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            RotationConflict: The key has a successor by another request, or is not active any more.
+            KeyStoreUnavailable: The store does not work.
+            AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
+        """
+        with started(conventions.API_KEY_ROTATE) as span:
+            try:
+                with self._reporter.changing(conventions.API_KEY_ROTATED, shown_id(key_id), by=by) as record:
+                    with self._access.changing("update") as change:
+                        now = self._clock()
+                        old = existing(change, key_id)
+                        again = _repeated(change, old, request_id, now)
+                        if again is not None:
+                            return IssuedKey(again.at(now), None)
+                        retire_at = None if grace is None else _end_of_grace(old, now, grace)
+                        issued = self._add(change, successor_of(old, now, retire_at, request_id, by))
+                        change.change(old.id, rotated_to=issued.key.id, retire_at=retire_at)
+                    attributes = {conventions.API_KEY_ROTATED_FROM: old.id}
+                    record.done(attributes, target=issued.key.id)
+            except BaseException:
+                span.set_attribute(conventions.OUTCOME, "failure")
+                self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "failure")
+                raise
+            span.set_attributes({**attributes, conventions.API_KEY_ID: issued.key.id, conventions.OUTCOME: "success"})
+        self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "success")
+        return issued
+
+    def confirm(self, old_id: str, new_id: str, grace: float) -> bool:
+        """Begin the grace of a key whose successor has arrived.
+
+        Args:
+            old_id: The key.
+            new_id: Its successor.
+            grace: Seconds.
+
+        Returns:
+            Whether the successor is still the one.
+        """
+        with self._access.changing("update") as change:
+            if not (old := _waiting(change, old_id, new_id)):
+                return False
+            retire_at = _end_of_grace(old, self._clock(), grace)
+            change.change(old_id, retire_at=retire_at)
+            change.change(new_id, overlap_until=retire_at)
+        return True
+
+    def withdraw(self, old_id: str, new_id: str, reason: str) -> bool:
+        """Revoke a successor that has not arrived; the old key goes on and can be rotated again.
+
+        Args:
+            old_id: The key.
+            new_id: Its successor.
+            reason: Why, for the audit trail.
+
+        Returns:
+            Whether the successor was still the one.
+        """
+        with self._reporter.changing(conventions.API_KEY_REVOKED, new_id, by=None, reason=reason) as record:
+            with self._access.changing("update") as change:
+                if not _waiting(change, old_id, new_id):
+                    return False
+                change.change(old_id, rotated_to=None)
+                change.change(new_id, revoked_at=self._clock())
+            record.done()
+        return True
+
+
+def deadline(now: float, seconds: float) -> float | None:
+    """Return the time in `seconds`, or None where that is never."""
+    return None if math.isinf(seconds) else now + seconds
+
+
+def existing(change: Transaction, key_id: str) -> ApiKey:
+    """Return a key that must be there.
+
+    Raises:
+        KeyNotFound: It is not.
+    """
+    key = change.get(key_id) if isinstance(key_id, str) else None
+    if key is None:
+        raise key_not_found(key_id)
+    return key
+
+
+def successor_of(old: ApiKey, now: float, retire_at: float | None, request_id: str | None, by: str | None) -> ApiKey:
+    """Return the record of a key's successor: the same rights, lifetime and facts; a new id.
+
+    Args:
+        old: The key that is rotated.
+        now: Seconds since the epoch.
+        retire_at: When the old secret's grace ends; None: that is not decided yet.
+        request_id: The name of the request.
+        by: Who asked for it.
+
+    Example:
+        >>> new = successor_of(ApiKey(id="key_1", owner="alice", lineage_id="key_1"), 100.0, 160.0, None, None)
+        >>> new.generation, new.lineage_id, new.rotated_from
+        (2, 'key_1', 'key_1')
+    """
+    lifetime = math.inf if old.expires_at is None else old.expires_at - old.created_at
+    return replace(
+        old,
+        id=new_id(),
+        state=KeyState.ACTIVE,
+        created_at=now,
+        expires_at=deadline(now, lifetime),
+        retire_at=None,
+        last_used_at=None,
+        generation=old.generation + 1,
+        rotated_from=old.id,
+        rotated_to=None,
+        overlap_until=retire_at,
+        request_id=request_id,
+        issued_by=by,
+    )
+
+
+def _repeated(change: Transaction, old: ApiKey, request_id: str | None, now: float) -> ApiKey | None:
+    """Return the successor that this very request made before, or None where it may make one now."""
+    if old.rotated_to is not None:
+        successor = change.get(old.rotated_to)
+        if successor is not None and request_id is not None and successor.request_id == request_id:
+            return successor
+        raise RotationConflict(old.id)
+    state = old.state_at(now)
+    if state is not KeyState.ACTIVE:
+        raise RotationConflict(old.id, state.value)
+    return None
+
+
+def _waiting(change: Transaction, old_id: str, new_id: str) -> ApiKey | None:
+    """Return the old key if `new_id` is the successor that it waits for."""
+    old = existing(change, old_id)
+    return old if old.rotated_to == new_id and old.retire_at is None else None
+
+
+def _end_of_grace(old: ApiKey, now: float, grace: float) -> float:
+    return min(now + grace, math.inf if old.expires_at is None else old.expires_at)

@@ -1,0 +1,210 @@
+"""One SQLite file as the ledger and the key store use it.
+
+Both need the same care: a file that only its owner may read (0600), write-ahead logging so that several
+processes share it, a version that is migrated forward under a lock and refused when it is newer than the
+code, one short lock around every use, and a new handle after a fork (SQLite must not be carried across).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.forks import on_fork
+
+__all__ = ["SqliteFile", "SqliteFileGone"]
+
+# A handle that was open when the process forked is kept here for ever: closing it in the child would run
+# SQLite's shutdown on a file the parent still uses (https://www.sqlite.org/howtocorrupt.html, section 2.6).
+_abandoned: list[sqlite3.Connection] = []
+
+
+class SqliteFileGone(sqlite3.OperationalError):
+    """The file was deleted or replaced while it was open."""
+
+
+class SqliteFile:
+    """A SQLite file with one connection, one lock and a schema version.
+
+    Args:
+        path: Where the file is; it is made, with mode 0600, when it is missing. Its folder must exist.
+        migrations: SQL scripts; number n brings a file of version n to version n + 1.
+        what: What the file is called in errors, for example ``"audit ledger"``.
+        busy_timeout: Seconds to wait for another process that is writing.
+        synchronous: ``NORMAL`` survives a killed process, ``FULL`` also a power cut.
+
+    Raises:
+        ConfigurationError: The folder is missing, others may read the file, it is no SQLite file, or its
+            version is newer than this code knows.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        migrations: Sequence[str],
+        *,
+        what: str,
+        busy_timeout: float = 5.0,
+        synchronous: str = "NORMAL",
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._migrations = tuple(migrations)
+        self._what = what
+        self._busy_timeout = busy_timeout
+        self._synchronous = synchronous
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._open()
+        on_fork(self)
+
+    def _open(self) -> sqlite3.Connection:
+        self._check_place()
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA synchronous={self._synchronous}")
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                self._what, str(self.path), "a SQLite file that can be opened and written", f"SQLite says: {error}."
+            ) from error
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
+        self._connection = connection
+        return connection
+
+    def _check_place(self) -> None:
+        if not self.path.parent.is_dir():
+            raise ConfigurationError(
+                self._what, str(self.path), "in a folder that exists", f"mkdir -p {self.path.parent}"
+            )
+        try:
+            # O_EXCL, so that the mode is ours from the first byte on.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            mode = stat.S_IMODE(os.stat(self.path).st_mode)
+            if os.name == "posix" and mode & 0o077:
+                raise ConfigurationError(
+                    self._what,
+                    str(self.path),
+                    f"readable by its owner alone, but its mode is {mode:04o}",
+                    f"chmod 600 {self.path}",
+                ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                self._what, str(self.path), "in a place that can be written", f"The system says: {error.strerror}."
+            ) from error
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        newest = len(self._migrations)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == newest:
+            return
+        connection.execute("BEGIN EXCLUSIVE")  # another process may be at it: look again under the lock
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > newest:
+                raise ConfigurationError(
+                    self._what,
+                    str(self.path),
+                    f"of version {newest} or older, but it is of version {version}",
+                    "A newer mobius_otel wrote it: pip install --upgrade mobius_otel",
+                )
+            for script in self._migrations[version:]:
+                for statement in script.split(";"):
+                    if statement.strip():
+                        connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={newest}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection for reading; other threads of this process wait.
+
+        Raises:
+            sqlite3.Error: As SQLite says.
+        """
+        with self._lock:
+            yield self._connection or self._open()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection inside a write transaction, which is committed when the block ends without an error.
+
+        Raises:
+            sqlite3.Error: As SQLite says, also when the file was deleted or replaced under us: what is
+                written to a file without a name would be lost with the process.
+        """
+        with self._lock:
+            connection = self._connection or self._open()
+            self.check_still_there()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    def check_still_there(self) -> None:
+        """Look whether the open file is still the one at its path.
+
+        Raises:
+            SqliteFileGone: It was deleted or replaced.
+        """
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
+
+    def reopen(self) -> None:
+        """Leave the file that is open; the next use opens what is at the path, or makes it anew.
+
+        For a file that is gone: its handle is kept unused rather than closed, because closing would delete
+        the write-ahead log of whatever lies at the path now.
+        """
+        with self._lock:
+            if self._connection is not None:
+                _abandoned.append(self._connection)
+                self._connection = None
+
+    def close(self) -> None:
+        """Close the handle; the next use opens the file again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        if self._connection is not None:
+            _abandoned.append(self._connection)
+            self._connection = None
+
+    def __repr__(self) -> str:
+        return f"SqliteFile({self._what}, {'open' if self._connection else 'closed'})"

@@ -1,0 +1,40 @@
+"""What is said about decisions: metrics, audit events, redaction."""
+
+from __future__ import annotations
+
+from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Receipt, Source, Target
+from mobius_otel.telemetry.memory import InMemoryMetricsBackend
+from mobius_otel.telemetry.metrics import BoundSeries, Counter, Gauge, MetricEmitter, Timer, metric_timer
+from mobius_otel.telemetry.redaction import (
+    RedactingLogRecordExporter,
+    RedactingLogRecordProcessor,
+    RedactingSpanExporter,
+    RedactingSpanProcessor,
+    RedactionPolicy,
+    RedactionResult,
+    Redactor,
+)
+
+__all__ = [
+    "Actor",
+    "AuditEvent",
+    "AuditLogger",
+    "BoundSeries",
+    "Counter",
+    "Gauge",
+    "InMemoryMetricsBackend",
+    "Ledger",
+    "MetricEmitter",
+    "Receipt",
+    "RedactingLogRecordExporter",
+    "RedactingLogRecordProcessor",
+    "RedactingSpanExporter",
+    "RedactingSpanProcessor",
+    "RedactionPolicy",
+    "RedactionResult",
+    "Redactor",
+    "Source",
+    "Target",
+    "Timer",
+    "metric_timer",
+]

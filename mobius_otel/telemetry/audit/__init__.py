@@ -1,0 +1,8 @@
+"""Audit: events, the logger that writes them, the ledger that keeps them."""
+
+from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Source, Target
+from mobius_otel.telemetry.audit.ledger import Ledger
+from mobius_otel.telemetry.audit.logger import AuditLogger
+from mobius_otel.telemetry.audit.receipt import Receipt
+
+__all__ = ["Actor", "AuditEvent", "AuditLogger", "Ledger", "Receipt", "Source", "Target"]

@@ -1,0 +1,226 @@
+"""The canonical form of a record, and the hash that chains one record to the next.
+
+The form is that of RFC 8785 (JSON Canonicalization Scheme): keys sorted by UTF-16 code units, no spaces,
+numbers as ECMAScript writes them. Integers that a double cannot hold, and what JSON has no word for
+(NaN, the infinities), are texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+__all__ = ["canonical", "digest", "new_record_id", "parse", "plain", "plain_text"]
+
+_DEEPEST: Final = 24
+_MOST_NODES: Final = 20_000
+_CUT: Final = "[cut: too large]"
+_EXACT: Final = 2**53
+_BEYOND_BMP: Final = "\uffff"
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+# What Python writes otherwise than RFC 8785: 1.0, 1e-07, 1e+16, and integers of 16 digits and more. A text that
+# looks like one only costs the slow way.
+_PERHAPS_OTHERWISE = re.compile(r"[:,\[]-?[0-9]+(?:[0-9]{15}|\.0[,\]}]|(?:\.[0-9]+)?e)")
+
+
+def plain_text(text: str) -> str:
+    r"""Return `text` as UTF-8 can hold it: a lone surrogate becomes its escape.
+
+    Example:
+        >>> plain_text("caf\u00e9"), plain_text("\ud800")
+        ('café', '\\ud800')
+    """
+    if text.isascii():
+        return str(text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return str(text)
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of `value` in JSON's shapes; never raises.
+
+    Keys become texts, sets sorted lists, and what JSON does not know its text. What lies deeper than 24
+    levels or behind 20,000 values is cut, so that a hostile value cannot fill the ledger or the stack.
+
+    Args:
+        value: Anything.
+
+    Example:
+        >>> plain({1: (2.5, {"b", "a"}), "at": 2**60, "raw": b"x"})
+        {'1': [2.5, ['a', 'b']], 'at': '1152921504606846976', 'raw': 'x'}
+    """
+    return _Plainer().visit(value, 0)
+
+
+class _Plainer:
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = _MOST_NODES
+
+    def visit(self, value: Any, depth: int) -> Any:
+        self._left -= 1
+        kind = type(value)
+        if kind is str:
+            return plain_text(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int:
+            return value if -_EXACT <= value <= _EXACT else _integer_text(value)
+        if kind is float:
+            return value if math.isfinite(value) else str(value)
+        if depth >= _DEEPEST or self._left <= 0:
+            return _CUT
+        return self._visit_other(value, depth + 1)
+
+    def _visit_other(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        try:
+            # The types that nearly every value has, before those that take a long look.
+            if kind is dict or (kind is not list and isinstance(value, Mapping)):
+                return self._visit_mapping(value, depth)
+            if kind is list or isinstance(value, list | tuple):
+                return self._visit_items(value, depth)
+            if isinstance(value, AbstractSet):
+                return sorted(self._visit_items(value, depth), key=str)
+            if isinstance(value, bytes | bytearray | memoryview):
+                return bytes(value).decode("utf-8", "replace")
+            for base in (str, int, float):  # subclasses, an enumeration's member among them
+                if isinstance(value, base):
+                    return self.visit(base(value), depth)
+            return plain_text(str(value))
+        except Exception:
+            return f"[{type(value).__name__}]"
+
+    def _visit_mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            if self._left <= 0:
+                found[_CUT] = True
+                break
+            name = plain_text(key) if isinstance(key, str) else str(self.visit(key, depth))
+            found[name] = self.visit(item, depth)
+        return found
+
+    def _visit_items(self, value: Any, depth: int) -> list[Any]:
+        found = []
+        for item in value:
+            if self._left <= 0:
+                found.append(_CUT)
+                break
+            found.append(self.visit(item, depth))
+        return found
+
+
+def _integer_text(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write out thousands of digits
+        return f"{hex(value)[:64]}… ({value.bit_length()} bits)"
+
+
+def canonical(value: Any) -> bytes:
+    """Return the canonical form of `value` as UTF-8.
+
+    Args:
+        value: JSON's shapes; anything else is made plain first.
+
+    Example:
+        >>> canonical({"b": 1.0, "a": [1e-7, 2**60, True]})
+        b'{"a":[1e-7,"1152921504606846976",true],"b":1}'
+    """
+    try:
+        text = _encode(value)
+        same = text[0] in '{["' and not _PERHAPS_OTHERWISE.search(text)
+        if same and (text.isascii() or max(text) <= _BEYOND_BMP):
+            return text.encode()
+    except (TypeError, ValueError, RecursionError):  # not JSON's shapes after all
+        pass
+    return _write(plain(value)).encode()
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
+        return "{" + ",".join(f"{_encode(key)}:{_write(item)}" for key, item in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_write, value)) + "]"
+    if isinstance(value, float):
+        return _number(value)
+    return _encode(value)
+
+
+def _number(value: float) -> str:
+    """Write a double as ECMAScript does (Number::toString): shortest digits, exponents below 1e-6 and from 1e21."""
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value!r}".partition("e")
+    same = not exponent and not mantissa.endswith(".0")
+    return mantissa if same else _spelled(mantissa, int(exponent or 0))
+
+
+def _spelled(mantissa: str, exponent: int) -> str:
+    sign, mantissa = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
+    whole, _, part = mantissa.partition(".")
+    digits = (whole + ("" if part == "0" else part)).lstrip("0")
+    point = len(whole) + exponent  # where the decimal point stands, counted from the first digit
+    digits = digits.rstrip("0") or "0"
+    if len(digits) <= point <= 21:
+        return sign + digits + "0" * (point - len(digits))
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    power = point - 1
+    return f"{sign}{digits[0]}{'.' + digits[1:] if digits[1:] else ''}e{'+' if power > 0 else '-'}{abs(power)}"
+
+
+def parse(payload: bytes) -> Any:
+    """Return the value of a canonical form; :func:`canonical` of it is `payload` again.
+
+    Raises:
+        ValueError: It is no JSON.
+
+    Example:
+        >>> parse(b'{"a":100000000000000000000,"b":1}')
+        {'a': 1e+20, 'b': 1}
+    """
+    return json.loads(payload, parse_int=_integer_or_double)
+
+
+def _integer_or_double(text: str) -> int | float:
+    """Whole numbers that a double cannot count were doubles: integers of that size are texts."""
+    if len(text) < 16:
+        return int(text)
+    value = float(text)
+    return value if abs(value) > _EXACT else int(text)
+
+
+def digest(payload: bytes) -> bytes:
+    """Return the SHA-256 of a canonical form."""
+    return hashlib.sha256(payload).digest()
+
+
+def new_record_id() -> str:
+    """Return a UUIDv7 (RFC 9562): ids of later milliseconds sort after earlier ones."""
+    now = time.time_ns()
+    milliseconds, rest = divmod(now, 1_000_000)
+    value = (
+        (milliseconds & (2**48 - 1)) << 80
+        | 0x7 << 76
+        | (rest * 4096 // 1_000_000) << 64
+        | 0b10 << 62
+        | int.from_bytes(os.urandom(8), "big") >> 2
+    )
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,81 @@
+"""The right to ship a ledger's records, which one owner on a host has at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from typing import Any, Final
+
+from mobius_otel.clock import Clock
+from mobius_otel.sqlite import SqliteFile
+
+__all__ = ["Lease"]
+
+_SELECT: Final = "SELECT owner, process, host, pid, taken, deadline FROM lease"
+_SLACK: Final = 1.0  # seconds that the clocks of two processes, or of two readings, may differ
+_imported = uuid.uuid4().hex
+
+
+def _process() -> str:
+    """Return what tells this process from every other: ids come again, in a container at every start."""
+    return f"{_imported}-{os.getpid()}"
+
+
+class Lease:
+    """A row with a deadline, taken by compare and set.
+
+    Args:
+        file: The ledger's file.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, file: SqliteFile, clock: Clock) -> None:
+        self._file = file
+        self._clock = clock
+
+    def take(self, owner: str, seconds: float) -> bool:
+        """Take or renew the lease for `owner`; see :meth:`Ledger.lease`."""
+        with self._file.reading() as connection:  # asked often: most of the time nothing has to be written
+            found = connection.execute(_SELECT).fetchone()
+        now = self._clock()
+        if found is not None and found[0] == owner and now < found[5] - seconds / 2 and found[4] <= now + _SLACK:
+            return True
+        if not _is_free(found, owner, now):
+            return False
+        with self._file.writing() as connection:
+            found, now = connection.execute(_SELECT).fetchone(), self._clock()
+            if not _is_free(found, owner, now):
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO lease VALUES (1, ?, ?, ?, ?, ?, ?)",
+                (owner, _process(), platform.node(), os.getpid(), now, now + seconds),
+            )
+            return True
+
+    def give_back(self, owner: str) -> None:
+        """Delete the lease if it is `owner`'s."""
+        with self._file.writing() as connection:
+            connection.execute("DELETE FROM lease WHERE owner = ?", (owner,))
+
+
+def _is_free(found: tuple[Any, ...] | None, owner: str, now: float) -> bool:
+    if found is None or found[0] == owner:
+        return True
+    _, process, host, pid, taken, deadline = found
+    holds = taken - _SLACK <= now < deadline  # one that was taken in the future: the clock was set back since
+    return not holds or (host == platform.node() and _is_dead(process, pid))
+
+
+def _is_dead(process: str, pid: int) -> bool:
+    if pid == os.getpid():
+        return process != _process()
+    if os.name != "posix":  # there, asking for a process would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,320 @@
+"""Writes audit events down: validate, redact, chain, commit, receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from opentelemetry import trace
+
+from mobius_otel import conventions
+from mobius_otel.compat import logs_api
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEvent
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Outcome, Source, Target
+from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
+from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
+from mobius_otel.telemetry.audit.record import AnyRedactor, build
+from mobius_otel.telemetry.metrics import MetricEmitter
+from mobius_otel.telemetry.safety import guarded, swallow
+
+__all__ = ["AuditLogger", "Audited", "FailMode", "listeners", "observe_ledger", "record_event"]
+
+FailMode = Literal["strict", "spool", "best_effort"]
+_FAIL_MODES: Final = ("strict", "spool", "best_effort")
+_DEFAULT_ACTION: Final = "EXECUTE"
+# The default of OpenTelemetry's SDK; beyond it the SDK drops what was set first.
+_PIPELINE_ATTRIBUTES: Final = 128
+
+#: Called with every finished, redacted record after it was kept; for tests.
+listeners: list[Callable[[dict[str, Any]], None]] = []
+
+
+class AuditLogger:
+    """Writes audit events to a ledger, or straight to OpenTelemetry's log pipeline where there is none.
+
+    Args:
+        name: Which part of the service speaks, for example ``payments``.
+        redactor: Takes the secrets out; default: the one that ``configure()`` made, else the default policy.
+        ledger: Where records are kept; default: the one that ``configure()`` opened, looked up at each event.
+        fail_mode: What happens when a record cannot be kept. ``strict``: AuditUnavailable, so that the action
+            does not happen. ``spool``: it waits in memory, up to 10,000 records, and then as ``strict``.
+            ``best_effort``: it is counted and given up. Default: what ``configure()`` says, else ``spool``.
+
+    Raises:
+        ConfigurationError: `fail_mode` is none of these.
+
+    Example:
+        >>> audit = AuditLogger("payments")
+        >>> receipt = audit.record("payment.refund", action="UPDATE", actor=Actor("u-1"), target=Target("order-9"))
+        >>> receipt.durability  # no ledger is configured here
+        'none'
+        >>> with audit.audited("payment.refund", actor=Actor("u-1")) as refund:
+        ...     refund.risk_score = 70
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        redactor: AnyRedactor | None = None,
+        ledger: Ledger | None = None,
+        fail_mode: FailMode | None = None,
+    ) -> None:
+        if fail_mode is not None and fail_mode not in _FAIL_MODES:
+            raise ConfigurationError("fail_mode", fail_mode, f"one of {', '.join(_FAIL_MODES)}")
+        self.name = name
+        self._redactor = redactor
+        self._ledger = ledger
+        self._fail_mode = fail_mode
+
+    @property
+    def fail_mode(self) -> FailMode:
+        """What happens when a record cannot be kept."""
+        return self._fail_mode or defaults.slot().fail_mode
+
+    def emit(self, event: AuditEvent) -> Receipt:
+        """Redact `event`, chain it and commit it.
+
+        Args:
+            event: What happened.
+
+        Returns:
+            The receipt; the record is in the ledger when its durability is ``process``.
+
+        Raises:
+            AuditUnavailable: It cannot be kept, with ``fail_mode="strict"``, or with ``spool`` when memory is
+                full as well.
+            InvalidEvent: `event` is no AuditEvent.
+        """
+        return self._emit(event, None)
+
+    def record(
+        self,
+        event_name: str,
+        *,
+        actor: Actor,
+        action: str = _DEFAULT_ACTION,
+        outcome: Outcome = "success",
+        target: Target | None = None,
+        risk_score: int | None = None,
+        reason: str | None = None,
+        source: Source | None = None,
+        tenant: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """Make an event and emit it.
+
+        Args and Raises: as :class:`AuditEvent` and :meth:`emit`.
+        """
+        return self.emit(
+            AuditEvent(event_name, action, actor, outcome, target, risk_score, reason, source, tenant, attributes or {})
+        )
+
+    def audited(
+        self,
+        event_name: str,
+        *,
+        actor: Actor,
+        action: str = _DEFAULT_ACTION,
+        target: Target | None = None,
+        risk_score: int | None = None,
+        reason: str | None = None,
+        source: Source | None = None,
+        tenant: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Audited:
+        """Audit a block (``with`` or ``async with``): one record at its end, ``failure`` when it raises.
+
+        With ``fail_mode="strict"`` a record of outcome ``unknown`` is kept before the block, so that nothing
+        happens that cannot be written down.
+
+        Args and Raises: as :class:`AuditEvent` and :meth:`emit`.
+        """
+        event = AuditEvent(
+            event_name, action, actor, "unknown", target, risk_score, reason, source, tenant, attributes or {}
+        )
+        return Audited(self, event)
+
+    def _emit(self, event: AuditEvent, spec: conventions.Event | None) -> Receipt:
+        if not isinstance(event, AuditEvent):
+            raise InvalidEvent("event", event, "an AuditEvent")
+        record = build(event, self.name, self._redactor, spec)
+        ledger = self._ledger or defaults.slot().ledger
+        place = Place(ledger)
+        try:
+            kept = self._keep(record, place)
+        except AuditUnavailable as error:
+            _count("rejected")
+            if self.fail_mode != "best_effort":
+                raise
+            swallow("audit", error)
+        else:
+            _count("recorded")
+            if listeners:
+                _tell(record, kept)
+        return receipt_of(record["attributes"][conventions.AUDIT_RECORD_ID], place)
+
+    def _keep(self, record: dict[str, Any], place: Place) -> Kept | None:
+        if place.ledger is None:
+            _to_pipeline(self.name, record)
+        elif self.fail_mode == "spool":
+            place.kept = place.ledger.spool.append(record, place.put)
+        else:
+            place.kept = place.ledger.append(record)
+        return place.kept
+
+    def __repr__(self) -> str:
+        return f"AuditLogger({self.name!r}, fail_mode={self.fail_mode!r})"
+
+
+class Audited:
+    """A block that is being audited; made by :meth:`AuditLogger.audited`.
+
+    ``attributes`` can be added to and ``risk_score`` be set inside the block.
+    """
+
+    __slots__ = ("_event", "_logger", "attributes", "receipt", "risk_score")
+
+    def __init__(self, logger: AuditLogger, event: AuditEvent) -> None:
+        self._logger = logger
+        self._event = event
+        self.attributes: dict[str, Any] = dict(event.attributes)
+        self.risk_score = event.risk_score
+        #: The receipt, after the block.
+        self.receipt: Receipt | None = None
+
+    def __enter__(self) -> Self:
+        if self._logger.fail_mode == "strict":
+            self._logger.emit(self._event)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.attributes[conventions.ERROR_TYPE] = kind.__qualname__
+        try:
+            self.receipt = self._logger.emit(self._ended("success" if kind is None else "failure"))
+        except (AuditUnavailable, InvalidEvent) as failed:
+            if kind is None:
+                raise
+            with guarded("audit"):  # the block's own error is the one to go on
+                swallow("audit", failed)
+
+    def _ended(self, outcome: Outcome) -> AuditEvent:
+        e = self._event
+        return AuditEvent(
+            e.event_name, e.action, e.actor, outcome, e.target, self.risk_score, e.reason, e.source, e.tenant,
+            self.attributes,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __repr__(self) -> str:
+        return f"Audited({self._event.event_name!r})"
+
+
+def record_event(
+    spec: conventions.Event,
+    *,
+    actor: Actor,
+    outcome: Outcome,
+    target: Target | None = None,
+    source: Source | None = None,
+    reason: str | None = None,
+    tenant: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    risk_score: int | None = None,
+    action: str | None = None,
+) -> Receipt | None:
+    """Record one of the package's own events; an error never reaches the caller, but for one.
+
+    Args:
+        spec: The event of the registry: its name, its default action and risk, its OWASP and OCSF names.
+        actor: Who did it.
+        outcome: How it ended.
+        target: What it was done to.
+        source: Where it came from.
+        reason: Why.
+        tenant: On whose behalf.
+        attributes: What else is known; None values are left out.
+        risk_score: Default: that of `spec`.
+        action: Default: that of `spec`.
+
+    Returns:
+        The receipt, or None where the event could not be recorded.
+
+    Raises:
+        AuditUnavailable: It cannot be kept and the configured ``fail_mode`` is ``strict``.
+    """
+    try:
+        event = AuditEvent(
+            spec.name, action or spec.action, actor, outcome, target, spec.risk if risk_score is None else risk_score,
+            reason, source, tenant, {name: value for name, value in (attributes or {}).items() if value is not None},
+        )  # fmt: skip
+        return _own._emit(event, spec)
+    except AuditUnavailable as error:
+        if defaults.slot().fail_mode == "strict":
+            raise
+        swallow("audit", error)
+    except Exception as error:
+        swallow("audit", error)
+    return None
+
+
+def observe_ledger(emitter: MetricEmitter, ledger: Ledger) -> None:
+    """Report the backlog of `ledger` as a gauge of `emitter`.
+
+    Raises:
+        ConfigurationError: The emitter reports a backlog already.
+    """
+    spec, known = conventions.AUDIT_BACKLOG, 0
+
+    def backlog() -> list[tuple[float, dict[str, Any]]]:
+        nonlocal known
+        with guarded("audit"):  # a ledger that cannot be read is when this number is wanted most
+            known = ledger.backlog()
+        return [(known + len(ledger.spool), {})]
+
+    emitter.observe(spec.name, backlog, unit=spec.unit, description=spec.meaning)
+
+
+def _count(result: str) -> None:
+    defaults.counter(conventions.AUDIT_RECORDS).add(1, {conventions.AUDIT_RESULT: result})
+
+
+def _tell(record: dict[str, Any], kept: Kept | None) -> None:
+    whole = finished(kept.record, kept.hash) if kept is not None else finished(record, None)
+    for listener in tuple(listeners):
+        with guarded("audit"):
+            listener(whole)
+
+
+def _to_pipeline(scope: str, record: dict[str, Any]) -> None:
+    """Hand a record to OpenTelemetry's log pipeline, at most once."""
+    attributes = finished(record, None)["attributes"]
+    surplus = len(attributes) - _PIPELINE_ATTRIBUTES
+    # The caller's attributes come first, and are fewer than the surplus only if ours alone are too many.
+    kept = dict(list(attributes.items())[max(0, surplus) :])
+    try:
+        logs_api.get_logger(scope or defaults.SCOPE, defaults.version_).emit(
+            event_name=record["event_name"],
+            timestamp=int(record["timestamp"]),
+            observed_timestamp=int(record["observed_timestamp"]),
+            severity_number=logs_api.SeverityNumber(record["severity_number"]),
+            severity_text=record["severity_text"],
+            context=trace.set_span_in_context(trace.get_current_span()),
+            attributes=kept,
+        )
+    except Exception as error:
+        raise AuditUnavailable(f"the log pipeline failed with {type(error).__qualname__}") from error
+
+
+_own = AuditLogger(defaults.SCOPE)

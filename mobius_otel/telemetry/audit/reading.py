@@ -1,0 +1,120 @@
+"""Opens a ledger for reading alone: nothing is locked against its writers, and no file is made beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.telemetry.audit.ledger import MIGRATIONS
+
+__all__ = ["UNREADABLE", "read"]
+
+R = TypeVar("R")
+#: What a damaged file raises; the second where SQLite passes on bytes that are no text.
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+_TRIES: Final = 5
+_WHAT: Final = "audit ledger"
+
+
+def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], R]) -> R:
+    """Call `function` with a connection that sees one state of the ledger.
+
+    Args:
+        path: The ledger.
+        function: Reads; it is called again when writers came or went in a way that could have misled it.
+
+    Returns:
+        What `function` returned.
+
+    Raises:
+        ConfigurationError: There is no ledger at `path`, it cannot be read, or a newer version wrote it.
+    """
+    place = Path(path).absolute()
+    if not place.is_file():
+        raise ConfigurationError(_WHAT, str(path), "an existing file")
+    for last in (False,) * (_TRIES - 1) + (True,):
+        before = _state(place)
+        try:
+            with _opened(place, before) as connection:
+                result = function(connection)
+        except UNREADABLE as error:
+            if last or _state(place) == before:
+                raise ConfigurationError(_WHAT, str(path), "a SQLite file that can be read", f"{error}.") from error
+            continue
+        if before.live or last or _state(place) == before:
+            return result
+    raise AssertionError
+
+
+class _State:
+    """What lies at a path: the file, its write-ahead log, and the index of that."""
+
+    __slots__ = ("index", "log", "main")
+
+    def __init__(self, main: tuple[int, ...], log: int, index: bool) -> None:
+        self.main = main
+        self.log = log
+        self.index = index
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody writes the file, or was killed while writing it."""
+        return self.index or self.log > 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _State) and (self.main, self.log, self.index) == (other.main, other.log, other.index)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _state(place: Path) -> _State:
+    try:
+        main = os.stat(place)
+        log = os.stat(f"{place}-wal").st_size if os.path.exists(f"{place}-wal") else 0
+    except OSError:
+        return _State((), 0, index=False)
+    return _State((main.st_ino, main.st_size, main.st_mtime_ns), log, os.path.exists(f"{place}-shm"))
+
+
+@contextlib.contextmanager
+def _opened(place: Path, state: _State) -> Iterator[sqlite3.Connection]:
+    with contextlib.ExitStack() as stack:
+        if state.index:
+            options = "mode=ro&readonly_shm=1"
+        elif state.log:  # a copy without its index, which SQLite would make anew beside it
+            place = _copied(place, stack)
+            options = "mode=rw"
+        else:
+            options = "mode=ro&immutable=1"
+        connection = sqlite3.connect(f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None)
+        stack.callback(connection.close)
+        connection.execute("BEGIN")  # one state for everything that is read
+        _check_version(connection, place)
+        yield connection
+
+
+def _copied(place: Path, stack: contextlib.ExitStack) -> Path:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mobius-otel-")))
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{place}{suffix}", folder / f"ledger.db{suffix}")
+    return folder / "ledger.db"
+
+
+def _check_version(connection: sqlite3.Connection, place: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise ConfigurationError(
+            _WHAT, str(place), f"of version {len(MIGRATIONS)} or older, but it is of version {version}",
+            "A newer mobius_otel wrote it: pip install --upgrade mobius_otel",
+        )  # fmt: skip
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not {"records", "streams", "shipping", "quarantine"} <= tables:
+        raise ConfigurationError(_WHAT, str(place), "an audit ledger, but it lacks the tables of one")

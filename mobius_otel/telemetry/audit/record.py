@@ -1,0 +1,139 @@
+"""From an event to the record that is kept: redacted, with its id, ready to be chained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from opentelemetry import trace
+from opentelemetry._logs import SeverityNumber
+
+from mobius_otel import conventions
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.chain import new_record_id
+from mobius_otel.telemetry.audit.event import AuditEvent
+from mobius_otel.telemetry.safety import swallow
+
+__all__ = ["AnyRedactor", "build"]
+
+_SCHEMA_VERSION: Final = "1"
+_CANONICALIZATION: Final = "jcs"
+#: What stands where a value could not be redacted.
+_BLANK: Final = "[redacted]"
+# A caller's attributes may come from a request; one with a name of ours is kept under this one, so that nobody can
+# forge a field of the record, nor keep it from being written.
+_ESCAPE: Final = "attribute."
+_OURS: Final = ("audit.", "mobius.audit.", "mobius.redaction.", conventions.LOG_RECORD_UID)
+
+
+class Redaction(Protocol):
+    """What a redaction returns."""
+
+    @property
+    def value(self) -> Any: ...
+
+    @property
+    def matches(self) -> tuple[Any, ...]: ...
+
+
+class AnyRedactor(Protocol):
+    """What takes secrets out of a record."""
+
+    def redact(self, value: Any, location: str = ...) -> Redaction:
+        """Return `value` without its secrets, and what was found."""
+        ...
+
+
+def build(
+    event: AuditEvent, scope: str, redactor: AnyRedactor | None, spec: conventions.Event | None = None
+) -> dict[str, Any]:
+    """Return the redacted record of `event`.
+
+    Args:
+        event: What happened.
+        scope: The name of the logger.
+        redactor: Takes the secrets out; None: the configured one. Should it fail, every text is blanked.
+        spec: The registry's entry, where the event is one of the package's own.
+
+    Returns:
+        A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
+    """
+    now = time.time_ns()
+    texts = {"event_name": event.event_name, "scope": scope, **_texts(event)}
+    texts, user, count, kinds = _redacted(texts, dict(event.attributes), redactor)
+    record: dict[str, Any] = {
+        "event_name": texts.pop("event_name"),
+        "scope": texts.pop("scope"),
+        "timestamp": str(event.timestamp or now),
+        "observed_timestamp": str(max(now, event.timestamp or now)),
+        "severity_number": event.severity_number,
+        "severity_text": SeverityNumber(event.severity_number).name,
+        **_trace_context(),
+    }
+    # Ours last: where attributes are limited, OpenTelemetry's SDK drops those that were set first.
+    attributes = {_escaped(name): value for name, value in user.items()}
+    attributes.update(texts)
+    if event.risk_score is not None:
+        attributes[conventions.AUDIT_RISK_SCORE] = event.risk_score
+    if spec is not None:
+        attributes[conventions.AUDIT_OWASP] = spec.owasp
+        attributes[conventions.AUDIT_OCSF] = spec.ocsf
+    if count:
+        attributes[conventions.REDACTION_COUNT] = count
+        attributes[conventions.REDACTION_KINDS] = kinds
+    attributes[conventions.AUDIT_OUTCOME] = event.outcome
+    attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
+    attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION
+    attributes[conventions.AUDIT_RECORD_ID] = new_record_id()
+    record["attributes"] = attributes
+    return record
+
+
+def _texts(event: AuditEvent) -> dict[str, Any]:
+    target, source = event.target, event.source
+    texts = {
+        conventions.AUDIT_ACTION: event.action,
+        conventions.AUDIT_ACTOR_ID: event.actor.id,
+        conventions.AUDIT_ACTOR_TYPE: event.actor.type,
+        conventions.AUDIT_TARGET_ID: target and target.id,
+        conventions.AUDIT_TARGET_TYPE: target and target.type,
+        conventions.AUDIT_SOURCE_ID: source and source.id,
+        conventions.AUDIT_SOURCE_TYPE: source and source.type,
+        conventions.AUDIT_REASON: event.reason,
+        conventions.AUDIT_TENANT: event.tenant,
+    }
+    return {name: value for name, value in texts.items() if value is not None}
+
+
+def _redacted(
+    texts: dict[str, Any], user: dict[str, Any], redactor: AnyRedactor | None
+) -> tuple[dict[str, Any], dict[str, Any], int, list[str]]:
+    """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
+    try:
+        redactor = redactor or defaults.redactor()
+        names = list(texts)
+        ours = redactor.redact([texts[name] for name in names], location="audit")
+        theirs = redactor.redact(user, location="audit")
+        clean = {name: str(value) for name, value in zip(names, ours.value, strict=True)}
+        matches = (*ours.matches, *theirs.matches)
+        return clean, dict(theirs.value), len(matches), sorted({str(match.kind) for match in matches})
+    except Exception as error:
+        swallow("audit.redaction", error)
+        blank = dict.fromkeys(texts, _BLANK)
+        return blank, dict.fromkeys(("attributes",), _BLANK), len(texts) + len(user), ["error"]
+
+
+def _escaped(name: str) -> str:
+    return _ESCAPE + name if name.startswith(_OURS) else name
+
+
+def _trace_context() -> Mapping[str, Any]:
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {
+        "trace_id": f"{context.trace_id:032x}",
+        "span_id": f"{context.span_id:016x}",
+        "trace_flags": int(context.trace_flags),
+    }

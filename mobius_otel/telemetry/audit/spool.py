@@ -1,0 +1,112 @@
+"""Records in memory while the ledger cannot be written: a bound, one loud line, and the way back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from mobius_otel.clock import Clock
+from mobius_otel.errors import AuditUnavailable
+from mobius_otel.forks import on_fork
+
+if TYPE_CHECKING:
+    from mobius_otel.telemetry.audit.ledger import Kept
+
+__all__ = ["Spool"]
+
+_log = logging.getLogger("mobius_otel")
+_BOUND: Final = 10_000
+_RETRY_SECONDS: Final = 1.0
+
+Record = Mapping[str, Any]
+
+
+class Spool:
+    """Appends to a ledger, through memory while that fails; the order of records is kept.
+
+    Args:
+        append: Commits one record, or raises AuditUnavailable.
+        bound: How many records memory holds at most.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, append: Callable[[Record], Kept], bound: int = _BOUND, clock: Clock = time.monotonic) -> None:
+        self._write = append
+        self._bound = bound
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._waiting: deque[tuple[Record, Callable[[Kept], None]]] = deque()
+        self._retry_at = 0.0
+        on_fork(self)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def append(self, record: Record, placed: Callable[[Kept], None]) -> Kept | None:
+        """Append `record`, or keep it in memory.
+
+        Args:
+            record: As for :meth:`Ledger.append`.
+            placed: Called once the record is in the ledger, if that is later.
+
+        Returns:
+            Where it stands; None while it is in memory alone.
+
+        Raises:
+            AuditUnavailable: Memory is full as well.
+        """
+        if not self._waiting:  # the way of every record while all is well; the ledger has a lock of its own
+            try:
+                return self._write(record)
+            except AuditUnavailable as error:
+                with self._lock:
+                    self._begin(error)
+                    self._keep(record, placed)
+                return None
+        with self._lock:
+            if self._clock() >= self._retry_at and self.drain() == 0:
+                return self.append(record, placed)
+            self._keep(record, placed)
+        return None
+
+    def drain(self) -> int:
+        """Write what waits in memory to the ledger, as far as it takes it; return how many still wait."""
+        with self._lock:
+            written = 0
+            while self._waiting:
+                record, placed = self._waiting[0]
+                try:
+                    kept = self._write(record)
+                except AuditUnavailable:
+                    self._retry_at = self._clock() + _RETRY_SECONDS
+                    break
+                self._waiting.popleft()
+                written += 1
+                placed(kept)
+            if written and not self._waiting:
+                _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
+            return len(self._waiting)
+
+    def _begin(self, error: AuditUnavailable) -> None:
+        self._retry_at = self._clock() + _RETRY_SECONDS
+        if not self._waiting:
+            _log.error(
+                "mobius_otel: %s; records are kept in memory (at most %d) until the ledger works again",
+                error, self._bound,
+            )  # fmt: skip
+
+    def _keep(self, record: Record, placed: Callable[[Kept], None]) -> None:
+        if len(self._waiting) >= self._bound:
+            raise AuditUnavailable(f"the ledger fails, and memory holds {self._bound} records already")
+        self._waiting.append((record, placed))
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting = deque()  # the parent writes its own
+
+    def __repr__(self) -> str:
+        return f"Spool({len(self._waiting)} of {self._bound} records)"

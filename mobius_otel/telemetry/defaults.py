@@ -1,0 +1,105 @@
+"""One slot for what was configured above: the emitter, the redactor, the ledger.
+
+``runtime`` fills it; what stands below and needs it (an ``AuditLogger("x")`` that finds the ledger, a
+``metric_timer`` that finds the emitter) looks here. Without a runtime everything in it works all the same:
+over OpenTelemetry's global providers, which do nothing until somebody installs an SDK.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+
+from mobius_otel import conventions
+from mobius_otel.telemetry.metrics import Counter, MetricEmitter, Timer
+
+if TYPE_CHECKING:
+    from mobius_otel.telemetry.audit.ledger import Ledger
+    from mobius_otel.telemetry.redaction.redactor import Redactor
+
+__all__ = ["SCOPE", "Defaults", "SpanMode", "counter", "emitter", "install", "redactor", "slot", "timer", "version_"]
+
+SpanMode = Literal["auto", "always", "never"]
+#: The instrumentation scope of everything the package itself emits.
+SCOPE = "mobius_otel"
+
+
+def _version() -> str:
+    try:
+        return version("mobius_otel")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"
+
+
+version_ = _version()
+
+
+@dataclass(slots=True)
+class Defaults:
+    """What ``configure()`` decided, for whoever stands below it.
+
+    Args:
+        emitter: The emitter of the package and of ``metric_timer``.
+        redactor: What every record passes; None: the default policy.
+        ledger: Where audit records go; None: straight to the log pipeline.
+        fail_mode: What an ``AuditLogger`` without its own does when a record cannot be kept.
+        spans: When decisions get spans of their own.
+    """
+
+    emitter: MetricEmitter = field(default_factory=lambda: MetricEmitter(SCOPE, version=version_))
+    redactor: Redactor | None = None
+    ledger: Ledger | None = None
+    fail_mode: Literal["strict", "spool", "best_effort"] = "spool"
+    spans: SpanMode = "auto"
+
+
+_lock = threading.Lock()
+_slot: Defaults | None = None
+
+
+def slot() -> Defaults:
+    """Return what is configured now."""
+    global _slot
+    current = _slot
+    if current is None:
+        with _lock:
+            current = _slot = _slot or Defaults()
+    return current
+
+
+def install(defaults: Defaults | None) -> Defaults | None:
+    """Put `defaults` in the slot (None: the built-in ones) and return what was there."""
+    global _slot
+    with _lock:
+        before, _slot = _slot, defaults
+    return before
+
+
+def emitter() -> MetricEmitter:
+    """Return the default emitter."""
+    return slot().emitter
+
+
+def redactor() -> Redactor:
+    """Return the redactor of the configured policy, or the default one."""
+    current = slot()
+    if current.redactor is None:
+        from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+        from mobius_otel.telemetry.redaction.redactor import Redactor
+
+        current.redactor = Redactor(RedactionPolicy.default())
+    return current.redactor
+
+
+def counter(spec: conventions.Metric) -> Counter:
+    """Return the default emitter's counter for a metric of the registry."""
+    return slot().emitter.counter(spec.name, unit=spec.unit, description=spec.meaning)
+
+
+def timer(spec: conventions.Metric) -> Timer:
+    """Return the default emitter's timer for a histogram of the registry."""
+    return slot().emitter.timer(
+        spec.name, description=spec.meaning, buckets=spec.boundaries or conventions.FAST_SECONDS
+    )

@@ -1,0 +1,28 @@
+"""Redaction: secrets are taken out of telemetry before it leaves the process."""
+
+from mobius_otel.telemetry.redaction.logging import cover_logging, uncover_logging
+from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+from mobius_otel.telemetry.redaction.processors import (
+    RedactingLogRecordExporter,
+    RedactingLogRecordProcessor,
+    RedactingSpanExporter,
+    RedactingSpanProcessor,
+    cover_sdk,
+    uncover_sdk,
+)
+from mobius_otel.telemetry.redaction.redactor import Match, RedactionResult, Redactor
+
+__all__ = [
+    "Match",
+    "RedactingLogRecordExporter",
+    "RedactingLogRecordProcessor",
+    "RedactingSpanExporter",
+    "RedactingSpanProcessor",
+    "RedactionPolicy",
+    "RedactionResult",
+    "Redactor",
+    "cover_logging",
+    "cover_sdk",
+    "uncover_logging",
+    "uncover_sdk",
+]

@@ -1,0 +1,377 @@
+"""Secrets that tell themselves by their value, wherever they stand in a text.
+
+Each detector takes a text and a list, returns the text with its finds replaced and appends the kind of each
+to the list. What can be checked is checked (checksum, issuer, decodable header); every quantifier is bounded
+or possessive and every search moves on behind what it looked at, so that time grows with the length alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator
+
+__all__ = ["VALUE_KINDS", "Detector", "Hits", "detectors", "is_card", "marker", "pem", "replace_spans"]
+
+Hits = list[str]
+Detector = Callable[[str, Hits], str]
+
+
+def marker(kind: str) -> str:
+    """Return what stands in the place of a secret of this kind."""
+    return f"[redacted:{kind}]"
+
+
+def replace_spans(text: str, spans: Iterator[tuple[int, int, str]], hits: Hits) -> str:
+    """Put a marker in the place of each span; the spans come in order."""
+    parts: list[str] = []
+    done = 0
+    for start, end, kind in spans:
+        if end <= done or end <= start:
+            continue
+        parts += (text[done : max(start, done)], marker(kind))
+        hits.append(kind)
+        done = end
+    return "".join((*parts, text[done:])) if parts else text
+
+
+# --- keys in PEM form ---------------------------------------------------------------------------------------
+
+_PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40}+)-----")
+_IN_NAMES = frozenset("_.[]%$'\"")
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]|\\{1,4}+[nrt])*+")
+
+
+def _whole_words(text: str, start: int, end: int) -> int:
+    """Move `end` back before a word that it has cut in two: the name of something that follows the key."""
+    if text[end : end + 1] not in _IN_NAMES and text[end - 1 : end] != "=":
+        return end
+    while end > start and not text[end - 1].isspace():
+        end -= 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _pem_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    at = 0
+    while found := _PEM_BEGIN.search(text, at):
+        label = found.group(1)
+        at = found.end()
+        close = f"-----END {label}-----"
+        end = text.find(close, at)
+        if "CERTIFICATE" in label or "PUBLIC" in label:
+            at = end + len(close) if end >= 0 else at
+            continue
+        if end >= 0 and end - at < 20_000:
+            at = end + len(close)
+        else:  # cut off: as far as the characters of a key go
+            body = _PEM_BODY.match(text, at)
+            at = _whole_words(text, at, body.end()) if body else at
+        yield found.start(), at, "private_key"
+
+
+def pem(text: str, hits: Hits) -> str:
+    """Find private keys in PEM form, also when their end is missing."""
+    return replace_spans(text, _pem_spans(text), hits) if "-----BEGIN" in text else text
+
+
+# --- our own keys -------------------------------------------------------------------------------------------
+
+_OWN_BODY = re.compile(r"_[0-9A-Za-z]{43,56}(?![0-9A-Za-z])")
+_OWN_HEAD = re.compile(r"[a-z0-9]{1,64}_[a-z0-9]{1,64}\Z")
+
+
+def _own_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for body in _OWN_BODY.finditer(text):
+        start = max(0, body.start() - 129)
+        head = _OWN_HEAD.search(text[start : body.start()])
+        if head:
+            yield start + head.start(), body.end(), "mobius_key"
+
+
+def own_keys(text: str, hits: Hits) -> str:
+    """Find keys of :class:`ApiKeyManager`: any prefix and environment; also a mistyped one is worth hiding."""
+    return replace_spans(text, _own_spans(text), hits) if text.count("_") > 1 else text
+
+
+# --- JSON web tokens ----------------------------------------------------------------------------------------
+
+_JWT = re.compile(r"(eyJ[A-Za-z0-9_\-]*+)(\.[A-Za-z0-9_\-]*+){0,4}+")
+
+
+def _is_header(part: str) -> bool:
+    try:
+        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        header = json.loads(raw)
+    except (ValueError, binascii.Error, RecursionError):
+        return False
+    return isinstance(header, dict) and ("alg" in header or "typ" in header)
+
+
+def _jwt_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _JWT.finditer(text):
+        head = found.group(1)
+        if found.end() > found.end(1) and len(head) < 4096 and _is_header(head):
+            full_stop = text[found.end() - 1] == "." and found.group().count(".") > 2
+            yield found.start(), found.end() - full_stop, "jwt"
+
+
+def jwt(text: str, hits: Hits) -> str:
+    """Find JSON web tokens: a header that decodes to JSON with an algorithm, and at least one part more."""
+    return replace_spans(text, _jwt_spans(text), hits) if "eyJ" in text else text
+
+
+# --- tokens of vendors, by their published shapes -----------------------------------------------------------
+
+_VENDORS = (
+    ("aws", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Z0-9])"),
+    ("gcp", r"AIza[0-9A-Za-z_\-]{35}|GOCSPX-[0-9A-Za-z_\-]{20,40}+|ya29\.[0-9A-Za-z_\-.]{20,2000}+"),
+    ("azure", r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
+    ("github", r"gh[pousr]_[0-9A-Za-z]{30,255}+|github_pat_[0-9A-Za-z_]{22,255}+"),
+    ("gitlab", r"gl(?:pat|dt|rt|rtr|soat|cbt|ptt|imt|agent|ft|oas|ffct|wt)-[0-9A-Za-z_\-.]{20,300}+"),
+    ("slack", (r"xox[abeoprsc](?:\.xox[bp])?-[0-9A-Za-z\-]{10,300}+|xapp-[0-9]-[0-9A-Za-z\-]{20,300}+"
+               r"|hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+")),
+    ("stripe", r"[sr]k_(?:live|test)_[0-9A-Za-z]{10,255}+|whsec_[0-9A-Za-z+/=]{20,255}+"),
+    ("anthropic", r"sk-ant-[0-9A-Za-z_\-]{20,255}+"),
+    ("openai", r"sk-(?:proj|svcacct|admin|None|or-v1)-[0-9A-Za-z_\-]{20,255}+|sk-[0-9A-Za-z]{32,255}+"),
+    ("huggingface", r"(?:hf|api_org)_[0-9A-Za-z]{30,255}+"),
+    ("npm", r"npm_[0-9A-Za-z]{36}"),
+    ("pypi", r"pypi-[0-9A-Za-z_\-]{50,1000}+"),
+    ("twilio", r"(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])"),
+    ("sendgrid", r"SG\.[0-9A-Za-z_\-]{16,64}+\.[0-9A-Za-z_\-]{16,100}+"),
+    ("telegram", r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
+    ("vendor_token",
+     (r"dop_v1_[0-9a-f]{64}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp)-[0-9A-Za-z_\-]{22,64}+"
+     r"|EAAA[0-9A-Za-z_\-]{60}|key-[0-9a-f]{32}(?![0-9a-z])|[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"
+     r"|lin_api_[0-9A-Za-z]{32,64}+|ntn_[0-9A-Za-z]{40,64}+|secret_[0-9A-Za-z]{43}(?![0-9A-Za-z])"
+     r"|hv[sbr]\.[0-9A-Za-z_\-]{24,300}+|dp\.(?:st|pt|ct|sa|scim|audit)\.[0-9A-Za-z_\-.]{32,120}+"
+     r"|figd_[0-9A-Za-z_\-]{30,64}+|glsa_[0-9A-Za-z]{32}_[0-9a-f]{8}|glc_[0-9A-Za-z+/=]{32,300}+"
+     r"|sntry[su]_[0-9A-Za-z_+/=]{32,300}+|dckr_pat_[0-9A-Za-z_\-]{20,64}+|rubygems_[0-9a-f]{48}"
+     r"|xkeysib-[0-9a-f]{64}-[0-9A-Za-z]{16}|AGE-SECRET-KEY-1[0-9A-Z]{58}|gsk_[0-9A-Za-z]{40,64}+"
+     r"|r8_[0-9A-Za-z]{37}|pplx-[0-9A-Za-z]{40,64}+|nvapi-[0-9A-Za-z_\-]{60,80}+|tskey-[0-9A-Za-z\-]{20,100}+"
+     r"|xai-[0-9A-Za-z]{70,90}+|ATATT3[0-9A-Za-z_\-=]{100,255}+|dapi[0-9a-f]{32}|PMAK-[0-9a-f]{24}-[0-9a-f]{34}"
+     r"|NRAK-[0-9A-Z]{27}|sbp_[0-9a-f]{40}|pscale_(?:tkn|pw|oauth)_[0-9A-Za-z_\-.=]{32,64}+"
+     r"|pat[0-9A-Za-z]{14}\.[0-9a-f]{64}|[MNO][0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"
+     r"|discord(?:app)?\.com/api/webhooks/[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+")),
+    ("api_key", (r"(?!pk_)[A-Za-z][A-Za-z0-9]{1,15}_(?:live|test|prod|production|staging|sandbox|dev)_"
+                 r"[0-9A-Za-z_]{16,255}+")),
+)  # fmt: skip
+
+_RUN = re.compile(r"[0-9A-Za-z_\-]{16}")
+_DIGIT = re.compile(r"[0-9]")
+
+
+def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
+    """Return the detector for the tokens of vendors, by the shapes they publish.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    shapes = [f"(?P<{kind}>{shape})" for kind, shape in _VENDORS if kind not in off]
+    pattern = re.compile(f"(?<![0-9A-Za-z])(?:{'|'.join(shapes)})") if shapes else None
+
+    def spans(text: str) -> Iterator[tuple[int, int, str]]:
+        for found in pattern.finditer(text) if pattern else ():
+            kind = found.lastgroup or "vendor_token"
+            # A name such as my_test_something_long_written has no digit; a key of that length always has one.
+            if kind != "api_key" or _DIGIT.search(found.group()):
+                full_stop = text[found.end() - 1] == "."  # the end of a sentence
+                yield found.start(), found.end() - full_stop, kind
+
+    def detect(text: str, hits: Hits) -> str:
+        return replace_spans(text, spans(text), hits) if _RUN.search(text) else text
+
+    return detect
+
+
+# --- e-mail -------------------------------------------------------------------------------------------------
+
+_EMAIL = re.compile(
+    r"(?<![\w.+\-])([\w.+\-]{1,64}+)(?:@|%40)([A-Za-z0-9][A-Za-z0-9\-]{0,62}+(?:\.[A-Za-z0-9\-]{1,63}+){1,8}+)",
+    re.ASCII,
+)
+_NO_DOMAIN = frozenset(
+    {"png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "ts", "tsx", "jsx", "py", "html", "htm",
+     "json", "map", "service", "socket", "timer", "mount", "target"}
+)  # fmt: skip
+
+
+def _email_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _EMAIL.finditer(text):
+        last = found.group(2).rpartition(".")[2]
+        if len(last) < 2 or not last.isalpha() or last.lower() in _NO_DOMAIN:
+            continue
+        if found.group(1) == "git" and text[found.end() : found.end() + 1] in {":", "/"}:
+            continue  # git@github.com:… is an address of code
+        if found.group(1) == "x-oauth-basic":
+            continue  # what stands for no password beside a token
+        yield found.start(), found.end(), "email"
+
+
+def email(text: str, hits: Hits) -> str:
+    """Find e-mail addresses; addresses of repositories and file names such as ``icon@2x.png`` stay."""
+    return replace_spans(text, _email_spans(text), hits) if "@" in text or "%40" in text else text
+
+
+# --- payment cards ------------------------------------------------------------------------------------------
+
+_COMPACT = re.compile(r"[0-9]{14,}+")
+_GROUPED = re.compile(
+    r"[2-6][0-9]{3}([ \-.\u00a0])(?:[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3}(?![0-9]))?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
+)
+_MANY_DIGITS = re.compile(r"[0-9]{4}[ \-.\u00a0]?[0-9]{4}")
+_NOT_DIGITS = re.compile(r"[^0-9]+")
+_HEX = re.compile(r"[0-9a-fA-F]*+")
+# First digits (as a range of six), lengths.
+_ISSUERS = (
+    (400000, 499999, (16, 19)), (510000, 559999, (16,)), (222100, 272099, (16,)), (340000, 349999, (15,)),
+    (370000, 379999, (15,)), (601100, 601199, (16,)), (644000, 659999, (16,)), (300000, 305999, (14,)),
+    (309500, 309599, (14,)), (360000, 369999, (14,)), (380000, 399999, (14,)), (352800, 358999, (16,)),
+    (620000, 629999, (16, 17, 18, 19)), (676770, 676774, (16,)), (650000, 650999, (16,)),
+)  # fmt: skip
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
+
+
+def is_card(digits: str) -> bool:
+    """Return whether `digits` have the issuer, the exact length and the check digit of a payment card.
+
+    Example:
+        >>> is_card("4111111111111111"), is_card("4111111111111112"), is_card("9" * 16)
+        (True, False, False)
+    """
+    head, length = int(digits[:6]), len(digits)
+    if not any(low <= head <= high and length in lengths for low, high, lengths in _ISSUERS):
+        return False
+    numbers = digits.encode()
+    return (sum(numbers[-1::-2]) + sum(numbers[-2::-2].translate(_DOUBLED)) - 48 * length) % 10 == 0
+
+
+def _inside_hash(text: str, start: int, end: int) -> bool:
+    before, after = text[max(0, start - 64) : start], _HEX.match(text, end, end + 64)
+    left = len(before) - len(before.rstrip("0123456789abcdefABCDEF"))
+    return left + (after.end() - after.start() if after else 0) + end - start >= 32
+
+
+def _compact_cards(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _COMPACT.finditer(text):
+        start, end = found.span()
+        if end - start > 19 or not is_card(found.group()):
+            continue
+        if text[start - 1 : start] == "." and text[max(0, start - 2) : start - 1].isdigit():
+            continue  # the digits behind a decimal point
+        if not _inside_hash(text, start, end):
+            yield start, end, "card"
+
+
+def _grouped_cards(text: str) -> Iterator[tuple[int, int, str]]:
+    at = 0
+    while found := _GROUPED.search(text, at):
+        start, end = found.span()
+        at = start + 5  # when it is none, one may begin at the next group
+        if start and text[start - 1].isdigit():
+            continue
+        digits = _NOT_DIGITS.sub("", found.group())
+        if is_card(digits):
+            at = end
+        elif len(digits) == 19 and is_card(digits[:16]):
+            end = at = end - 4  # a card and a number behind it
+        else:
+            continue
+        yield start, end, "card"
+
+
+def cards(text: str, hits: Hits) -> str:
+    """Find payment cards, written in one piece or in their usual groups; a longer run of digits is none."""
+    if len(text) < 14 or not _MANY_DIGITS.search(text):
+        return text
+    return replace_spans(replace_spans(text, _grouped_cards(text), hits), _compact_cards(text), hits)
+
+
+# --- bank accounts and social security numbers --------------------------------------------------------------
+
+_IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
+    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
+    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
+    "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
+    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
+    "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29,
+    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24,
+    "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
+    "YE": 30,
+}  # fmt: skip
+# Digits first: the engine looks for them quickly, and few stand behind two letters.
+_IBAN = re.compile(r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])[ \-\u00a0]?[0-9A-Za-z]{4}")
+_SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
+
+
+def _mod97(iban: str) -> bool:
+    turned = iban[4:] + iban[:4]
+    return int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
+
+
+def _iban_end(text: str, start: int, length: int) -> int:
+    """Return where an IBAN of `length` characters that begins at `start` ends, or -1."""
+    seen, at = 0, start
+    while at < len(text) and seen < length:
+        character = text[at]
+        if character.isascii() and character.isalnum():
+            seen += 1
+        elif character not in " -\u00a0" or text[at - 1] == character:
+            return -1
+        at += 1
+    ends = seen == length and not (at < len(text) and text[at].isalnum())
+    return at if ends else -1
+
+
+def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _IBAN.finditer(text):
+        start = found.start() - 2
+        length = _IBAN_LENGTHS.get(text[start : start + 2].upper()) if start >= 0 else None
+        if length is None or (start and text[start - 1].isalnum()):
+            continue
+        end = _iban_end(text, start, length)
+        compact = "".join(filter(str.isalnum, text[start:end])) if end > 0 else ""
+        if compact and (compact.isupper() or compact.islower()) and _mod97(compact.upper()):
+            yield start, end, "iban"
+
+
+def ibans(text: str, hits: Hits) -> str:
+    """Find international bank account numbers by country, exact length and check digits."""
+    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 else text
+
+
+def _ssn_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _SSN.finditer(text):
+        start, end = found.span()
+        number = found.group()
+        around = text[max(0, start - 1) : start] + text[end : end + 1]
+        if any(character.isalnum() or character in "-_" for character in around):
+            continue
+        if number[:3] in {"000", "666"} or number[0] == "9" or number[4:6] == "00" or number[7:] == "0000":
+            continue  # was never given out
+        yield start, end, "ssn"
+
+
+def ssns(text: str, hits: Hits) -> str:
+    """Find US social security numbers; those that were never given out stay."""
+    return replace_spans(text, _ssn_spans(text), hits) if text.count("-") > 1 else text
+
+
+_SIMPLE: tuple[tuple[str, Detector], ...] = (("email", email), ("card", cards), ("iban", ibans), ("ssn", ssns))
+_VENDOR_KINDS = frozenset(kind for kind, _ in _VENDORS)
+#: Every kind that a value tells by itself.
+VALUE_KINDS = _VENDOR_KINDS | {"private_key", "mobius_key", "jwt", "email", "card", "iban", "ssn"}
+
+
+def detectors(off: frozenset[str] = frozenset()) -> tuple[Detector, ...]:
+    """Return the detectors of values in the order in which a text passes them.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    tokens: tuple[tuple[str, Detector], ...] = (("mobius_key", own_keys), ("jwt", jwt), ("", vendor_tokens(off)))
+    return tuple(detector for kind, detector in tokens + _SIMPLE if kind not in off)

@@ -1,0 +1,101 @@
+"""Redaction of the standard ``logging`` output of the process.
+
+Access logs print query strings, tracebacks print arguments. :func:`cover_logging` covers handlers at class
+level, so it reaches every handler of every logger, whoever made it and when, after its formatter has made the
+line: message, arguments, exception and stack alike.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import logging.handlers
+from collections.abc import Callable
+from typing import Any
+
+from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
+from mobius_otel.telemetry.redaction.detectors import marker
+
+__all__ = ["cover_logging", "uncover_logging"]
+
+_UNREADABLE = marker("unreadable")
+_cover = Cover()
+
+
+def _redacted(line: Any) -> Any:
+    """Return a formatted line without its secrets; some handlers format to bytes or to a dictionary."""
+    redactor = _cover.redactor()
+    return redactor.text(line, "logging") if type(line) is str else redactor.redact(line, "logging").value
+
+
+def _wrap_format(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def format_(self: Any, record: logging.LogRecord) -> Any:
+        if _cover.getter is None:
+            return original(self, record)
+        try:
+            return _redacted(original(self, record))
+        except Exception as error:
+            # The standard library would print the record as it is, with its arguments.
+            place = f"{record.pathname}:{record.lineno}"
+            return f"{_UNREADABLE} {record.levelname} {record.name} at {place}: {type(error).__name__}"
+
+    return format_
+
+
+def _without_contents(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a copy of a record that holds what it says without secrets, and nothing live."""
+    clean = copy.copy(record)
+    try:
+        redactor = _cover.redactor()
+        clean.__dict__ = dict(redactor.redact(_fields(record), "logging").value)
+        clean.exc_text = None
+        if record.exc_info:
+            clean.exc_text = redactor.text(logging.Formatter().formatException(record.exc_info), "logging")
+        clean.msg = clean.message = redactor.text(record.getMessage(), "logging")
+    except Exception:
+        clean.msg, clean.exc_text, clean.stack_info = _UNREADABLE, None, None
+    clean.args, clean.exc_info = None, None
+    return clean
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    left_out = {"msg", "args", "exc_info", "exc_text", "message"}
+    return {name: value for name, value in record.__dict__.items() if name not in left_out}
+
+
+def _wrap_record(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what sends or prints a record without formatting it."""
+
+    @functools.wraps(original)
+    def with_record(self: Any, record: logging.LogRecord) -> Any:
+        return original(self, record if _cover.getter is None else _without_contents(record))
+
+    return with_record
+
+
+def cover_logging(redactor_getter: RedactorGetter) -> None:
+    """Redact every line that any ``logging`` handler of this process writes.
+
+    A line that cannot be made becomes ``[redacted:unreadable]`` with its place in the code. Records that leave
+    without being formatted (over a socket, over HTTP, as the error of a handler) are covered too. Not covered:
+    a handler that reads ``record.msg`` or ``getMessage()`` itself, ``print``, and other logging libraries.
+
+    Args:
+        redactor_getter: Returns the redactor; asked at every line, so that a new policy holds at once.
+    """
+    _cover.put_on(
+        redactor_getter,
+        {
+            (logging.Handler, "format"): _wrap_format,
+            (logging.Handler, "handleError"): _wrap_record,
+            (logging.handlers.SocketHandler, "makePickle"): _wrap_record,
+            (logging.handlers.HTTPHandler, "mapLogRecord"): _wrap_record,
+        },
+    )
+
+
+def uncover_logging() -> None:
+    """Take back what :func:`cover_logging` did."""
+    _cover.take_off()

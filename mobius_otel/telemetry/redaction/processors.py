@@ -1,0 +1,211 @@
+"""Redaction in front of every processor, exporter and reader of OpenTelemetry.
+
+:func:`cover_sdk` covers the SDK at class level: every provider, made before or later, whoever made it, and
+whatever order its processors were added in. The processors and exporters here do the same for one provider
+that one builds by hand.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import (
+    ConcurrentMultiSpanProcessor,
+    ReadableSpan,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+)
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from mobius_otel import compat
+from mobius_otel.compat import logs_export, logs_sdk
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
+from mobius_otel.telemetry.redaction.redactor import Redactor
+from mobius_otel.telemetry.redaction.signals import (
+    redact_log,
+    redact_span,
+    redacted_log,
+    redacted_metrics,
+    redacted_span,
+)
+from mobius_otel.telemetry.redaction.tally import tally
+
+__all__ = [
+    "RedactingLogRecordExporter",
+    "RedactingLogRecordProcessor",
+    "RedactingSpanExporter",
+    "RedactingSpanProcessor",
+    "cover_sdk",
+    "uncover_sdk",
+]
+
+
+class RedactingSpanProcessor(SynchronousMultiSpanProcessor):
+    """Takes the secrets out of ended spans, in place, for every processor after it.
+
+    Give it to ``TracerProvider(active_span_processor=…)`` and it comes before all that are ever added; or
+    give it the processors it stands before; or add it first.
+
+    Args:
+        *processors: The processors behind it.
+        redactor: What redacts; None: the configured one.
+    """
+
+    def __init__(self, *processors: SpanProcessor, redactor: Redactor | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._redactor = redactor
+        for processor in processors:
+            self.add_span_processor(processor)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Redact the span and hand it on."""
+        redact_span(span, self._redactor or defaults.redactor())
+        super().on_end(span)
+
+
+class RedactingLogRecordProcessor(logs_sdk.SynchronousMultiLogRecordProcessor):
+    """Takes the secrets out of log records, in place, for every processor after it.
+
+    Give it to ``LoggerProvider(multi_log_record_processor=…)`` and it comes before all that are ever added;
+    or give it the processors it stands before; or add it first.
+
+    Args:
+        *processors: The processors behind it.
+        redactor: What redacts; None: the configured one.
+    """
+
+    def __init__(self, *processors: logs_sdk.LogRecordProcessor, redactor: Redactor | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._redactor = redactor
+        for processor in processors:
+            self.add_log_record_processor(processor)
+
+    def on_emit(self, log_record: logs_sdk.ReadWriteLogRecord) -> None:
+        """Redact the record and hand it on."""
+        redact_log(log_record, self._redactor or defaults.redactor())
+        super().on_emit(log_record)
+
+
+class RedactingSpanExporter(SpanExporter):
+    """Hands spans to another exporter without their secrets; other processors keep what they see.
+
+    Args:
+        inner: The exporter.
+        redactor: What redacts; None: the configured one.
+    """
+
+    def __init__(self, inner: SpanExporter, redactor: Redactor | None = None) -> None:
+        self._inner = inner
+        self._redactor = redactor
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export the spans without their secrets."""
+        redactor = self._redactor or defaults.redactor()
+        return self._inner.export([redacted_span(span, redactor) for span in spans])
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+
+class RedactingLogRecordExporter(logs_export.LogRecordExporter):
+    """Hands log records to another exporter without their secrets; other processors keep what they see.
+
+    Args:
+        inner: The exporter.
+        redactor: What redacts; None: the configured one.
+    """
+
+    def __init__(self, inner: logs_export.LogRecordExporter, redactor: Redactor | None = None) -> None:
+        self._inner = inner
+        self._redactor = redactor
+
+    def export(self, batch: Sequence[logs_sdk.ReadableLogRecord]) -> logs_export.LogRecordExportResult:
+        """Export the records without their secrets."""
+        redactor = self._redactor or defaults.redactor()
+        return self._inner.export([redacted_log(record, redactor) for record in batch])
+
+    def shutdown(self) -> None:
+        """Shut the exporter down."""
+        self._inner.shutdown()  # type: ignore[no-untyped-call]
+
+    def force_flush(self, timeout_millis: int = 10000) -> bool:
+        """Flush the exporter."""
+        return self._inner.force_flush(timeout_millis)
+
+
+_cover = Cover()
+
+
+def _wrap_on_end(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def on_end(self: Any, span: ReadableSpan) -> None:
+        if _cover.getter is not None:
+            redact_span(span, _cover.redactor())
+        original(self, span)
+
+    return on_end
+
+
+def _wrap_on_emit(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def on_emit(self: Any, log_record: Any) -> None:
+        if _cover.getter is not None:
+            redact_log(log_record, _cover.redactor())
+        original(self, log_record)
+
+    return on_emit
+
+
+def _wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def receive(self: Any, metrics_data: Any, *args: Any, **kwargs: Any) -> None:
+        if _cover.getter is not None and metrics_data is not None:
+            metrics_data = redacted_metrics(metrics_data, _cover.redactor())
+        original(self, metrics_data, *args, **kwargs)
+
+    return receive
+
+
+def _wrap_collect(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def collect(self: Any, *args: Any, **kwargs: Any) -> None:
+        tally.flush()
+        original(self, *args, **kwargs)
+
+    return collect
+
+
+def cover_sdk(redactor_getter: RedactorGetter) -> None:
+    """Redact every span, log record and metric of this process before any processor, exporter or reader.
+
+    Covers providers that exist and those made later, loggers and tracers made before, and processors added
+    at any time. Not covered: a processor that reads spans in ``on_start``, and one that is given to a
+    provider in the place of the SDK's own fan-out without being one.
+
+    Args:
+        redactor_getter: Returns the redactor; asked at every record, so that a new policy holds at once.
+    """
+    _cover.put_on(
+        redactor_getter,
+        {
+            (SynchronousMultiSpanProcessor, "on_end"): _wrap_on_end,
+            (ConcurrentMultiSpanProcessor, "on_end"): _wrap_on_end,
+            (logs_sdk.SynchronousMultiLogRecordProcessor, "on_emit"): _wrap_on_emit,
+            (logs_sdk.ConcurrentMultiLogRecordProcessor, "on_emit"): _wrap_on_emit,
+            (compat.METRIC_READERS, compat.RECEIVE_METRICS): _wrap_receive,
+            (compat.METRIC_READERS, "collect"): _wrap_collect,
+        },
+    )
+
+
+def uncover_sdk() -> None:
+    """Take back what :func:`cover_sdk` did."""
+    _cover.take_off()

@@ -1,0 +1,101 @@
+"""The redactor: takes secrets out of any value, and never raises.
+
+What cannot be read is blanked and counted, never passed on: an object whose ``__str__`` raises, a mapping
+without an end, a cycle, what lies deeper or is longer than the policy's limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.names import SCAN
+from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+from mobius_otel.telemetry.redaction.tally import tally
+from mobius_otel.telemetry.redaction.walk import Memory, Walk
+
+__all__ = ["Match", "RedactionResult", "Redactor"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Match:
+    """One thing that was taken out; never what it was.
+
+    Args:
+        kind: The kind of secret.
+        path: Where it stood, for example ``changes[0].after``; empty for the value itself.
+    """
+
+    kind: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RedactionResult:
+    """What a redaction returns.
+
+    Args:
+        value: The value without its secrets; the same object when there was none.
+        matches: What was taken out.
+    """
+
+    value: Any
+    matches: tuple[Match, ...] = ()
+
+
+class Redactor:
+    """Takes secrets out of values and texts.
+
+    Args:
+        policy: What counts as a secret; None: :meth:`RedactionPolicy.default`.
+
+    Example:
+        >>> redactor = Redactor()
+        >>> redactor.redact({"user": "ann", "password": "hunter2", "note": "card 4111 1111 1111 1111"}).value
+        {'user': 'ann', 'password': '[redacted:password]', 'note': 'card [redacted:card]'}
+        >>> redactor.text("GET /v1?token=abc&page=2")
+        'GET /v1?token=[redacted:token]&page=2'
+    """
+
+    __slots__ = ("__weakref__", "_memory", "policy")
+
+    def __init__(self, policy: RedactionPolicy | None = None) -> None:
+        self.policy = policy or RedactionPolicy.default()
+        self._memory = Memory(self.policy)
+
+    def __repr__(self) -> str:
+        return f"Redactor(policy={self.policy.version!r})"
+
+    def redact(self, value: Any, location: str = "other") -> RedactionResult:
+        """Return `value` without its secrets; never raises and never changes what it was given.
+
+        Args:
+            value: Anything. Mappings, lists, data classes and bytes are walked, other objects become text.
+            location: Where it stands, for the metric: ``audit``, ``log``, ``span``, ``resource``, ``metric``,
+                ``logging`` or ``other``.
+
+        Returns:
+            Plain data (dictionaries, lists, texts, numbers), the same object where nothing was found.
+        """
+        return self._run("", value, location)
+
+    def attribute(self, name: str, value: Any, location: str = "other") -> Any:
+        """Return the value of one named attribute without its secrets; see :meth:`redact`."""
+        return self._run(name, value, location).value
+
+    def text(self, text: str, location: str = "other") -> str:
+        """Return a plain text, for example a line of a log, without its secrets; see :meth:`redact`."""
+        return str(self._run("", text, location).value)
+
+    def _run(self, name: str, value: Any, location: str) -> RedactionResult:
+        walk = Walk(self._memory)
+        try:
+            clean = walk.value(value, name, self._memory.rules.of(name) if name else SCAN, 0)
+        except Exception:  # fail closed, whatever it was
+            clean = marker("unreadable")
+            walk.matches = [["unreadable", ""]]
+        if not walk.matches:
+            return RedactionResult(clean)
+        tally.add([kind for kind, _ in walk.matches], location)
+        return RedactionResult(clean, tuple(Match(kind, path) for kind, path in walk.matches))

@@ -1,0 +1,121 @@
+"""Takes the secrets out of one text: what a user asked for, what names tell, what values tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mobius_otel.telemetry.redaction.detectors import Hits, detectors, marker, pem, replace_spans
+from mobius_otel.telemetry.redaction.names import NameRules
+from mobius_otel.telemetry.redaction.pairs import PairScanner
+from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+
+__all__ = ["TextScanner", "cut"]
+
+_MARKER = re.compile(r"\[redacted:[a-z0-9_]{1,40}\]")
+_SHORTEST = 5  # "pin=1"
+_WORD_BREAK = 256
+
+#: Redacts what was parsed out of a text, and says what it found by appending to the list.
+Walk = Callable[[Any, Hits], Any]
+
+
+class TextScanner:
+    """Finds the secrets of one policy in texts.
+
+    Args:
+        policy: What is looked for.
+        rules: What names say under this policy.
+    """
+
+    __slots__ = ("_detectors", "_pairs", "_patterns", "_pem")
+
+    def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
+        self._patterns = tuple((kind, re.compile(pattern)) for kind, pattern in policy.patterns)
+        self._pem = "private_key" not in policy.kinds_off
+        self._pairs = PairScanner(rules, policy.kinds_off)
+        self._detectors = detectors(policy.kinds_off)
+
+    def scan(self, text: str, hits: Hits, walk: Walk | None = None) -> str:
+        """Return `text` without its secrets.
+
+        Args:
+            text: The text; its length is the caller's business.
+            hits: Gets the kind of each find.
+            walk: What redacts a JSON document when the text is one; None: it is read as a text.
+        """
+        if len(text) < _SHORTEST:
+            return text
+        for kind, pattern in self._patterns:
+            text = replace_spans(text, _outside_markers(text, pattern, kind), hits)
+        if self._pem:
+            text = pem(text, hits)
+        if walk is not None and (document := _document(text)) is not None:
+            return _redacted_json(text, document, hits, walk)
+        text = self._pairs.scan(text, hits)
+        for detect in self._detectors:
+            text = detect(text, hits)
+        return text
+
+
+def _outside_markers(text: str, pattern: re.Pattern[str], kind: str) -> Iterator[tuple[int, int, str]]:
+    """Find a user's pattern everywhere but in the markers that stand there already."""
+    at = 0
+    markers = [found.span() for found in _MARKER.finditer(text)] if "[redacted:" in text else []
+    for start, end in (*markers, (len(text), len(text))):
+        for found in pattern.finditer(text, at, start):
+            yield *found.span(), kind
+        at = end
+
+
+class _Twice(ValueError):
+    """A JSON object names something twice; the first of the two would be overlooked."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+def _document(text: str) -> Any:
+    """Return what the text encodes when it is a JSON object, list or (encoded twice) text; else None."""
+    ends = text.strip()[:1] + text.strip()[-1:]
+    if ends not in {"{}", "[]", '""'}:
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _redacted_json(text: str, document: Any, hits: Hits, walk: Walk) -> str:
+    before = len(hits)
+    clean = walk(document, hits)
+    if len(hits) == before:
+        return text
+    separators = None if '": ' in text or "\n" in text else (",", ":")
+    indent = 2 if "\n" in text.strip() else None
+    return json.dumps(clean, ensure_ascii=text.isascii(), separators=separators, indent=indent)
+
+
+def cut(text: str, length: int) -> str:
+    """Cut a text that is too long, at the end of a word where one is near, and say so with a marker.
+
+    Args:
+        text: The text.
+        length: How many characters the result may have, the marker among them.
+    """
+    sign = marker("length")
+    end = max(0, length - len(sign))
+    for at in range(end, max(0, end - _WORD_BREAK), -1):
+        if text[at].isspace():
+            end = at
+            break
+    half = text.rfind("[redacted:", max(0, end - 60), end)
+    if half >= 0 and text.find("]", half, end) < 0:
+        end = half  # never the half of a marker
+    return text[:end] + sign

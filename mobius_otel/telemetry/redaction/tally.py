@@ -1,0 +1,71 @@
+"""Counting what was taken out, as the metric ``mobius.redaction.matches``.
+
+A line of a log is redacted while its handler holds a lock, and OpenTelemetry logs while it holds its own. To
+count at once could therefore stop the process for good; matches in log lines wait here, without a lock, until
+something else is counted or metrics are collected.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+
+from mobius_otel import conventions
+from mobius_otel.forks import on_fork
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.safety import guarded
+
+__all__ = ["MatchTally", "tally"]
+
+_WAITING = 10_000
+
+
+class MatchTally:
+    """Counts matches by kind and location."""
+
+    __slots__ = ("__weakref__", "_busy", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, str]] = deque(maxlen=_WAITING)
+        self._busy = threading.local()
+        on_fork(self)
+
+    def _after_fork_in_child(self) -> None:
+        self._waiting.clear()  # the parent counts them
+        self._busy = threading.local()
+
+    def add(self, kinds: Iterable[str], location: str) -> None:
+        """Count one match of each of `kinds` at `location`; never raises."""
+        found = [(kind, location) for kind in kinds]
+        if location == "logging" or getattr(self._busy, "now", False):
+            self._waiting.extend(found)
+        else:
+            self._count(found)
+
+    def flush(self) -> None:
+        """Count what waits."""
+        if self._waiting and not getattr(self._busy, "now", False):
+            self._count([])
+
+    def _taken(self) -> Iterator[tuple[str, str]]:
+        for _ in range(len(self._waiting)):
+            try:
+                yield self._waiting.popleft()
+            except IndexError:
+                return  # another thread took them
+
+    def _count(self, found: list[tuple[str, str]]) -> None:
+        self._busy.now = True  # the metric's own way out leads through the redactor
+        found.extend(self._taken())
+        try:
+            with guarded("redaction"):
+                counter = defaults.counter(conventions.REDACTION_MATCHES)
+                for (kind, location), number in Counter(found).items():
+                    counter.add(number, {conventions.REDACTION_KIND: kind, conventions.REDACTION_LOCATION: location})
+        finally:
+            self._busy.now = False
+
+
+#: The one of this process.
+tally = MatchTally()

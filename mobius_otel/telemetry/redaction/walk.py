@@ -1,0 +1,392 @@
+"""One way through one value: keys, texts, numbers, containers, objects, and the limits on all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import Any
+
+from mobius_otel.telemetry.redaction.detectors import Hits, is_card, marker
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, NameRules, keeps
+from mobius_otel.telemetry.redaction.pairs import HALF_NAMES, mask_header
+from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+from mobius_otel.telemetry.redaction.scanner import TextScanner, cut
+
+__all__ = ["Memory", "Walk"]
+
+_CLEAN_TEXTS = 8192
+_CLEAN_LENGTH = 256
+_SHORT = 64  # every limit on length is above it
+_SMALL = 10**13  # no card has as few digits
+_CHARACTERS = 8  # strings of the greatest length that one record may hold
+#: Kinds that a container with a secret name hands on to everything in it.
+_HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
+_NAMERS = frozenset({"name", "key", "field", "attribute", "property", "column", "header", "param", "option", "path"})
+_NAMED = frozenset(
+    {"value", "before", "after", "old", "new", "from", "to", "old_value", "new_value", "previous", "current",
+     "original", "default", "values", "oldvalue", "newvalue"}
+)  # fmt: skip
+_SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
+
+
+class Memory:
+    """What one policy learned: names and short texts that are known to be clean, bounded.
+
+    Most of what telemetry says, it says again. Every step is one operation on a set or a dictionary, so
+    threads may share it without a lock; what is lost in a race is looked at again.
+
+    Args:
+        policy: What counts as a secret.
+    """
+
+    __slots__ = ("clean", "plain", "policy", "rules", "scanner")
+
+    def __init__(self, policy: RedactionPolicy) -> None:
+        self.policy = policy
+        self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off)
+        self.scanner = TextScanner(policy, self.rules)
+        self.clean: set[str] = set()
+        self.plain: dict[str, str] = {}
+
+
+class Walk:
+    """One way through one value: what was found, what is left of the limits, what is being walked."""
+
+    __slots__ = (
+        "_characters",
+        "_clean",
+        "_in_sequence",
+        "_items",
+        "_open",
+        "_plain",
+        "_policy",
+        "_rules",
+        "_scanner",
+        "matches",
+    )
+
+    def __init__(self, memory: Memory) -> None:
+        policy = memory.policy
+        self._policy = policy
+        self._rules = memory.rules
+        self._scanner = memory.scanner
+        self._clean = memory.clean
+        self._plain = memory.plain
+        self._items = policy.max_items
+        self._characters = policy.max_length * _CHARACTERS
+        self._open: set[int] = set()
+        self._in_sequence = False
+        self.matches: list[list[str]] = []
+
+    def value(self, value: Any, name: str, kind: str, depth: int) -> Any:
+        """Return one value without its secrets.
+
+        Args:
+            value: The value.
+            name: Its name, where it has one.
+            kind: What the name tells.
+            depth: How many containers it stands in.
+        """
+        sort = type(value)
+        if sort is str:
+            if kind == SCAN:
+                return value if value in self._clean else self.text(value, depth)
+            if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
+                return self.text(value, depth)  # where a process stands, not what it knows
+            return self._named(value, kind)
+        if value is None or sort is bool:
+            return value
+        if sort is int or sort is float:
+            return self._number(value, name, kind)
+        if sort is dict:
+            return self._container(value, name, kind, depth, self._mapping)
+        if sort is list or sort is tuple:
+            return self._container(value, name, kind, depth, self._sequence)
+        try:
+            return self._other(value, name, kind, depth)
+        except Exception:
+            return self._blank("unreadable")
+
+    def text(self, text: str, depth: int) -> str:
+        """Return a text without its secrets."""
+        length = len(text)
+        most = min(self._policy.max_length, self._characters)
+        if length > most:
+            if most < len(marker("length")):
+                return self._blank("length")
+            text = cut(text, most)
+            self._found("length")
+        self._characters -= length
+        hits: Hits = []
+        clean = self._scanner.scan(text, hits, self._document(depth))
+        if hits:
+            for kind in hits:
+                self._found(kind)
+            if len(clean) > self._policy.max_length:  # markers may be longer than what they stand for
+                clean = cut(clean, self._policy.max_length)
+            return clean
+        if length <= _CLEAN_LENGTH:
+            if len(self._clean) >= _CLEAN_TEXTS:
+                self._clean.clear()
+            self._clean.add(text)
+        return clean
+
+    def _document(self, depth: int) -> Any:
+        if depth >= self._policy.max_depth:
+            return None
+
+        def walk(document: Any, hits: Hits) -> Any:
+            before = len(self.matches)
+            clean = self.value(document, "", SCAN, depth + 1)
+            hits += [kind for kind, _ in self.matches[before:]]
+            del self.matches[before:]
+            return clean
+
+        return walk
+
+    def _found(self, kind: str) -> None:
+        self.matches.append([kind, ""])
+
+    def _blank(self, kind: str) -> str:
+        self._found(kind)
+        return marker(kind)
+
+    def _named(self, value: str, kind: str) -> str:
+        """Return a text that stands under a telling name."""
+        if kind == TRUST:
+            return value if len(value) <= self._policy.max_length else self._too_long(value)
+        masked = mask_header(kind, value)
+        if masked == value or keeps(kind, value):
+            return value if len(value) <= _CLEAN_LENGTH else self.text(value, 0)
+        self._found(kind)
+        return masked
+
+    def _too_long(self, value: str) -> str:
+        self._found("length")
+        return cut(value, self._policy.max_length)
+
+    def _number(self, value: float, name: str, kind: str) -> Any:
+        if kind == TRUST:
+            return value
+        if type(value) is int and -(10**20) < value < 10**20:
+            digits = str(abs(value))
+            if kind == SCAN:
+                card = len(digits) >= 14 and "card" not in self._policy.kinds_off and is_card(digits)
+                return self._blank("card") if card else value
+            if keeps(kind, digits):
+                return value
+        elif kind == SCAN:
+            # No one's number; and a number of thousands of digits takes long to be written.
+            return value if not isinstance(value, int) or value.bit_length() < 4096 else self._blank("length")
+        return value if name.endswith("s") and not name.lower().endswith("pass") else self._blank(kind)
+
+    def _container(self, value: Any, name: str, kind: str, depth: int, walk: Any) -> Any:
+        """Walk into a container, unless it is one too many, too deep, or being walked already."""
+        if depth >= self._policy.max_depth:
+            return self._blank("depth")
+        if id(value) in self._open:
+            return self._blank("cycle")
+        self._open.add(id(value))
+        try:
+            return walk(value, name, kind if kind in _HANDED_ON else SCAN, depth + 1)
+        finally:
+            self._open.discard(id(value))
+
+    def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
+        pairs = dict.items(value) if isinstance(value, dict) else value.items()
+        told = self._told(value) if type(value) is dict and not _NAMERS.isdisjoint(value) else SCAN
+        # Most pairs are a known harmless name and a text or a number that was clean before.
+        plain = self._plain if kind == told == SCAN else {}
+        known_clean = self._clean
+        clean: dict[Any, Any] = {}
+        changed = type(value) is not dict
+        for key, item in islice(pairs, self._items + 1):
+            if self._items <= 0:
+                if key == marker("items") == item:  # was cut before
+                    clean[key] = item
+                    break
+                clean[self._blank("items")] = marker("items")
+                changed = True
+                break
+            self._items -= 1
+            if type(key) is str and key in plain:
+                sort = type(item)
+                if (
+                    (item in known_clean or (plain[key] == TRUST and len(item) < _SHORT))
+                    if sort is str
+                    else (sort is float or sort is bool or item is None or (sort is int and -_SMALL < item < _SMALL))
+                ):
+                    clean[key] = item
+                    continue
+            shown, new = self._pair(key, item, name, (kind, told), depth)
+            if new is not item or shown is not key:
+                changed = True
+                if shown is not key and shown in clean:
+                    shown = f"{shown} {len(clean)}"
+            clean[shown] = new
+        return clean if changed else value
+
+    def _pair(self, key: Any, item: Any, name: str, around: tuple[str, str], depth: int) -> tuple[Any, Any]:
+        """Return one key and its value without their secrets."""
+        kind, told = around
+        before = len(self.matches)
+        self._in_sequence = False
+        shown = self._key(key, depth)
+        if type(key) is not str:
+            new = self.value(item, "", kind, depth)
+        else:
+            tells = self._tells(key, item, name, kind, told)
+            if shown is key and kind == told == SCAN and tells in (SCAN, TRUST) and len(key) <= 64:
+                self._remember(key, tells)
+            new = self.value(item, key, tells, depth)
+        if len(self.matches) > before:
+            self._under(before, str(shown))
+        return shown, new
+
+    def _remember(self, key: str, tells: str) -> None:
+        if key.lower() in HALF_NAMES:  # "number" is plain here and telling inside of "card"
+            return
+        if len(self._plain) >= _CLEAN_TEXTS:
+            self._plain.clear()
+        self._plain[key] = tells
+
+    def _tells(self, key: str, item: Any, name: str, kind: str, told: str) -> str:
+        """Return what a key says about its value, also together with the names around it."""
+        own = self._rules.of(key)
+        if own != SCAN:
+            return own
+        lower = key.lower()
+        if kind != SCAN:
+            return SCAN if lower in HARMLESS_INSIDE or type(item) in {int, float} else kind
+        if told != SCAN and lower in _NAMED:
+            return told
+        if name and lower in HALF_NAMES:
+            joined = self._rules.of(f"{name}.{key}")
+            return SCAN if joined == TRUST else joined
+        return SCAN
+
+    def _told(self, value: dict[Any, Any]) -> str:
+        """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values."""
+        for namer in _NAMERS & value.keys():
+            said = value[namer]
+            if type(said) is str and len(said) <= 128:
+                kind = self._rules.of(said)
+                if kind not in (SCAN, TRUST):
+                    return kind
+        return SCAN
+
+    def _key(self, key: Any, depth: int) -> Any:
+        sort = type(key)
+        if sort is str:
+            if key in self._clean:
+                return key
+            return key if key.isidentifier() and len(key) < 14 else self.text(key, depth)
+        if sort is int or sort is float:
+            return self._number(key, "", SCAN)
+        return key if key is None or sort is bool else str(self.value(key, "", SCAN, depth))
+
+    def _under(self, before: int, key: str) -> None:
+        """Put what was found since under the place it was found at."""
+        for match in self.matches[before:]:
+            path = match[1]
+            match[1] = key if not path else (key + path if path[0] == "[" else f"{key}.{path}")
+
+    def _sequence(self, value: Iterable[Any], name: str, kind: str, depth: int) -> Any:
+        clean: list[Any] = []
+        changed = False
+        flagged = SCAN
+        # [["authorization", …], …]: lists of a name and its value, as headers are handed around
+        pairs = self._in_sequence and type(value) in {list, tuple} and len(value) == 2  # type: ignore[arg-type]
+        for index, item in enumerate(islice(value, self._items + 1)):
+            if self._items <= 0:
+                cut_before = type(item) is str and item == marker("items")
+                clean.append(item if cut_before else self._blank("items"))
+                changed = changed or not cut_before
+                break
+            self._items -= 1
+            before = len(self.matches)
+            self._in_sequence = True
+            new = self.value(item, name, flagged if flagged != SCAN else kind, depth)
+            flagged = self._flag(item, index, pairs) if isinstance(item, str | bytes) else SCAN
+            if len(self.matches) > before:
+                self._under(before, f"[{index}]")
+            changed = changed or new is not item
+            clean.append(new)
+        if type(value) is tuple:
+            return tuple(clean) if changed else value
+        return clean if changed or type(value) is not list else value
+
+    def _flag(self, item: str | bytes, index: int, pairs: bool) -> str:
+        """Return what an item says of the next: ``["--password", …]``, ``[["authorization", …], …]``."""
+        if not 2 < len(item) <= 128:
+            return SCAN
+        word = item.decode("latin-1") if isinstance(item, bytes) else item
+        if word.startswith("-") and "=" not in word:
+            kind = self._rules.of(word.lstrip("-"))
+        else:
+            kind = self._rules.of(word) if pairs and index == 0 and " " not in word else SCAN
+        return SCAN if kind == TRUST else kind
+
+    def _other(self, value: Any, name: str, kind: str, depth: int) -> Any:
+        """Return plain data in the place of an object, without its secrets."""
+        if isinstance(value, str):
+            return self.value(str.__str__(value), name, kind, depth)
+        if isinstance(value, int):
+            return self._number(int.__add__(value, 0), name, kind)
+        if isinstance(value, float):
+            return self._number(float.__pos__(value), name, kind)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._bytes(value, kind, depth)
+        if isinstance(value, Mapping):
+            return self._container(value, name, kind, depth, self._mapping)
+        if isinstance(value, AbstractSet | Sequence | deque):
+            return self._container(value, name, kind, depth, self._named_sequence)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._container(value, name, kind, depth, self._fields)
+        if type(value) in _SAFE_OBJECTS and kind in (SCAN, TRUST):
+            return str(value)
+        if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) > 4096:
+            return self._blank("length")
+        return self.value(str.__str__(str(value)), name, kind, depth)
+
+    def _bytes(self, value: bytes | bytearray | memoryview, kind: str, depth: int) -> bytes:
+        whole = value if type(value) is bytes else bytes(value[: self._policy.max_length + 1])
+        # latin-1 reads any byte and writes the same one again.
+        text = whole[: self._policy.max_length + 1].decode("latin-1")
+        clean = self.text(text, depth) if kind == SCAN else self._named(text, kind)
+        return whole if clean is text or clean == text else clean.encode("latin-1", "replace")
+
+    def _named_sequence(self, value: Iterable[Any], name: str, kind: str, depth: int) -> Any:
+        fields = getattr(type(value), "_fields", None)
+        if isinstance(value, tuple) and isinstance(fields, tuple) and kind == SCAN:
+            clean = self._mapping(dict(zip(fields, tuple.__iter__(value), strict=False)), name, kind, depth)
+            return list(clean.values())
+        if isinstance(value, list):  # what a subclass makes of its own iteration is not asked
+            value = islice(list.__iter__(value), self._items + 1)
+        elif isinstance(value, tuple):
+            value = islice(tuple.__iter__(value), self._items + 1)
+        return list(self._sequence(value, name, kind, depth))
+
+    def _fields(self, value: Any, name: str, kind: str, depth: int) -> Any:
+        fields = {field.name: _safely(value, field.name) for field in dataclasses.fields(value)}
+        return self._mapping(fields, name, kind, depth)
+
+
+class _Unreadable:
+    """Stands for a field that could not be read; its text says so, by failing."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def _safely(value: Any, field: str) -> Any:
+    try:
+        return getattr(value, field)
+    except Exception:
+        return _Unreadable()

@@ -1,0 +1,94 @@
+"""The one guard that keeps telemetry from ever breaking its host.
+
+In production an error of this package's telemetry is swallowed, counted (``mobius.internal.errors``) and
+logged: the first of its kind at WARNING, later ones at DEBUG, so that a broken exporter is no flood.
+Under tests (:func:`raise_errors`) it is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+
+__all__ = ["guarded", "raise_errors", "swallow"]
+
+_log = logging.getLogger("mobius_otel")
+_seen: set[tuple[str, str]] = set()
+_raising = False
+_counting = False
+
+
+def raise_errors(on: bool) -> bool:
+    """Say whether internal errors are raised (in tests) or swallowed; return what was set before."""
+    global _raising
+    before, _raising = _raising, on
+    return before
+
+
+def swallow(component: str, error: BaseException) -> None:
+    """Count and log `error` of `component`; raise it under tests.
+
+    Args:
+        component: Which part of the package, for example ``"redaction"``.
+        error: What was caught. Its text is not logged: it may quote what was being redacted.
+    """
+    if _raising:
+        raise error
+    kind = type(error).__qualname__
+    first = (component, kind) not in _seen
+    if first and len(_seen) < 1000:
+        _seen.add((component, kind))
+    _log.log(
+        logging.WARNING if first else logging.DEBUG,
+        "mobius_otel: %s failed with %s; the service goes on with less telemetry"
+        " (further failures of this kind are logged at DEBUG)",
+        component,
+        kind,
+    )
+    _count(component, kind)
+
+
+def _count(component: str, kind: str) -> None:
+    global _counting
+    if _counting:  # the counter itself is what fails
+        return
+    _counting = True
+    try:
+        from mobius_otel import conventions
+        from mobius_otel.telemetry import defaults
+
+        defaults.counter(conventions.INTERNAL_ERRORS).add(
+            1, {conventions.COMPONENT: component, conventions.ERROR_TYPE: kind}
+        )
+    except Exception:
+        _log.debug("mobius_otel: the error could not be counted")
+    finally:
+        _counting = False
+
+
+class guarded:  # noqa: N801 - used as a statement: ``with guarded("audit"):``
+    """Keep the errors of a block from the host.
+
+    Args:
+        component: Which part of the package the block belongs to.
+
+    Example:
+        >>> with guarded("metrics"):
+        ...     pass
+    """
+
+    __slots__ = ("_component",)
+
+    def __init__(self, component: str) -> None:
+        self._component = component
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        swallow(self._component, error)
+        return True

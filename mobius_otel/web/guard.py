@@ -1,0 +1,224 @@
+"""The guard: facts about a request in, a verdict out. No framework in it.
+
+What it decides, in this order: who (the API key), whether (its scopes), how fast (the limits). It fails
+closed: where it cannot say, nobody comes in.
+
+Methods: HEAD is judged as GET; OPTIONS needs a key like any other, except for a CORS preflight, which a
+browser sends without credentials (Fetch standard, 4.8) and which is counted by address; a websocket's
+handshake is judged as GET.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mobius_otel import conventions
+from mobius_otel.errors import InsufficientScope, InvalidApiKey, KeyStoreUnavailable, KeyThrottled
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.safety import guarded
+from mobius_otel.telemetry.spans import annotate
+from mobius_otel.web import problems
+from mobius_otel.web.facts import Facts, Proxies
+from mobius_otel.web.headers import SecurityHeaders
+from mobius_otel.web.limits import LimitRule, Limits
+from mobius_otel.web.paths import PathRules, RouteRules, forms
+from mobius_otel.web.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mobius_otel.policy import Policy
+    from mobius_otel.security.api_keys import ApiKeyManager
+    from mobius_otel.web.recorder import RouteRecorder
+
+__all__ = ["Guard", "answer_headers", "current_guard", "install_guard"]
+
+_log = logging.getLogger("mobius_otel")
+
+
+class Guard:
+    """Judges requests by a policy.
+
+    Args:
+        policy: What is demanded.
+        keys: Who verifies keys; needed when the policy demands any.
+        recorder: Who writes audited routes down.
+
+    Example:
+        >>> from mobius_otel.policy import Policy
+        >>> Guard(Policy()).judge(Facts("GET", "/")).result
+        'passed'
+    """
+
+    def __init__(
+        self, policy: Policy, keys: ApiKeyManager | None = None, recorder: RouteRecorder | None = None
+    ) -> None:
+        self.policy = policy
+        self.recorder = recorder
+        self.security_headers = SecurityHeaders(policy.headers.preset, policy.headers.override)
+        self._keys = keys
+        self._proxies = Proxies(policy.service.trusted_proxies)
+        self._required = PathRules(policy.api_keys.require)
+        self._public = PathRules(policy.api_keys.public)
+        self._scopes = RouteRules(policy.api_keys.scopes)
+        section = policy.rate_limit
+        self._limits = Limits([LimitRule(rule, section.backend, section.on_backend_error) for rule in section.rules])
+        self._audited = RouteRules(dict.fromkeys(policy.audit.routes, True))
+        self._header = policy.api_keys.header.lower()
+        realm, shown_header = policy.service.name or "service", policy.api_keys.header
+        self._realm = (realm, shown_header)
+        self._missing = problems.missing_key(realm, shown_header)
+        self._invalid = problems.invalid_key(realm, shown_header)
+        self._unavailable = problems.unavailable()
+        self._metrics = PathRules([policy.metrics.path] if policy.metrics.path else [])
+        if policy.wants_keys and keys is None:
+            raise ValueError("the policy demands API keys, so the guard needs a key manager")
+
+    def judge(self, facts: Facts) -> Verdict:
+        """Return the verdict on a request. Never raises: what goes wrong closes the door.
+
+        Args:
+            facts: The request.
+        """
+        verdict = Verdict("unavailable", facts, self._unavailable)
+        try:
+            self._judge(facts, verdict)
+        except Exception as error:
+            # A decision, not telemetry: it fails closed, and under tests too.
+            _log.error("mobius_otel: the guard failed with %s and answers 503", type(error).__qualname__)
+            verdict.result, verdict.problem = "unavailable", self._unavailable
+            with guarded("guard"):
+                defaults.counter(conventions.INTERNAL_ERRORS).add(
+                    1, {conventions.COMPONENT: "guard", conventions.ERROR_TYPE: type(error).__qualname__}
+                )
+        verdict.attributes[conventions.GUARD_RESULT] = verdict.result
+        annotate(verdict.attributes)
+        if verdict.problem is not None:
+            self.count(verdict, None)
+        return verdict
+
+    def count(self, verdict: Verdict, route: str | None) -> None:
+        """Count a verdict, once, when the route is known.
+
+        Args:
+            verdict: What was decided.
+            route: The route as the framework declares it; None: the policy's pattern stands for it.
+        """
+        attributes = {conventions.GUARD_RESULT: verdict.result}
+        if (shown := route or verdict.pattern) is not None:
+            attributes[conventions.HTTP_ROUTE] = shown
+        defaults.counter(conventions.GUARD_REQUESTS).add(1, attributes)
+
+    def serves_metrics(self, facts: Facts) -> bool:
+        """Return whether the request is for the metrics endpoint, written as the policy has it."""
+        return facts.method in {"GET", "HEAD"} and facts.path.removeprefix(facts.root) == self.policy.metrics.path
+
+    def _judge(self, facts: Facts, verdict: Verdict) -> None:
+        path_forms = forms(facts.path, facts.root)
+        verdict.client = self._proxies.client(facts)
+        verdict.https = self._proxies.scheme(facts) in {"https", "wss"}
+        if audited := self._audited.match(facts.method, path_forms):
+            verdict.audited = verdict.pattern = audited[0][0]
+        scoped = self._scopes.match(facts.method, path_forms)
+        pattern = self._required.match(path_forms)
+        if pattern is not None and self._public and self._public.match_all(path_forms):
+            pattern = None
+        verdict.pattern = verdict.pattern or (scoped[0][0] if scoped else pattern)
+        if (pattern is not None or scoped) and not facts.is_preflight:
+            required = frozenset(scope for _, scopes in scoped for scope in scopes)
+            if not self._let_in(facts, required, verdict):
+                return
+        self._limit(facts, path_forms, verdict)
+
+    def _let_in(self, facts: Facts, scopes: frozenset[str], verdict: Verdict) -> bool:
+        """Ask for the key; return whether it opens, else leave the answer in `verdict`."""
+        assert self._keys is not None
+        secret = self._presented(facts)
+        if secret is None:
+            verdict.result, verdict.problem = "unauthenticated", self._missing
+            return False
+        try:
+            verdict.key = self._keys.verify(secret, scopes=scopes, source=verdict.client)
+        except InvalidApiKey:
+            verdict.result, verdict.problem = "unauthenticated", self._invalid
+        except InsufficientScope as error:
+            verdict.result, verdict.problem = "forbidden", problems.forbidden(*self._realm, error.required)
+        except KeyThrottled as error:
+            verdict.result, verdict.problem = "limited", problems.throttled(error.retry_after)
+        except KeyStoreUnavailable:
+            verdict.result, verdict.problem = "unavailable", self._unavailable
+        else:
+            verdict.attributes[conventions.API_KEY_ID] = verdict.key.id
+            verdict.attributes[conventions.ENDUSER_PSEUDO_ID] = verdict.key.id
+            return True
+        return False
+
+    def _presented(self, facts: Facts) -> str | None:
+        """Return the key of a request, or None where it shows none. A query string is never looked at."""
+        values = facts.headers.get(self._header, ())
+        if values:
+            # Twice the same header with two values: no key at all can be meant, so it is a wrong one.
+            return (values[0].strip() or None) if len(set(values)) == 1 else "\0".join(values)
+        bearers = [
+            value.strip()[7:].strip()
+            for value in facts.headers.get("authorization", ())
+            if value.strip()[:7].lower() == "bearer "
+        ]
+        return ("\0".join(bearers) or None) if bearers else None
+
+    def _limit(self, facts: Facts, path_forms: tuple[str, ...], verdict: Verdict) -> None:
+        """Ask the limits; what they say goes into `verdict`."""
+        if self._metrics and self._metrics.match_all(path_forms):
+            verdict.result, verdict.problem = "passed", None  # a scrape is not a request of a client
+            return
+        lineage = verdict.key.lineage_id if verdict.key is not None else None
+        outcome = self._limits.decide(facts, path_forms, verdict.client, lineage)
+        verdict.result, verdict.problem = "passed", None
+        if outcome is None:
+            return
+        verdict.headers = outcome.headers
+        verdict.attributes[conventions.RATE_LIMIT_POLICY] = ",".join(outcome.policies)
+        if outcome.remaining is not None:
+            verdict.attributes[conventions.RATE_LIMIT_REMAINING] = outcome.remaining
+        if outcome.denied is not None:
+            verdict.result = "limited"
+            verdict.problem = problems.limited(outcome.policies, outcome.denied.retry_after, outcome.headers)
+
+    def __repr__(self) -> str:
+        return f"Guard({self._required!r}, {self._limits!r})"
+
+
+_installed: dict[str, Guard] = {}
+
+
+def current_guard() -> Guard | None:
+    """Return the guard that ``configure()`` or the command line put in front of this process's service."""
+    return _installed.get("guard")
+
+
+def install_guard(guard: Guard | None) -> None:
+    """Make `guard` the one that middleware without a guard of its own uses; None: none."""
+    if guard is None:
+        _installed.clear()
+    else:
+        _installed["guard"] = guard
+
+
+def answer_headers(
+    guard: Guard, verdict: Verdict, present: Mapping[str, str], *, own: bool = False
+) -> list[tuple[str, str]]:
+    """Return the header fields to add to an answer: security headers and limits, where absent.
+
+    Args:
+        guard: The guard that judged.
+        verdict: What it said.
+        present: The answer's fields by lower-case name.
+        own: Whether the answer is the guard's own.
+    """
+    html = present.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+    added = guard.security_headers.missing(present, https=verdict.https, html=html)
+    if not own:
+        added += [pair for pair in verdict.headers if pair[0] not in present]
+        if verdict.key is not None and "cache-control" not in present and guard.policy.headers.preset != "off":
+            added.append(("cache-control", "no-store"))
+    return added

@@ -1,0 +1,144 @@
+"""Which rule a request's path falls under, whatever way it is written.
+
+A framework may decode, join, strip or fold a path before it routes it, and no two do the same. A rule is
+therefore asked about every form the path may be routed as: where one of them is guarded, the request is
+guarded; a public path is public only where all of them are. ``/v1/items``, ``//v1/items``, ``/v1/%69tems``,
+``/V1/items/``, ``/v1/items;x``, ``/health/../v1/items`` and ``/v1/items.`` all fall under ``/v1/*``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+from urllib.parse import unquote
+
+__all__ = ["PathRules", "RouteRules", "forms"]
+
+T = TypeVar("T")
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
+_DECODINGS = 4
+
+
+def forms(path: str, root: str = "") -> tuple[str, ...]:
+    """Return every form in which `path` may be routed, folded to lower case.
+
+    Args:
+        path: The path as the server hands it over, decoded or not.
+        root: The prefix the application is mounted under, which a router may take off first.
+
+    Example:
+        >>> forms("/v1/items")
+        ('/v1/items',)
+        >>> "/v1/items" in forms("/health/..//V1/%2569tems/.")
+        True
+    """
+    if not root and _PLAIN.fullmatch(path):
+        return (path.casefold(),)
+    found: dict[str, None] = {}
+    starts = [path]
+    if root and path.startswith(root):
+        starts.append(path[len(root) :])
+    for start in starts:
+        current = start
+        for _ in range(_DECODINGS):
+            found[current.casefold()] = None
+            found[_canonical(current)] = None
+            decoded = unquote(current, errors="replace")
+            if decoded == current:
+                break
+            current = decoded
+    return tuple(found)
+
+
+def _canonical(path: str) -> str:
+    if not path.isascii():
+        path = unicodedata.normalize("NFKC", path)
+    kept: list[str] = []
+    for raw in path.replace("\\", "/").split("/"):
+        segment = raw.split(";", 1)[0].strip(" \t\r\n\0\x0b\x0c")
+        if segment == "..":
+            del kept[-1:]
+        elif segment := segment.rstrip(". "):
+            kept.append(segment)
+    return "/" + "/".join(kept).casefold()
+
+
+class PathRules:
+    """A list of path patterns: exact ones, and ``/v1/*`` for ``/v1`` and all below it.
+
+    Args:
+        patterns: As the policy file has them.
+    """
+
+    __slots__ = ("_exact", "_prefixes")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._exact: dict[str, str] = {}
+        self._prefixes: list[tuple[str, str, str]] = []
+        for pattern in patterns:
+            if pattern.endswith("/*"):
+                base = _canonical(pattern[:-2]).rstrip("/")
+                self._prefixes.append((base, base + "/", pattern))
+            else:
+                self._exact[_canonical(pattern)] = pattern
+                self._exact[pattern.casefold()] = pattern
+
+    def match(self, path_forms: Iterable[str]) -> str | None:
+        """Return the first pattern that one of the forms falls under, or None."""
+        for form in path_forms:
+            if (found := self._one(form)) is not None:
+                return found
+        return None
+
+    def match_all(self, path_forms: Iterable[str]) -> bool:
+        """Return whether every form falls under a pattern."""
+        return all(self._one(form) is not None for form in path_forms)
+
+    def _one(self, form: str) -> str | None:
+        if (pattern := self._exact.get(form)) is not None:
+            return pattern
+        for base, below, pattern in self._prefixes:
+            if form == base or form.startswith(below):
+                return pattern
+        return None
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._prefixes)
+
+    def __repr__(self) -> str:
+        return f"PathRules({len(self._exact) + len(self._prefixes)} patterns)"
+
+
+class RouteRules(Generic[T]):
+    """Routes ("POST /v1/refunds", "* /v1/*") with something said about each.
+
+    HEAD is decided as GET, because every framework answers it from the handler of GET.
+
+    Args:
+        routes: What is said, by route.
+    """
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, routes: Mapping[str, T]) -> None:
+        self._rules: list[tuple[str, PathRules, T, str]] = []
+        for route, said in routes.items():
+            method, _, pattern = route.partition(" ")
+            self._rules.append((method, PathRules([pattern]), said, pattern))
+
+    def match(self, method: str, path_forms: Iterable[str]) -> list[tuple[str, T]]:
+        """Return pattern and what is said of every route that a request falls under."""
+        methods = {"*", method, "GET"} if method == "HEAD" else {"*", method}
+        return [
+            (pattern, said)
+            for wanted, rules, said, pattern in self._rules
+            if wanted in methods and rules.match(path_forms) is not None
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def __repr__(self) -> str:
+        return f"RouteRules({len(self._rules)} routes)"

@@ -1,0 +1,116 @@
+"""Writes down every answer of a route that the policy audits.
+
+The record is committed before the first byte of the answer leaves, so that an answered request is in the
+ledger whatever happens next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from mobius_otel import conventions
+from mobius_otel.errors import AuditUnavailable
+from mobius_otel.telemetry.audit import Actor, Source, Target
+from mobius_otel.telemetry.audit.logger import record_event
+from mobius_otel.telemetry.safety import guarded
+from mobius_otel.web.verdict import Verdict
+
+__all__ = ["RouteRecorder", "find_function"]
+
+_ACTIONS = {"GET": "READ", "HEAD": "READ", "POST": "CREATE", "PUT": "UPDATE", "PATCH": "UPDATE", "DELETE": "DELETE"}
+_RISK_OF_A_CHANGE = 40
+
+
+def find_function(target: str) -> Callable[..., Any]:
+    """Import what ``"package.module:name"`` names.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: The module has no such name.
+    """
+    module, _, name = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
+
+
+class RouteRecorder:
+    """Records requests to audited routes.
+
+    Args:
+        actor: ``"module:function"`` that says who did it: an ``Actor``, an id, or None for the key's owner.
+        strict: Whether a request is refused when its record cannot be kept; then an ``unknown`` record is
+            kept before the service acts, and a second one with the outcome after it.
+    """
+
+    __slots__ = ("_actor", "strict")
+
+    def __init__(self, actor: str | None = None, *, strict: bool = False) -> None:
+        self._actor = actor
+        self.strict = strict
+
+    def before(self, verdict: Verdict) -> bool:
+        """Keep the intent where that is demanded; return False where the service must not act."""
+        if not self.strict:
+            return True
+        try:
+            return self._record(verdict, None, None, None) is not None
+        except AuditUnavailable:
+            return False
+
+    def after(self, verdict: Verdict, status: int, route: str | None, error_type: str | None = None) -> None:
+        """Keep the outcome; an error of ours never changes the answer.
+
+        Args:
+            verdict: What the guard said.
+            status: The HTTP status of the answer.
+            route: The route as the framework declares it.
+            error_type: The class of an exception that the service let through.
+        """
+        with guarded("audit"):
+            try:
+                self._record(verdict, status, route, error_type)
+            except AuditUnavailable:
+                if not self.strict:
+                    raise
+
+    def _record(self, verdict: Verdict, status: int | None, route: str | None, error_type: str | None) -> Any:
+        facts = verdict.facts
+        action = _ACTIONS.get(facts.method, "ACCESS")
+        attributes: dict[str, Any] = {
+            conventions.HTTP_METHOD: facts.method,
+            conventions.HTTP_ROUTE: route or verdict.audited,
+            conventions.URL_PATH: facts.path,
+        }
+        if status is not None:
+            attributes[conventions.HTTP_STATUS] = status
+        if error_type is not None:
+            attributes[conventions.ERROR_TYPE] = error_type
+        return record_event(
+            conventions.HTTP_REQUEST,
+            actor=self._who(verdict),
+            action=action,
+            outcome="unknown" if status is None else "success" if status < 400 else "failure",
+            target=Target(f"{facts.method} {route or verdict.audited}", "route"),
+            source=Source(verdict.client) if verdict.client else None,
+            attributes=attributes,
+            risk_score=None if action == "READ" else _RISK_OF_A_CHANGE,
+        )
+
+    def _who(self, verdict: Verdict) -> Actor:
+        if self._actor is not None:
+            with guarded("audit.actor"):
+                found = find_function(self._actor)()
+                if isinstance(found, Actor):
+                    return found
+                if found is not None:
+                    return Actor(str(found), "user")
+        if verdict.key is not None:
+            return Actor(verdict.key.owner, "service")
+        return Actor("anonymous", "user")
+
+    def __repr__(self) -> str:
+        return f"RouteRecorder(strict={self.strict})"

@@ -1,0 +1,17 @@
+"""What all tests share. The fixture ``telemetry`` comes from the package's own pytest plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mobius_otel.telemetry import defaults
+
+
+@pytest.fixture(autouse=True)
+def _nothing_configured() -> Iterator[None]:
+    """Leave no test the policy, ledger or redactor of another one."""
+    before = defaults.install(None)
+    yield
+    defaults.install(before)

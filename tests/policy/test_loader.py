@@ -1,0 +1,148 @@
+"""The policy file: what it may say, and what the errors tell."""
+
+import pytest
+
+from mobius_otel.errors import PolicyError
+from mobius_otel.policy import Policy, json_schema, load_policy, parse_policy
+
+WHOLE = """\
+[service]
+name = "shop"
+trusted_proxies = ["10.0.0.0/8"]
+[api_keys]
+store = "sqlite:///keys.db"
+require = ["/v1/*"]
+header = "X-API-Key"
+ttl_days = 90
+grace_hours = 24
+[api_keys.scopes]
+"POST /v1/refunds" = ["refund"]
+[rate_limit]
+backend = "memory://"
+[[rate_limit.rules]]
+name = "per-key"
+paths = ["/v1/*"]
+limit = "100/minute"
+by = "api_key"
+mode = "enforce"
+[[rate_limit.rules]]
+name = "all"
+limit = ["10/second", "5/10 seconds"]
+by = "header:X-Tenant"
+[audit]
+ledger = "audit.db"
+fail_mode = "spool"
+routes = ["POST /v1/refunds"]
+actor = "shop.auth:current_user"
+functions = ["shop.billing:refund"]
+[redaction]
+names = ["fiscal_code"]
+[redaction.patterns]
+badge = "B-[0-9]{6}"
+[headers]
+preset = "api"
+X-Frame-Options = "SAMEORIGIN"
+[metrics]
+path = "/metrics"
+[[instrument]]
+target = "shop.billing:charge"
+timer = "billing.charge"
+"""
+
+
+def test_an_empty_file_is_valid():
+    """Every key has a default."""
+    assert parse_policy("") == Policy()
+
+
+def test_the_whole_file_is_read(tmp_path):
+    """Every section of the design arrives as frozen data."""
+    policy = parse_policy(WHOLE, file=tmp_path / "mobius.toml")
+    assert policy.api_keys.scopes == {"POST /v1/refunds": ("refund",)}
+    assert policy.rate_limit.rules[0].limit == ("100/minute",)
+    assert policy.rate_limit.rules[1].limit == ("10/second", "5/10 seconds")
+    assert policy.headers.override == {"X-Frame-Options": "SAMEORIGIN"}
+    assert policy.redaction.patterns == {"badge": "B-[0-9]{6}"}
+    assert policy.instrument[0].timer == "billing.charge"
+    assert policy.store_url == f"sqlite:///{tmp_path}/keys.db"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key", "said"),
+    [
+        ("require =", "requre =", 6, "api_keys.requre", "did you mean 'require'?"),
+        ("[audit]", "[audits]", 23 + 1, "audits", "did you mean 'audit'?"),
+        ('"100/minute"', '"100/minit"', 17, "rate_limit.rules[0].limit", '"100/minute" or "5/10 seconds"'),
+        ('"10/second"', '"0/second"', 22, "rate_limit.rules[1].limit", "'0/second' must be a limit"),
+        ('mode = "enforce"', 'mode = "enforced"', 19, "rate_limit.rules[0].mode", "did you mean 'enforce'?"),
+        ("ttl_days = 90", 'ttl_days = "ninety"', 8, "api_keys.ttl_days", "a number above zero"),
+        ("ttl_days = 90", "ttl_days = 0", 8, "api_keys.ttl_days", "a number above zero"),
+        ("ttl_days = 90", "ttl_days = true", 8, "api_keys.ttl_days", "a number above zero"),
+        ('name = "per-key"\n', "", 14, "rate_limit.rules[0]", "the key 'name' is missing"),
+        ('["/v1/*"]\nheader', '["v1"]\nheader', 6, "api_keys.require", 'a path such as "/v1/items"'),
+        ('["/v1/*"]\nheader', '["/v1*"]\nheader', 6, "api_keys.require", 'a path such as "/v1/items"'),
+        ('["refund"]\n[rate', '["re fund"]\n[rate', 11, "api_keys.scopes.POST /v1/refunds", "without blanks"),
+        ('"POST /v1/refunds" = ', '"/v1/refunds" = ', 11, "api_keys.scopes./v1/refunds", "every method"),
+        ('"10.0.0.0/8"', '"ten"', 3, "service.trusted_proxies", "an address or network"),
+        ("memory://", "valkey://cache", 13, "rate_limit.backend", "comes with a later one"),
+        ('"shop.billing:refund"', '"shop.billing.refund"', 29, "audit.functions", "a function such as"),
+        ('preset = "api"', 'preset = "apis"', 35, "headers.preset", "did you mean 'api'?"),
+        ('preset = "api"', 'presets = "api"', 35, "headers.presets", "did you mean 'preset'?"),
+        ("[service]\n", "service = 1\n[x]\n", 1, "service", "must be a table"),
+        ('name = "shop"', 'name = "shop', 2, "", "not valid TOML"),
+    ],
+)
+def test_an_error_names_key_line_rule_and_way_out(old, new, line, key, said):
+    """One clear sentence, whatever is wrong."""
+    assert old in WHOLE
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(WHOLE.replace(old, new, 1), file="mobius.toml")
+    assert (caught.value.line, caught.value.key) == (line, key)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"mobius.toml:{line}: ")
+
+
+def test_environment_fills_texts_and_is_never_shown():
+    """A password comes from the environment and stays out of every error."""
+    environ = {"DB": "shop.db", "PW": "hunter2secret"}
+    text = '[api_keys]\nstore = "sqlite:///${DB}"\nheader = "${HEADER:-X-Key}"'
+    policy = parse_policy(text, environ=environ)
+    assert (policy.api_keys.store, policy.api_keys.header) == ("sqlite:///shop.db", "X-Key")
+    with pytest.raises(PolicyError, match="NOPE is not set") as missing:
+        parse_policy('[service]\nname = "${NOPE}"', environ=environ)
+    assert missing.value.line == 2
+    with pytest.raises(PolicyError) as wrong:
+        parse_policy('[api_keys]\nstore = "postgresql://app:${PW}@db/x"', environ=environ)
+    assert "hunter2" not in str(wrong.value)
+    with pytest.raises(PolicyError) as literal:
+        parse_policy('[api_keys]\nstore = "postgresql://app:hunter2secret@db/x"')
+    assert "hunter2" not in str(literal.value)
+
+
+def test_unreadable_files_are_named(tmp_path, monkeypatch):
+    """A missing, binary or huge file gives one sentence; no file at all is no error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MOBIUS_OTEL_POLICY", raising=False)
+    assert load_policy() is None
+    monkeypatch.setenv("MOBIUS_OTEL_POLICY", "gone.toml")
+    with pytest.raises(PolicyError, match=r"gone\.toml: the policy file cannot be read: No such file"):
+        load_policy()
+    for content, said in (
+        (b"\xff\xfe", "must be UTF-8"),
+        (b"#" * (2 << 20), "larger than 1 MiB"),
+        (b"a=" + b"[" * 5000, "not valid TOML"),
+    ):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(PolicyError, match=said):
+            load_policy("bad.toml")
+
+
+def test_the_schema_says_what_the_loader_says():
+    """The schema knows every key, and a known key only."""
+    schema = json_schema()
+    assert set(schema["properties"]) == {
+        "service", "api_keys", "rate_limit", "audit", "redaction", "headers", "metrics", "instrument",
+    }  # fmt: skip
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["api_keys"]["properties"]["ttl_days"]["default"] == 90
+    assert schema["properties"]["rate_limit"]["properties"]["rules"]["items"]["required"] == ["name", "limit"]

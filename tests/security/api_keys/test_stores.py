@@ -1,0 +1,312 @@
+"""Stores under threads, processes, forks and failures."""
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mobius_otel.errors import ConfigurationError, InvalidApiKey, KeyStoreUnavailable, RotationConflict
+from mobius_otel.security import ApiKeyManager, KeyState
+from mobius_otel.security.api_keys import SqliteKeyStore
+from mobius_otel.security.api_keys.secret import generate
+from tests.security.api_keys.conftest import PEPPER
+
+
+def at_once(count, work):
+    """Run `work` in so many threads that begin together; return what each of them gave or raised."""
+    results, barrier = [], threading.Barrier(count)
+
+    def run():
+        barrier.wait()
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return results
+
+
+def test_a_hundred_rotations_at_once_give_one_successor(manager):
+    """The others get a conflict."""
+    key = manager.issue("alice").key
+    results = at_once(100, lambda: manager.rotate(key.id))
+    assert sum(isinstance(result, RotationConflict) for result in results) == 99
+    assert len(manager.list()) == 2
+
+
+def test_a_hundred_repeats_at_once_give_one_successor_and_one_secret(manager):
+    """All of them have the same request id."""
+    key = manager.issue("alice").key
+    results = at_once(100, lambda: manager.rotate(key.id, request_id="r"))
+    assert len({result.key.id for result in results}) == 1
+    assert sum(result.secret is not None for result in results) == 1
+    assert len(manager.list()) == 2
+
+
+def test_verifying_and_revoking_at_once_never_brings_a_key_back(manager):
+    """The last use is never written through the record."""
+    issued = [manager.issue("alice") for _ in range(20)]
+    done = threading.Event()
+
+    def verify():
+        while not done.is_set():
+            for one in issued:
+                manager.store.touch({one.key.id: manager.clock()})
+                with contextlib.suppress(InvalidApiKey):
+                    manager.verify(one.secret)
+
+    thread = threading.Thread(target=verify)
+    thread.start()
+    for one in issued:
+        manager.revoke(one.key.id)
+    done.set()
+    thread.join()
+    assert {key.state for key in manager.list()} == {KeyState.REVOKED}
+
+
+PROCESS = """
+import sys
+from mobius_otel.errors import RotationConflict
+from mobius_otel.security import ApiKeyManager
+manager = ApiKeyManager(sys.argv[1], pepper="a made-up pepper")
+sys.stdin.readline()
+won = 0
+for key_id in sys.argv[2:]:
+    try:
+        won += manager.rotate(key_id).secret is not None
+    except RotationConflict:
+        pass
+for _ in range(50):
+    secret = manager.issue("worker").secret
+    manager.verify(secret)
+print(won)
+"""
+
+
+def test_two_processes_share_one_file(told, tmp_path):
+    """Every key is rotated once, by one of them, and nothing is lost."""
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    manager = ApiKeyManager(url, pepper=PEPPER)
+    ids = [manager.issue("alice").key.id for _ in range(100)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, url, *ids], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    won = [int(worker.communicate(timeout=60)[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sum(won) == 100
+    keys = manager.list()
+    assert len(keys) == 300
+    assert sum(key.state is KeyState.RETIRING for key in keys) == 100
+
+
+def test_a_revocation_in_one_process_holds_in_the_other(told, tmp_path, clock):
+    """At the very next verification."""
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    here, there = (ApiKeyManager(url, pepper=PEPPER, clock=clock) for _ in range(2))
+    issued = here.issue("alice")
+    there.verify(issued.secret)
+    here.revoke(issued.key.id)
+    with pytest.raises(InvalidApiKey):
+        there.verify(issued.secret)
+
+
+KILLED = """
+import sys
+from mobius_otel.security import ApiKeyManager
+manager = ApiKeyManager(sys.argv[1], pepper="a made-up pepper")
+while True:
+    print(manager.issue("alice").secret, flush=True)
+"""
+
+
+def test_every_key_that_was_handed_out_survives_kill_minus_nine(told, tmp_path):
+    """What `issue` returned is in the file."""
+    url = f"sqlite:///{tmp_path / 'keys.db'}"
+    for lines in (1, 7, 30):
+        worker = subprocess.Popen([sys.executable, "-c", KILLED, url], stdout=subprocess.PIPE, text=True)
+        secrets = [worker.stdout.readline().strip() for _ in range(lines)]
+        worker.kill()
+        rest, _ = worker.communicate(timeout=30)
+        secrets += [line for line in rest.split("\n")[:-1] if line]
+        with ApiKeyManager(url, pepper=PEPPER) as manager:
+            for secret in secrets:
+                manager.verify(secret)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_goes_on_with_a_handle_of_its_own(manager):
+    """While a thread of the parent is at it."""
+    issued, done = manager.issue("alice"), threading.Event()
+
+    def busy():
+        while not done.is_set():
+            manager.issue("bob")
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    codes = []
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            try:
+                manager.verify(issued.secret)
+                manager.issue("child")
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    done.set()
+    thread.join()
+    assert codes == [0] * 10
+    manager.verify(issued.secret)
+
+
+class Failing:
+    """A store whose every call fails."""
+
+    blocking = False
+
+    def __init__(self, error):
+        self._error = error
+
+    def _fail(self, *args, **kwargs):
+        raise self._error
+
+    find = get = list = changing = touch = count_dead = census = _fail
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("gone"), sqlite3.OperationalError("locked"), ConfigurationError("a", "b", "c"), KeyError("digest"),
+     InvalidApiKey("unknown")],
+    ids=repr,
+)  # fmt: skip
+def test_a_store_that_fails_lets_nobody_in(told, error):
+    """Whatever it raises: unavailable, and counted as an error."""
+    manager = ApiKeyManager(Failing(error), pepper=PEPPER)
+    for call in (
+        lambda: manager.verify(generate("mob", "live")),
+        lambda: manager.issue("alice"),
+        lambda: manager.get("key_1"),
+        lambda: manager.rotate("key_1"),
+        lambda: manager.revoke("key_1"),
+        lambda: manager.list(),
+        lambda: manager.purge(),
+        lambda: manager.purge(dry_run=True),
+    ):
+        with pytest.raises(KeyStoreUnavailable):
+            call()
+    assert told.metrics.value("mobius.api_key.verifications", {"mobius.api_key.result": "error"}) == 1
+    kind = type(error).__qualname__
+    assert told.metrics.count("mobius.api_key.store.duration", {"error.type": kind}) == 8
+
+
+def test_a_wrong_key_costs_no_look_up_when_the_store_is_gone(told):
+    """Malformed is malformed."""
+    with pytest.raises(InvalidApiKey):
+        ApiKeyManager(Failing(OSError()), pepper=PEPPER).verify("x")
+
+
+@pytest.mark.parametrize("loss", ["deleted", "replaced"])
+def test_a_file_that_is_deleted_or_replaced_opens_nothing(told, tmp_path, clock, loss):
+    """The one that is still open may know keys that the new one has revoked."""
+    path = tmp_path / "keys.db"
+    manager = ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER, clock=clock)
+    issued = manager.issue("alice")
+    path.rename(tmp_path / "moved.db")
+    if loss == "replaced":
+        SqliteKeyStore(tmp_path / "other.db")
+        (tmp_path / "other.db").rename(path)
+    with pytest.raises(KeyStoreUnavailable):
+        manager.verify(issued.secret)
+    with pytest.raises(KeyStoreUnavailable):
+        manager.issue("bob")
+
+
+def test_readers_go_on_while_somebody_writes(told, tmp_path, clock):
+    """And the last use is not waited for."""
+    path = tmp_path / "keys.db"
+    manager = ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER, clock=clock)
+    issued = manager.issue("alice")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert manager.verify(issued.secret).owner == "alice"
+    other.execute("ROLLBACK")
+    assert manager.get(issued.key.id).last_used_at is None
+    clock.advance(61)
+    manager.verify(issued.secret)
+    assert manager.get(issued.key.id).last_used_at == clock()
+
+
+def test_a_change_that_fails_leaves_nothing(manager):
+    """All of it or nothing."""
+    issued = manager.issue("alice")
+
+    def fail():
+        with manager.store.changing() as change:
+            change.change(issued.key.id, revoked_at=1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert manager.verify(issued.secret)
+
+
+def test_a_digest_is_unique(manager):
+    """Two records of one secret would be a riddle."""
+    issued = manager.issue("alice")
+    found = manager.store.find(manager._digester.digest(issued.secret.encode()))
+    with pytest.raises((ValueError, sqlite3.IntegrityError)), manager.store.changing() as change:
+        change.add(issued.key, found[1])
+    assert len(manager.list()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "keys.db", "sqlite://", "sqlite:///", "sqlite:keys.db", "sqlite:///keys.db?mode=ro", "sqlite:///a\0b",
+     "postgresql+psycopg://admin:hunter2/x@db/keys?password=hunter2", "mysql://root:hunter2@db", "MEMORY://hunter2",
+     "hunter2", "file:///keys.db"],
+)  # fmt: skip
+def test_a_url_that_names_no_store_is_refused_without_its_password(url, tmp_path, monkeypatch):
+    """With what there is, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        ApiKeyManager(url, pepper=PEPPER)
+    assert "memory://" in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+    assert ("`sql`" in str(caught.value)) == url.startswith("postgresql")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_and_an_absolute_file(told, tmp_path, monkeypatch):
+    """Three slashes and four."""
+    monkeypatch.chdir(tmp_path)
+    issued = ApiKeyManager("sqlite:///keys.db", pepper=PEPPER).issue("alice")
+    assert ApiKeyManager(f"sqlite:///{tmp_path}/keys.db", pepper=PEPPER).verify(issued.secret)
+    assert (tmp_path / "keys.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_newer_file_is_refused_by_name(tmp_path):
+    """And stays as it is."""
+    path = tmp_path / "keys.db"
+    SqliteKeyStore(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(ConfigurationError, match="99"):
+        ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER)

@@ -1,0 +1,178 @@
+"""What a limiter tells, and what it does when its backend is gone."""
+
+import logging
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from mobius_otel.security import RateLimiter
+from mobius_otel.security.rate_limit.backends import MemoryBackend
+from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.memory import InMemoryMetricsBackend
+from mobius_otel.telemetry.metrics import MetricEmitter
+
+POLICY = "mobius.rate_limit.policy"
+
+
+def test_each_result_is_counted(told, clock):
+    """By policy and result, and by nothing else."""
+    limiter = RateLimiter("2/minute", name="api", clock=clock)
+    for _ in range(5):
+        limiter.acquire("203.0.113.9")
+    name, result = "mobius.rate_limit.requests", "mobius.rate_limit.result"
+    assert told.metrics.value(name, {POLICY: "api", result: "allowed"}) == 2
+    assert told.metrics.value(name, {POLICY: "api", result: "denied"}) == 3
+    assert {frozenset(point.attributes) for point in told.metrics.points(name)} == {frozenset({POLICY, result})}
+
+
+def test_gauges_tell_saturation_and_tracked_keys(told, clock):
+    """Saturation is the highest since the last collection; two limiters of one process share the gauge."""
+    api, other = RateLimiter("10/minute", name="api", clock=clock), RateLimiter("4/minute", name="other", clock=clock)
+    api.acquire("a", 5), api.acquire("b", 2), other.acquire("a")
+    backend = told.metrics
+    assert backend.value("mobius.rate_limit.saturation", {POLICY: "api"}) == 0.5
+    assert backend.value("mobius.rate_limit.saturation", {POLICY: "api"}) == 0
+    assert backend.value("mobius.rate_limit.tracked_keys", {POLICY: "api"}) == 2
+    assert backend.value("mobius.rate_limit.tracked_keys", {POLICY: "other"}) == 1
+    api.acquire("a", 9)
+    assert backend.value("mobius.rate_limit.saturation", {POLICY: "api"}) == 0.5
+
+
+def test_a_limiter_finds_the_emitter_that_is_configured_later(told, clock):
+    """It is made at import, long before."""
+    limiter = RateLimiter("2/minute", name="early", clock=clock)
+    later = InMemoryMetricsBackend()
+    defaults.install(defaults.Defaults(emitter=MetricEmitter("mobius_otel", backend=later)))
+    limiter.acquire("k")
+    assert later.value("mobius.rate_limit.requests", {POLICY: "early"}) == 1
+    assert later.value("mobius.rate_limit.tracked_keys", {POLICY: "early"}) == 1
+
+
+def test_a_flood_of_denials_is_one_record_without_the_key(told, clock):
+    """Coalesced for each key; the second key has a record of its own."""
+    limiter = RateLimiter("1/minute", name="api", clock=clock)
+    for key in ("203.0.113.9", "203.0.113.10"):
+        for _ in range(50):
+            limiter.acquire(key)
+    events = told.events("rate_limit.exceeded")
+    assert len(events) == 2
+    assert len({event["audit.actor.id"] for event in events}) == 2
+    assert "203.0.113" not in told.text()
+    assert events[0]["mobius.rate_limit.policy"] == "api"
+    limiter.flush()
+    assert [event["mobius.count"] for event in told.events("rate_limit.exceeded")] == [1, 1, 48, 48]
+
+
+def test_audit_can_be_switched_off(told, clock):
+    """For limiters whose denials mean nothing."""
+    limiter = RateLimiter("1/minute", clock=clock, audit=False)
+    limiter.acquire("k"), limiter.acquire("k")
+    assert told.events() == []
+
+
+@pytest.fixture
+def tracing(monkeypatch):
+    """A tracer provider of this test alone."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("mobius_otel.telemetry.spans._tracer", lambda: provider.get_tracer("mobius_otel"))
+    return provider.get_tracer("shop"), exporter
+
+
+def test_an_allowed_decision_annotates_and_a_denied_one_gets_a_span(told, clock, tracing):
+    """Inside a recording span; the key is in neither."""
+    tracer, exporter = tracing
+    limiter = RateLimiter("1/minute", name="api", clock=clock)
+    with tracer.start_as_current_span("request"):
+        limiter.acquire("203.0.113.9")
+        limiter.acquire("203.0.113.9")
+    denied, request = exporter.get_finished_spans()
+    assert request.attributes[POLICY] == "api"
+    assert denied.name == "rate_limit.acquire"
+    assert denied.attributes["mobius.rate_limit.result"] == "denied"
+    assert denied.attributes["mobius.rate_limit.retry_after"] == 60.0
+    assert "203.0.113.9" not in denied.to_json() + request.to_json()
+
+
+def test_without_a_recording_span_there_is_none(told, clock, tracing):
+    """Not even for a denial."""
+    limiter = RateLimiter("1/minute", clock=clock)
+    limiter.acquire("k"), limiter.acquire("k")
+    assert tracing[1].get_finished_spans() == ()
+
+
+class Remote:
+    """A backend that can be cut off."""
+
+    source = "remote"
+    gone = False
+
+    def counts(self, limits, *, name, algorithm, clock):
+        self._counts = MemoryBackend().counts(limits, name=name, algorithm=algorithm, clock=clock)
+        self.reset, self.saturation = self._counts.reset, self._counts.saturation
+        return self
+
+    def take(self, key, cost, *, charge):
+        if self.gone:
+            raise ConnectionError("redis://user:hunter2@cache is gone")
+        return self._counts.take(key, cost, charge=charge)
+
+    def __len__(self):
+        return len(self._counts)
+
+
+def test_a_lost_backend_is_replaced_by_exact_local_counts(told, clock, caplog):
+    """Said once when it is lost and once when it is back."""
+    caplog.set_level(logging.WARNING, "mobius_otel")
+    backend = Remote()
+    limiter = RateLimiter("2/minute", name="fleet", backend=backend, clock=clock)
+    assert limiter.acquire("k").source == "remote"
+    backend.gone = True
+    assert [(d.allowed, d.source) for d in (limiter.acquire("k") for _ in range(3))] == [
+        (True, "fallback"),
+        (True, "fallback"),
+        (False, "fallback"),
+    ]
+    assert told.metrics.value("mobius.rate_limit.degraded", {POLICY: "fleet"}) == 1
+    backend.gone = False
+    assert limiter.acquire("k").source == "remote"
+    assert told.metrics.value("mobius.rate_limit.degraded", {POLICY: "fleet"}) == 0
+    assert len([r for r in caplog.records if "fleet" in r.getMessage()]) == 2
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [("open", True), ("closed", False)])
+def test_open_lets_everybody_in_and_closed_nobody(told, clock, policy, allowed):
+    """And each of them is counted as an error."""
+    backend = Remote()
+    limiter = RateLimiter("2/minute", name="fleet", backend=backend, on_backend_error=policy, clock=clock)
+    backend.gone = True
+    assert [limiter.acquire("k").allowed for _ in range(3)] == [allowed] * 3
+    assert limiter.peek("k").allowed == allowed
+    assert told.metrics.value("mobius.rate_limit.requests", {"mobius.rate_limit.result": "error"}) == 3
+
+
+def test_broken_telemetry_never_breaks_a_decision(told, clock):
+    """A ledger that is closed and an exporter that raises cost records and nothing else."""
+
+    class Broken:
+        def redact(self, value, location="audit"):
+            raise RuntimeError
+
+    told.slot.redactor = Broken()
+    told.slot.ledger = object()
+    limiter = RateLimiter("1/minute", clock=clock)
+    assert limiter.allow("k")
+    assert not limiter.allow("k")
+
+
+def test_a_strict_ledger_that_is_gone_leaves_a_denial_a_denial(told, clock):
+    """Strict keeps actions from happening; a denial lets nothing happen."""
+    told.slot.fail_mode = "strict"
+    told.lose_the_ledger()
+    limiter = RateLimiter("1/minute", clock=clock)
+    limiter.acquire("k")
+    assert not limiter.acquire("k")

@@ -1,0 +1,276 @@
+"""Real processes: killed, forked, several on one ledger, on a full disk, on a deleted file."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.telemetry.audit.shipper import Shipper
+from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
+from mobius_otel.testing.receiver import OtlpReceiver
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
+
+EMIT = """
+import os, sys
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger("child", ledger=ledger)
+number = 0
+while number < int(sys.argv[2]):
+    receipt = audit.record("order.placed", actor=Actor("u-1"), attributes={"n": number})
+    assert receipt.durability == "process"
+    os.write(1, receipt.record_id.encode() + b"\\n")
+    number += 1
+"""
+
+
+def run(script, *args):
+    return subprocess.Popen([sys.executable, "-c", script, *map(str, args)], stdout=subprocess.PIPE)
+
+
+def ids_in(path):
+    return [record["attributes"]["audit.record.id"] for _, record in read_records(path)]
+
+
+@posix
+def test_every_acknowledged_record_survives_kill_9(tmp_path):
+    """Twenty processes are killed at random moments: what emit returned for is there, and the ledger is whole."""
+    path = tmp_path / "audit.db"
+    chance = random.Random(7)
+    acknowledged = []
+    for _ in range(20):
+        child = run(EMIT, path, 10**9)
+        first = child.stdout.readline()
+        time.sleep(chance.random() * 0.05)
+        child.kill()
+        lines = (first + child.stdout.read()).split(b"\n")
+        child.wait()
+        acknowledged += [line.decode() for line in lines if len(line) == 36]
+    assert len(acknowledged) > 20
+    assert set(acknowledged) <= set(ids_in(path))
+    result = verify_ledger(path)
+    assert result.ok, result.problems
+    assert result.streams == 20
+
+
+def test_processes_write_one_ledger_at_once(tmp_path):
+    """Three processes and this one: one stream each, nothing lost, whole."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        children = [run(EMIT, path, 150) for _ in range(3)]
+        audit = AuditLogger("parent", ledger=ledger, fail_mode="strict")
+        own = [audit.record("order.placed", actor=Actor("u-1")).record_id for _ in range(150)]
+        outputs = [child.communicate(timeout=60)[0].decode().split() for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0]
+    found = ids_in(path)
+    assert len(found) == len(set(found)) == 600
+    assert set(found) == {*own, *outputs[0], *outputs[1], *outputs[2]}
+    result = verify_ledger(path)
+    assert (result.ok, result.streams) == (True, 4)
+
+
+def test_eight_threads_write_one_chain(tmp_path):
+    """Their records get the numbers 1 to 1600, each once, in one stream."""
+    path = tmp_path / "audit.db"
+    receipts = []
+    with Ledger(path) as ledger:
+        audit = AuditLogger("threads", ledger=ledger)
+
+        def emit():
+            for _ in range(200):
+                receipt = audit.record("order.placed", actor=Actor("u-1"))
+                receipts.append(receipt)
+
+        threads = [threading.Thread(target=emit) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(receipt.sequence for receipt in receipts) == list(range(1, 1601))
+    assert len({receipt.stream_id for receipt in receipts}) == 1
+    assert verify_ledger(path).ok
+
+
+FORK = """
+import os, sys, threading
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger("forks", ledger=ledger, fail_mode="strict")
+stop = threading.Event()
+def emit():
+    while not stop.is_set():
+        audit.record("order.placed", actor=Actor("parent"))
+threads = [threading.Thread(target=emit) for _ in range(3)]
+for thread in threads: thread.start()
+children = []
+for _ in range(12):
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(20):
+            audit.record("order.placed", actor=Actor("child"))
+        os._exit(0)
+    children.append(pid)
+codes = [os.waitpid(pid, 0)[1] for pid in children]
+stop.set()
+for thread in threads: thread.join()
+ledger.close()
+print(codes)
+"""
+
+
+@posix
+def test_a_fork_while_emitting_opens_a_stream_of_its_own(tmp_path):
+    """Twelve children of a process whose threads are emitting: no deadlock, a stream each, whole."""
+    path = tmp_path / "audit.db"
+    child = run(FORK, path)
+    output, _ = child.communicate(timeout=90)
+    assert output.decode().strip() == str([0] * 12)
+    result = verify_ledger(path)
+    assert result.ok, result.problems
+    assert result.streams == 13
+    actors = [record["attributes"]["audit.actor.id"] for _, record in read_records(path)]
+    assert actors.count("child") == 240
+
+
+SHIP_AND_FORK = """
+import os, sys, time
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.telemetry.audit.shipper import Shipper
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger("forks", ledger=ledger)
+shipper = Shipper(ledger, endpoint=sys.argv[2], protocol=sys.argv[3], interval=0.05)
+shipper.start()
+assert audit.record("order.placed", actor=Actor("parent")).delivered(20)
+pid = os.fork()
+if pid == 0:
+    receipt = audit.record("order.placed", actor=Actor("child"))
+    os._exit(0 if receipt.delivered(20) else 1)
+status = os.waitpid(pid, 0)[1]
+assert status == 0, status
+assert audit.record("order.placed", actor=Actor("parent again")).delivered(20)
+assert shipper.stop(10)
+print("done")
+"""
+
+
+@posix
+def test_a_child_ships_for_itself_when_the_parent_was_shipping(tmp_path):
+    """A record that a forked child appended arrives, and so does a later one of the parent."""
+    with OtlpReceiver() as receiver:
+        child = run(SHIP_AND_FORK, tmp_path / "audit.db", receiver.logs_endpoint, "http/protobuf")
+        output, _ = child.communicate(timeout=90)
+        assert output == b"done\n"
+        actors = {log["attributes"]["audit.actor.id"] for log in receiver.logs}
+    assert actors == {"parent", "child", "parent again"}
+
+
+SHIP = """
+import sys, time
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.telemetry.audit.shipper import Shipper
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger("ship", ledger=ledger)
+Shipper(ledger, endpoint=sys.argv[2], interval=0.01).start()
+number = 0
+while True:
+    print(audit.record("order.placed", actor=Actor("u-1"), attributes={"n": number}).record_id, flush=True)
+    number += 1
+    time.sleep(0.001)
+"""
+
+
+@posix
+def test_what_a_killed_process_did_not_ship_arrives_after_the_next_start(tmp_path):
+    """Killed while shipping, five times: the next start takes the lease at once, and every record arrives."""
+    path = tmp_path / "audit.db"
+    chance = random.Random(11)
+    acknowledged = []
+    with OtlpReceiver() as receiver:
+        for _ in range(5):
+            child = run(SHIP, path, receiver.logs_endpoint)
+            first = child.stdout.readline()
+            time.sleep(0.1 + chance.random() * 0.2)
+            child.kill()
+            lines = (first + child.stdout.read()).split(b"\n")
+            child.wait()
+            acknowledged += [line.decode() for line in lines if len(line) == 36]
+        with Ledger(path) as ledger:
+            Shipper(ledger, endpoint=receiver.logs_endpoint).run_once()
+            assert ledger.backlog() == 0
+        arrived = [log["attributes"]["log.record.uid"] for log in receiver.logs]
+    assert set(acknowledged) <= set(arrived)
+    assert set(arrived) == set(ids_in(path))
+
+
+FULL = """
+import resource, signal, sys
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.errors import AuditUnavailable
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger("full", ledger=ledger, fail_mode=sys.argv[2])
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+kept, refused, spooled = [], 0, 0
+for number in range(2000):
+    try:
+        receipt = audit.record("order.placed", actor=Actor("u-1"), attributes={"note": "x" * 500})
+    except AuditUnavailable:
+        refused += 1
+        continue
+    if receipt.durability == "process":
+        kept.append(receipt.record_id)
+    else:
+        spooled += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+left = ledger.spool.drain()
+print(len(kept), refused, spooled, left)
+print(*kept)
+ledger.close()
+"""
+
+
+@posix
+@pytest.mark.parametrize("fail_mode", ["strict", "spool", "best_effort"])
+def test_a_full_disk_keeps_what_was_acknowledged(tmp_path, fail_mode):
+    """Strict refuses, spool keeps in memory and drains when there is room, best effort goes on; all stay whole."""
+    path = tmp_path / "audit.db"
+    child = run(FULL, path, fail_mode)
+    output, _ = child.communicate(timeout=90)
+    assert child.returncode == 0
+    counts, kept = output.decode().splitlines()
+    count, refused, spooled, left = map(int, counts.split())
+    found = ids_in(path)
+    assert 0 < count < 2000
+    assert set(kept.split()) <= set(found)
+    assert len(found) == len(set(found))
+    if fail_mode == "strict":
+        assert (refused, spooled, len(found)) == (2000 - count, 0, count)
+    elif fail_mode == "spool":
+        assert (refused, left, len(found)) == (0, 0, 2000)
+    else:
+        assert (refused, spooled, len(found)) == (0, 2000 - count, count)
+    result = verify_ledger(path)
+    assert result.ok, result.problems
+
+
+@posix
+def test_a_lease_of_a_killed_process_is_free_at_once(tmp_path):
+    """The holder's deadline is far ahead, but nobody is there any more; a living one keeps it."""
+    path = tmp_path / "audit.db"
+    script = "import sys; from mobius_otel.telemetry.audit import Ledger; l = Ledger(sys.argv[1]);"
+    script += " print(l.lease('other', 3600), flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert holder.stdout.readline() == b"True\n"
+    with Ledger(path) as ledger:
+        assert not ledger.lease("me", 3600)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert ledger.lease("me", 3600)

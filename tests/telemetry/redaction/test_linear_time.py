@@ -1,0 +1,46 @@
+"""Time grows with the length of a text alone, whatever the text is made of."""
+
+import random
+import time
+
+import pytest
+
+from mobius_otel.telemetry.redaction import Redactor
+
+FRAGMENTS = [
+    "a", "1", "@", "a@", "a@a.", "://", "http://a:", "http://a@", "=", "a=", "password=", "password=a,", "password: ",
+    "-----BEGIN", "-----BEGIN RSA PRIVATE KEY-----", "eyJ", "eyJ.", "eyJhbGciOiJIUzI1NiJ9.", "sk-", "sk_live_", "ghp_",
+    "AKIA", "xoxb-", "_", "a_", "4111 ", "4111-", "41111111111111 ", "4111111111111111 ", "GB82 ", "DE89 ", "1-",
+    "123-45-6789", "a.", "a-", "--a", "--token ", "\\", '\\"', '"', "'", "{", "[", "[redacted:", "[redacted:x]",
+    "password=[", "password={", 'password="', "password='", '\\"password\\":\\"', "<a>", "<password>", "Bearer ",
+    "Basic ",
+    "the password is ", "Authorization: ", "Authorization: a ", "Cookie: ", "Cookie: a=b; ", "//a:b@", "%", "\n", " ",
+    "\u00e9", "SG.", "hvs.", "-u a:", "a:b@", "&a=", "token=a]", "token=a)", "token=a&", "pk_live_", "a_live_",
+    "key key ",
+    "MAAAAAAAAAAAAAAAAAAAAAAA.aaaaaa.", "state=&code=", "11111111:AA", "password password ", "api key", " is",
+]  # fmt: skip
+
+
+def _seconds(text):
+    best = 1e9
+    for _ in range(2):
+        redactor = Redactor()
+        before = time.process_time()
+        redactor.text(text)
+        best = min(best, time.process_time() - before)
+    return best
+
+
+def _search():
+    """Every fragment repeated, and pairs of them by chance."""
+    yield from FRAGMENTS
+    chance = random.Random(3)
+    for _ in range(60):
+        yield "".join(chance.choices(FRAGMENTS, k=chance.randrange(2, 4)))
+
+
+@pytest.mark.parametrize("shape", list(_search()))
+def test_no_shape_makes_the_redactor_slow(shape):
+    """20,000 characters take at most a few times what 5,000 take; a square would be sixteen times."""
+    short, long = ((shape * (length // len(shape) + 1))[:length] for length in (5_000, 20_000))
+    assert _seconds(long) < max(0.05, 9 * _seconds(short))

@@ -1,0 +1,105 @@
+"""Names: what tells a secret, and what only looks like it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mobius_otel.telemetry.redaction import names, pairs
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules
+
+TELLING = """
+password newPassword x-api-key DB_PASS card_cvv cvv2 API_KEY apikey accessToken access_token idToken PIN pin
+user_pin passwd clientSecret client_secret authorization auth http.request.header.authorization Set-Cookie
+cookie sessionId session_id JSESSIONID ssn iban card_number cardNumber cc-number pan privateKey secret_key
+aws_secret_access_key awsSecretAccessKey AWSAccessKeyId X-Amz-Signature X-Amz-Credential
+X-Amz-Security-Token sig csrf_token csrfmiddlewaretoken _csrf otp mfa_code one_time_password security_code
+verificationCode passphrase password_confirmation password_hash PGPASSWORD pepper salt user[password]
+DB_PASSWORD_1 OAuth2Token proxy-authorization x-auth-token AccountKey SharedAccessKey signature
+x-hub-signature-256 recoveryCodes secrets credentials refresh_token bearer pAssWord api%5Fkey
+primary_account_number
+""".split()  # noqa: SIM905 - a list that can be read
+HARMLESS = """
+author monkey token_count password_changed_at secret_rotation_days auth_method session_count compass
+passenger pinned spin max_tokens token_type public_key key_id mobius.api_key.id mobius.api_key.result
+authority author_id key keyboard next_page_token nextToken has_password total_tokens tokenizer
+cookie_consent secretary pass_rate passed code status_code error_code order_number user_id token_expires_at
+password_policy ssh_public_key idempotency_key partition_key primary_key session_duration spinner pan_zoom
+signature_algorithm authenticated password_strength key_count api_key_count secret_name credential_type
+card_type card_brand account_id apiKeyId access_key_id primary_no boarding_pass gpio_pin
+""".split()  # noqa: SIM905 - a list that can be read
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_a_telling_name_is_told_in_every_way_of_writing(name):
+    """Camel case, snakes, kebabs, dots, brackets and names in one piece."""
+    assert NameRules().of(name) not in (SCAN, TRUST)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_look_alike_is_no_secret_name(name):
+    """Words are judged whole and by their place, never as a part of another."""
+    assert NameRules().of(name) in (SCAN, TRUST)
+
+
+@pytest.mark.parametrize("name", ["user_agent.original", "http.route", "network.peer.address", "client.address"])
+def test_a_schema_name_is_trusted(name):
+    """What the conventions define is not looked into."""
+    assert NameRules().of(name) == TRUST
+
+
+def test_a_trusted_prefix_covers_no_secret():
+    """ "network." is trusted, a password under it is not."""
+    assert NameRules().of("network.password") == "password"
+
+
+def test_a_user_adds_names_and_trust():
+    """Own names hold as the end of a longer one; own trust wins over everything."""
+    rules = NameRules(names=["badge no"], trusted=["session.id", "labels.*"])
+    assert rules.of("employee.badgeNo") == "name"
+    assert rules.of("badge_notes") == SCAN
+    assert (rules.of("Session.ID"), rules.of("labels.password")) == (TRUST, TRUST)
+
+
+def test_a_text_is_no_name():
+    """What ends with a telling word by chance says nothing of its neighbours."""
+    for text in ("Authorization: Bearer x token", "he forgot his own long password", '{"a": "token"', "a=token"):
+        assert NameRules().of(text) == SCAN
+
+
+def test_the_memory_of_names_is_bounded():
+    """A flood of names is forgotten again."""
+    rules = NameRules()
+    for number in range(20_000):
+        rules.of(f"name{number}")
+    assert len(rules._cache) <= 4096
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "****", "${DB_PASSWORD}", "{{ password }}", "%(password)s", "null", "[redacted:password]", "<password>"],
+)
+def test_a_placeholder_is_no_secret(value):
+    """Masks, templates and nothing at all stay."""
+    assert names.keeps("password", value)
+
+
+def test_something_that_only_begins_like_a_marker_is_a_secret():
+    """Writing a marker before a secret hides nothing from the redactor."""
+    assert not names.keeps("password", "[redacted:password] hunter2")
+
+
+def test_every_telling_name_passes_the_quick_question():
+    """The gate before the search for pairs lets through whatever the names can tell."""
+    vocabulary = {word for thing in vars(names).values() if isinstance(thing, frozenset) for word in thing}
+    single = [word for word in vocabulary if word.isidentifier()]
+    rules = NameRules()
+    for first in single:
+        for name in (first, *(f"{first}_{second}" for second in single)):
+            assert names._judge(name) == SCAN or pairs._may_tell(name), name
+    assert rules.of("password")
+
+
+@given(st.text(max_size=300))
+def test_no_name_breaks_the_rules(name):
+    """Whatever a key is called, it gets an answer."""
+    assert isinstance(NameRules(names=["x y"]).of(name), str)

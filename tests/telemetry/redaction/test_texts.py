@@ -1,0 +1,140 @@
+"""Texts: what is found by its value or by what stands before it, and what stays."""
+
+import pytest
+
+from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor
+from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
+
+REDACTOR = Redactor()
+CARRIERS = [
+    "{}", "the value {} was given", "id={},", "({})", "x {}.", "'{}'", '"{}"', "note: {}\n", "<a>{}</a>", "a/{}/b?x=1",
+    "[ {} .", "thing:{};", "{},{}", "\u5bc6\u7801 {}",
+]  # fmt: skip
+KINDS = [(kind, value) for kind, values in BY_VALUE.items() for value in values]
+
+
+@pytest.mark.parametrize(("kind", "value"), KINDS, ids=[f"{kind}-{n}" for n, (kind, _) in enumerate(KINDS)])
+def test_a_secret_is_found_by_its_value_in_every_carrier(kind, value):
+    """The value goes, the text around it stays, and a second pass changes nothing."""
+    for carrier in CARRIERS:
+        text = carrier.replace("{}", value)
+        clean = REDACTOR.text(text)
+        assert value not in clean, carrier
+        assert clean == carrier.replace("{}", f"[redacted:{kind}]"), carrier
+        assert REDACTOR.text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("password={} user=bob", "password=[redacted:password] user=bob"),
+        ('{"password": "{}", "a": 1}', '{"password": "[redacted:password]", "a": 1}'),
+        ('body={"password": "a\\"{}", "a": 1} end', 'body={"password": "[redacted:password]", "a": 1} end'),
+        ('x {\\"password\\": \\"{}\\"} y', 'x {\\"password\\": \\"[redacted:password]\\"} y'),
+        ("Authorization: Bearer {} next", "Authorization: Bearer [redacted:authorization] next"),
+        ("authorization=Basic {};x=1", "authorization=Basic [redacted:authorization];x=1"),
+        ('Authorization: Digest username="bob", response="{}"', "Authorization: Digest [redacted:authorization]"),
+        ("GET /x?token={}&x=1 HTTP/1.1", "GET /x?token=[redacted:token]&x=1 HTTP/1.1"),
+        ("/cb?code={}&state=1", "/cb?code=[redacted:token]&state=1"),
+        ("?SIG={}&sig=&se=2", "?SIG=[redacted:signature]&sig=&se=2"),
+        ("postgres://u:{}@host/db", "postgres://u:[redacted:url_credential]@host/db"),
+        ("postgres://u:p@s/{}@host/db", "postgres://u:[redacted:url_credential]@host/db"),
+        ("redis://:{}@h:6379/0", "redis://:[redacted:url_credential]@h:6379/0"),
+        ("https://{}@host/path", "https://[redacted:url_credential]@host/path"),
+        ("https://{}:x-oauth-basic@github.com", "https://[redacted:url_credential]:x-oauth-basic@github.com"),
+        ("user:{}@tcp(db:3306)/x", "user:[redacted:url_credential]@tcp(db:3306)/x"),
+        ("Server=x;Password={};Timeout=5", "Server=x;Password=[redacted:password];Timeout=5"),
+        ("curl -u bob:{} https://x", "curl -u bob:[redacted:url_credential] https://x"),
+        ("curl -H 'Cookie: a=b; sid={}' x", "curl -H 'Cookie: [redacted:cookie]' x"),
+        ("tool --api-key {} --verbose", "tool --api-key [redacted:api_key] --verbose"),
+        ("tool --token={} run", "tool --token=[redacted:token] run"),
+        ("Set-Cookie: sid={}; Path=/\r\nHost: x", "Set-Cookie: [redacted:cookie]\r\nHost: x"),
+        ("<password>{}</password><a>1</a>", "<password>[redacted:password]</password><a>1</a>"),
+        ("CREATE USER x IDENTIFIED BY '{}'", "CREATE USER x IDENTIFIED BY '[redacted:password]'"),
+        ("UPDATE u SET password = '{}' WHERE id=1", "UPDATE u SET password = '[redacted:password]' WHERE id=1"),
+        ("User(name='bob', password='{}')", "User(name='bob', password='[redacted:password]')"),
+        ("{'password': b'{}', 'a': 1}", "{'password': b'[redacted:password]', 'a': 1}"),
+        ("cookies={'sid': '{}'}", "cookies={[redacted:cookie]}"),
+        ("API key: {}", "API key: [redacted:api_key]"),
+        ("the password is {}, ok", "the password is [redacted:password], ok"),
+        ("line\\npassword={}\\nnext", "line\\npassword=[redacted:password]\\nnext"),
+        ("\u5bc6\u7801password={}", "\u5bc6\u7801password=[redacted:password]"),
+        ('{"a":"{\\"token\\":\\"{}\\"}"}', '{"a":"{\\"token\\":\\"[redacted:token]\\"}"}'),
+        ('{"note":"token={}","note":"x"}', '{"note":"token=[redacted:token]","note":"x"}'),
+        ('{"password": "{} and the text is cut', '{"password": "[redacted:password]'),
+        ('raise ValueError("password=" + pw)\nValueError: password={}',
+         'raise ValueError("password=" + pw)\nValueError: password=[redacted:password]'),
+    ],
+)  # fmt: skip
+def test_a_secret_is_found_by_what_stands_before_it(text, clean):
+    """Only the secret itself is taken out, and a second pass changes nothing."""
+    found = REDACTOR.text(text.replace("{}", CANARY))
+    assert found == clean
+    assert REDACTOR.text(found) == found
+
+
+CLEAN = [
+    "550e8400-e29b-41d4-a716-446655440000", "2026-11-24T04:06:31.123Z", "1700000000123", "1700000000123456789",
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 'W/"33a64df551425fcc55e4d42a148795d9f25f89d4"',
+    "4111111111111112", "order 1234567890123456", "41111111111111111", "1.4111111111111111", "GB82WEST12345698765433",
+    "000-12-3456", "666-12-3456", "900-12-3456", "git@github.com:acme/x.git", "@acme/pkg@1.2.0",
+    "arn:aws:iam::123456789012:role/admin", "eyJub3QiOiJhIGp3dCJ9", "10.4.2.1", "author: Bob", "monkey=1",
+    "token_count=5", "password_changed_at=2024-01-01", "auth_method: password", "session_count: 3", "max_tokens=100",
+    "token_type=bearer", "key_id=abc123", "GET /v1/orders/123?page=2&limit=10 HTTP/1.1", "ssh://git@github.com/a/b.git",
+    "https://medium.com/@user/post", "http://localhost:8080/a@b", "postgres://db:5432/x", "icon@2x.png",
+    "Error: invalid token: unexpected end", "password is required", "Password must contain 8 characters",
+    "SELECT * FROM users WHERE id = 5 AND token IS NOT NULL", "UPDATE users SET password = ? WHERE id = $1",
+    "Set the API key: see docs", "def login(self, password: str, token: str | None = None) -> None:",
+    "client = Client(token=token, password=self.password)", "cursor=eyJpZCI6MTIzfQ", "next_token=abc123",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "test_live_something_really_long_name_here",
+    "Authorization: denied for user", "bearer authentication", "Bearer token required", "basic authentication failed",
+    "--password-stdin x", "--token-file /etc/x", "tests pass: 12, fail: 3", "tokens: 512 used", "auth=none",
+    "a == b and password == expected", "the secret to success is work", "Token bucket is full", "password: ********",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CLEAN)
+def test_a_look_alike_stays_and_is_the_same_object(text):
+    """Ids, times, hashes, addresses of code, prose about secrets: nothing useful is lost."""
+    result = REDACTOR.redact(text)
+    assert result.value is text, result
+    assert result.matches == ()
+
+
+def test_a_private_key_goes_whole_and_also_cut_off():
+    """A block that lost its end is a key all the same; what follows it stays."""
+    assert REDACTOR.text(f"key:\n{PEM}\ndone") == "key:\n[redacted:private_key]\ndone"
+    cut = PEM[:150]
+    assert cut[60:] not in REDACTOR.text(f"key: {cut}")
+    assert REDACTOR.text(f"{cut}") == "[redacted:private_key]"
+
+
+def test_a_card_is_found_beside_other_numbers():
+    """A number before or behind a card does not hide it."""
+    for text in ("4111111111111111 123", "1234 4111 1111 1111 1111", "4111 1111 1111 1111 123", "x4111111111111111"):
+        assert "1111" not in REDACTOR.text(text), text
+
+
+def test_a_key_with_a_wrong_checksum_is_still_a_key():
+    """A mistyped key of ours is nearly a key."""
+    key = BY_VALUE["mobius_key"][0]
+    assert REDACTOR.text(key[:-1] + "!") != key[:-1] + "!"
+    assert REDACTOR.text(key + "x") == "[redacted:mobius_key]"
+
+
+def test_what_is_switched_off_stays():
+    """A policy can leave a kind out, and only that."""
+    redactor = Redactor(RedactionPolicy(kinds_off=frozenset({"email", "github", "jwt"})))
+    github = BY_VALUE["github"][0]
+    text = f"bob@example.com {github} {JWT} {BY_VALUE['npm'][0]}"
+    assert redactor.text(text) == f"bob@example.com {github} {JWT} [redacted:npm]"
+
+
+def test_a_pattern_of_the_user_is_found_once():
+    """Own kinds are looked for everywhere but inside markers."""
+    redactor = Redactor(RedactionPolicy(patterns=(("badge", r"B-[0-9]{6}"), ("word", r"redacted|card"))))
+    clean = redactor.text("badge B-123456 and 4111111111111111")
+    assert clean == "badge [redacted:badge] and [redacted:card]"
+    assert redactor.text(clean) == clean

@@ -1,0 +1,179 @@
+"""The ground: errors that hold no secret, a clock that stands, a file that survives, forks."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from mobius_otel import FrozenClock, errors
+from mobius_otel.errors import ConfigurationError, shown
+from mobius_otel.sqlite import SqliteFile
+
+SCHEMA = ("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)",)
+
+
+class Hostile:
+    """An object that cannot be shown."""
+
+    def __repr__(self):
+        raise ValueError("hunter2secret")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain", "'plain'"),
+        ("redis+bogus://user:S3cretPw@h:1", "'redis+bogus://[redacted]@h:1'"),
+        ("https://a:b@c/ and https://d:e@f/", "'https://[redacted]@c/ and https://[redacted]@f/'"),
+        (Hostile(), "<Hostile>"),
+        ("line\nbreak", "'line\\nbreak'"),
+    ],
+)
+def test_a_value_is_shown_without_its_credentials(value, text):
+    """Short, on one line, safe."""
+    assert shown(value) == text
+    assert len(shown("x" * 100_000)) <= 120
+
+
+def test_errors_have_fields_and_builtin_parents():
+    """A program acts on them without reading."""
+    error = ConfigurationError("limit", "x", "a number", "For example: 1")
+    assert (error.setting, error.rule, error.hint) == ("limit", "a number", "For example: 1")
+    assert str(error) == "limit = 'x': it must be a number. For example: 1"
+    assert isinstance(errors.MissingExtra("a", "b", "c"), ImportError | ValueError)
+    assert "pip install 'mobius_otel[b]'" in str(errors.MissingExtra("a", "b", "c"))
+    assert isinstance(errors.InsufficientScope({"a"}), PermissionError)
+    assert isinstance(errors.KeyNotFound("k"), LookupError)
+    assert str(errors.InvalidApiKey("revoked", "key_1")) == str(errors.InvalidApiKey("unknown"))
+
+
+def test_a_frozen_clock_moves_when_told():
+    """Forth, back, and to a point."""
+    clock = FrozenClock(10.0)
+    assert (clock(), clock.advance(5), clock.advance(-1)) == (10.0, 15.0, 14.0)
+    clock.set(3)
+    assert clock() == 3.0
+
+
+def test_a_file_is_private_and_shared_between_handles(tmp_path):
+    """0600 from the first byte; what one handle commits the other reads."""
+    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, what="test file") for _ in range(2))
+    with one.writing() as connection:
+        connection.execute("INSERT INTO things (name) VALUES ('a')")
+    with two.reading() as connection:
+        assert connection.execute("SELECT name FROM things").fetchall() == [("a",)]
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "x.db").stat().st_mode) == 0o600
+    one.close()
+    with one.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM things").fetchone() == (1,)
+    one.close()
+    two.close()
+
+
+def test_a_failed_block_leaves_nothing(tmp_path):
+    """A transaction is whole or not there."""
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+
+    def half() -> None:
+        with file.writing() as connection:
+            connection.execute("INSERT INTO things (name) VALUES ('a')")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    with file.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM things").fetchone() == (0,)
+    file.close()
+
+
+def test_a_file_is_migrated_forward_and_a_newer_one_refused(tmp_path):
+    """By version, never by guessing."""
+    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file").close()
+    newer = (*SCHEMA, "ALTER TABLE things ADD COLUMN more TEXT")
+    SqliteFile(tmp_path / "x.db", newer, what="test file").close()
+    with pytest.raises(ConfigurationError, match="of version 1 or older, but it is of version 2"):
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_file_that_others_may_read_is_refused(tmp_path):
+    """With the command that mends it."""
+    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file").close()
+    (tmp_path / "x.db").chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"\0" * 5000])
+def test_what_is_no_database_is_refused(tmp_path, content):
+    """One sentence, and the file stays as it was."""
+    (tmp_path / "x.db").write_bytes(content)
+    (tmp_path / "x.db").chmod(0o600)
+    with pytest.raises(ConfigurationError, match="a SQLite file that can be opened"):
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+    assert (tmp_path / "x.db").read_bytes() == content
+
+
+def test_a_file_that_is_deleted_or_replaced_is_noticed(tmp_path):
+    """What is written to a file without a name would be lost with the process."""
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"x.db{suffix}").unlink(missing_ok=True)
+    with pytest.raises(sqlite3.OperationalError, match="deleted or replaced"), file.writing():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_threads_write_harms_nobody(tmp_path):
+    """Parent and child both go on; the file is sound and holds what each wrote."""
+    code = f"""
+    import os, sys, threading
+    from mobius_otel.sqlite import SqliteFile
+    file = SqliteFile({str(tmp_path / "x.db")!r}, {SCHEMA!r}, what="test file")
+    def write(name, times):
+        for _ in range(times):
+            with file.writing() as connection:
+                connection.execute("INSERT INTO things (name) VALUES (?)", (name,))
+    threads = [threading.Thread(target=write, args=("parent", 200)) for _ in range(3)]
+    for thread in threads: thread.start()
+    children = []
+    for _ in range(5):
+        pid = os.fork()
+        if pid == 0:
+            write("child", 20); os._exit(0)
+        children.append(pid)
+    for thread in threads: thread.join()
+    for pid in children: assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with file.reading() as connection:
+        print(connection.execute("SELECT name, count(*) FROM things GROUP BY name ORDER BY name").fetchall(),
+              connection.execute("PRAGMA integrity_check").fetchone())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "[('child', 100), ('parent', 600)] ('ok',)", done.stderr
+
+
+def test_threads_share_one_handle(tmp_path):
+    """One short lock; every write is there."""
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+
+    def write():
+        for _ in range(50):
+            with file.writing() as connection:
+                connection.execute("INSERT INTO things (name) VALUES ('t')")
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with file.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM things").fetchone() == (400,)
+    file.close()

@@ -1,0 +1,177 @@
+"""configure(): one policy sets a process up, and puts everything back."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mobius_otel import AuditLogger, configure
+from mobius_otel.errors import ConfigurationError, PolicyError
+from mobius_otel.policy import parse_policy
+from mobius_otel.telemetry import Actor, defaults
+from mobius_otel.telemetry.audit.verify import read_records
+from mobius_otel.web import current_guard
+
+POLICY = """
+[service]
+name = "shop"
+[api_keys]
+require = ["/v1/*"]
+[audit]
+ledger = "audit.db"
+[metrics]
+path = "/metrics"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    """Run in an empty folder, without anything of the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "MOBIUS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "tests")
+
+
+def test_the_policys_ledger_is_found_by_every_audit_logger(tmp_path):
+    """An AuditLogger that was made before finds the ledger that configure() opened."""
+    audit = AuditLogger("payments")
+    (tmp_path / "mobius.toml").write_text(POLICY)
+    with configure() as runtime:
+        assert current_guard() is runtime.guard
+        receipt = audit.record(
+            "payment.refund", action="UPDATE", actor=Actor("u-1"), attributes={"password": "hunter2secret"}
+        )
+        assert (receipt.durability, receipt.sequence) == ("process", 1)
+    assert current_guard() is None
+    assert defaults.slot().ledger is None
+    ((_, record),) = read_records(tmp_path / "audit.db")
+    assert record["attributes"]["password"] == "[redacted:password]"
+    assert b"hunter2secret" not in b"".join(path.read_bytes() for path in tmp_path.glob("audit.db*"))
+
+
+def test_the_log_of_the_process_is_redacted(capfd):
+    """Every handler of every logger, those made before too."""
+    handler = logging.StreamHandler()
+    logger = logging.getLogger("tests.runtime")
+    logger.addHandler(handler)
+    try:
+        with configure(policy=parse_policy("")):
+            logger.warning("login with password=%s", "hunter2secret")
+    finally:
+        logger.removeHandler(handler)
+    err = capfd.readouterr().err
+    assert "login with password=[redacted:password]" in err
+
+
+def test_a_second_call_is_refused_until_the_first_has_ended():
+    """One guard a process."""
+    with configure(policy=parse_policy("")), pytest.raises(ConfigurationError, match="shutdown"):
+        configure(policy=parse_policy(""))
+    configure(policy=parse_policy("")).shutdown()
+
+
+def test_what_cannot_be_opened_leaves_nothing_behind(tmp_path):
+    """An error at construction, and the next attempt works."""
+    (tmp_path / "bad.toml").write_text("[audit]\nledger = 'no/such/audit.db'\n")
+    with pytest.raises(ConfigurationError, match="in a folder that exists"):
+        configure(policy="bad.toml")
+    with pytest.raises(PolicyError, match="nowhere"):
+        configure(policy="nowhere.toml")
+    assert current_guard() is None
+    configure(policy=parse_policy("")).shutdown()
+
+
+def test_the_pepper_comes_from_the_environment_or_a_file(tmp_path, monkeypatch):
+    """Never from the policy; a file that cannot be read is named."""
+    policy = parse_policy('[api_keys]\nrequire = ["/*"]\nstore = "memory://"', file=tmp_path / "mobius.toml")
+    monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER_FILE", str(tmp_path / "pepper"))
+    with pytest.raises(ConfigurationError, match="MOBIUS_OTEL_KEY_PEPPER_FILE"):
+        configure(policy=policy)
+    (tmp_path / "pepper").write_text("from-a-file\n")
+    with configure(policy=policy) as runtime:
+        assert runtime.keys.verify(runtime.keys.issue("alice").secret).owner == "alice"
+        assert "from-a-file" not in repr(runtime.keys)
+
+
+def test_functions_are_timed_and_audited_by_name(tmp_path):
+    """The service's module knows nothing of it; sync and async, success and failure."""
+    (tmp_path / "billing.py").write_text(
+        textwrap.dedent("""
+        async def charge(): return 1
+        def refund(amount):
+            if amount < 0: raise ValueError("no")
+            return amount
+        """)
+    )
+    (tmp_path / "mobius.toml").write_text(
+        '[audit]\nledger = "audit.db"\nfunctions = ["billing:refund", "billing:charge"]\n'
+        '[[instrument]]\ntarget = "billing:charge"\ntimer = "billing.charge"\n'
+    )
+    code = """
+    import asyncio, contextlib, json
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    from mobius_otel import configure
+    with configure():
+        import billing
+        assert billing.refund(3) == 3 and asyncio.run(billing.charge()) == 1
+        with contextlib.suppress(ValueError):
+            billing.refund(-1)
+        names = [m.name for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics]
+    from mobius_otel.telemetry.audit.verify import read_records
+    records = [r for _, r in read_records("audit.db")]
+    print(json.dumps([names, [(r["event_name"], r["attributes"]["audit.outcome"]) for r in records]]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    names, records = json.loads(done.stdout)
+    assert "billing.charge" in names
+    assert records == [["function.called", "success"], ["function.called", "success"], ["function.called", "failure"]]
+
+
+def test_importing_the_package_is_cheap_and_brings_no_extra():
+    """Not even the SDK, until a name is used; and no optional package at all, ever."""
+    code = """
+    import sys, mobius_otel
+    assert "opentelemetry.sdk" not in sys.modules
+    for name in mobius_otel.__all__:
+        getattr(mobius_otel, name)
+    extras = ("prometheus_client", "opentelemetry.exporter", "grpc", "rich", "fastapi", "flask", "starlette", "pytest",
+              "opentelemetry.proto", "sqlalchemy", "valkey", "re2")
+    print([name for name in extras if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr + done.stdout
+
+
+def test_an_endpoint_alone_decides_where_the_signals_go(monkeypatch):
+    """One variable is enough, and whoever says more is heard."""
+    from mobius_otel import runtime
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    for signal in ("METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "")  # restored by monkeypatch
+        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER")
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "")
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
+    runtime._default_environment()
+    assert os.environ["OTEL_TRACES_EXPORTER"] == "console"
+    assert (os.environ["OTEL_LOGS_EXPORTER"], os.environ["OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"]) == ("otlp", "grpc")

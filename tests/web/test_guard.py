@@ -1,0 +1,129 @@
+"""The guard: facts in, verdict out."""
+
+import json
+
+import pytest
+
+from mobius_otel.errors import KeyStoreUnavailable
+from mobius_otel.policy import parse_policy
+from mobius_otel.web import Facts, Guard
+from tests.web.conftest import POLICY
+
+
+def ask(guard, path="/v1/items", method="GET", key=None, **more):
+    headers = {"x-api-key": [key]} if key else {}
+    headers.update(more.pop("headers", {}))
+    return guard.judge(Facts(method, path, headers=headers, peer=more.pop("peer", "192.0.2.1"), **more))
+
+
+def test_a_good_key_passes_and_is_shown_its_limit(guard, keys):
+    """Who, whether, how fast: one verdict with all of it."""
+    issued = keys.issue("alice", scopes={"read"})
+    verdict = ask(guard, key=issued.secret)
+    assert (verdict.result, verdict.problem, verdict.key.owner) == ("passed", None, "alice")
+    assert dict(verdict.headers) == {"ratelimit-policy": '"per-key";q=3;w=60', "ratelimit": '"per-key";r=2;t=60'}
+    assert verdict.attributes["mobius.guard.result"] == "passed"
+    assert verdict.attributes["mobius.api_key.id"] == issued.key.id
+
+
+def test_no_key_a_wrong_key_and_a_missing_scope_differ(guard, keys):
+    """The bare challenge, the same 401 for every wrong key, 403 with what is required."""
+    issued = keys.issue("alice", scopes={"read"})
+    bare, wrong = ask(guard), ask(guard, key="nonsense")
+    assert (bare.problem.status, wrong.problem.status) == (401, 401)
+    assert dict(bare.problem.headers)["www-authenticate"].startswith("ApiKey realm=")
+    assert 'error="invalid_token"' in wrong.problem.headers[3][1]
+    lacking = ask(guard, "/v1/refunds", "POST", issued.secret)
+    assert (lacking.result, lacking.problem.status) == ("forbidden", 403)
+    assert b"required: refund" in lacking.problem.body
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-api-key": ["a", "b"]},
+        {"authorization": ["Bearer a", "Bearer b"]},
+        {"authorization": ["Bearer \x00"]},
+        {"x-api-key": ["é" * 70_000]},
+        {"x-api-key": [""], "authorization": ["Bearer nonsense"]},
+    ],
+)
+def test_hostile_headers_get_the_answer_of_a_wrong_key(guard, headers):
+    """Doubled, absurd, enormous: 401 and nothing else."""
+    verdict = ask(guard, headers=headers)
+    assert verdict.problem.status == 401
+
+
+def test_the_own_header_wins_over_the_services_authorization(guard, keys):
+    """A service with a login of its own keeps its Authorization header."""
+    issued = keys.issue("alice")
+    verdict = ask(guard, key=issued.secret, headers={"x-api-key": [issued.secret], "authorization": ["Bearer its-own"]})
+    assert verdict.result == "passed"
+
+
+def test_a_public_path_and_a_preflight_need_no_key(guard):
+    """What a browser sends without credentials, and what the policy says is open."""
+    assert ask(guard, "/v1/open").result == "passed"
+    assert ask(guard, "/v1/open/../items").result == "unauthenticated"
+    cors = {"origin": ["https://a"], "access-control-request-method": ["GET"]}
+    assert ask(guard, method="OPTIONS", headers=cors).result == "passed"
+    assert ask(guard, method="OPTIONS").result == "unauthenticated"
+    assert ask(guard, method="HEAD").result == "unauthenticated"
+
+
+def test_too_fast_is_429_for_the_key_and_its_successor(guard, keys):
+    """A rotation brings no fresh quota; a shadow rule is never enforced nor shown."""
+    issued = keys.issue("alice")
+    for _ in range(3):
+        assert ask(guard, key=issued.secret).result == "passed"
+    successor = keys.rotate(issued.key.id)
+    for secret in (issued.secret, successor.secret):
+        limited = ask(guard, key=secret)
+        assert (limited.result, limited.problem.status) == ("limited", 429)
+    assert json.loads(limited.problem.body)["violated-policies"] == ["per-key"]
+    assert dict(limited.problem.headers)["ratelimit"].startswith('"per-key";r=0;t=')
+    assert ask(guard, key=keys.issue("bob").secret).result == "passed"
+
+
+def test_an_address_that_shows_wrong_keys_waits(guard, keys):
+    """Five unknown keys a minute, then 429 before the store is asked; mistyped ones cost nothing."""
+    strangers = [keys.issue("x").secret for _ in range(6)]
+    for key in keys.list(owner="x"):
+        keys.revoke(key.id)
+    for _ in range(20):
+        assert ask(guard, key="mistyped").problem.status == 401
+    for secret in strangers[:5]:
+        assert ask(guard, key=secret).problem.status == 401
+    throttled = ask(guard, key=strangers[5])
+    assert (throttled.result, throttled.problem.status) == ("limited", 429)
+    assert ask(guard, key=strangers[5], peer="192.0.2.99").problem.status == 401
+
+
+def test_a_dead_store_and_a_bug_close_the_door(guard, keys, monkeypatch):
+    """503 without details; an error of any kind never lets anybody in."""
+    secret = keys.issue("alice").secret
+    for error in (KeyStoreUnavailable("disk on fire"), RuntimeError("leaked words"), MemoryError()):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(guard, "_keys", type("Broken", (), {"verify": staticmethod(fail)}))
+        verdict = ask(guard, key=secret)
+        assert (verdict.result, verdict.problem.status) == ("unavailable", 503)
+        assert b"fire" not in verdict.problem.body
+        assert b"leaked" not in verdict.problem.body
+
+
+def test_a_request_is_counted_once_with_its_route_pattern(guard, keys, telemetry):
+    """The metric carries the policy's pattern, never the path."""
+    ask(guard, "/v1/items/4111")
+    assert (
+        telemetry.metric("mobius.guard.requests", {"http.route": "/v1/*", "mobius.guard.result": "unauthenticated"})
+        == 1
+    )
+
+
+def test_a_policy_that_demands_keys_needs_a_manager():
+    """A guard without one would have to fail open or always closed."""
+    with pytest.raises(ValueError, match="key manager"):
+        Guard(parse_policy(POLICY))
