@@ -28,7 +28,7 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.logger import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
-from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor, cover_logging, cover_sdk
+from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor, configured_redactor, cover_logging, cover_sdk
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.web import Guard, install_guard
 from mobius_otel.web.prometheus import attach_reader, registry
@@ -93,8 +93,8 @@ class Runtime:
         """Put the guard in front of the service and redaction in front of every exit."""
         self._before = defaults.install(self._defaults)
         self._installed = True
-        cover_sdk(defaults.redactor)
-        cover_logging(defaults.redactor)
+        cover_sdk(configured_redactor)
+        cover_logging(configured_redactor)
         install_guard(self.guard)
         guard_frameworks()
         for spec in self.policy.instrument:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mobius_otel.telemetry.audit.ledger import Ledger
     from mobius_otel.telemetry.redaction.redactor import Redactor
 
-__all__ = ["SCOPE", "Defaults", "SpanMode", "counter", "emitter", "install", "redactor", "slot", "timer", "version_"]
+__all__ = ["SCOPE", "Defaults", "SpanMode", "counter", "emitter", "install", "slot", "timer", "version_"]
 
 SpanMode = Literal["auto", "always", "never"]
 #: The instrumentation scope of everything the package itself emits.
@@ -42,7 +42,7 @@ class Defaults:
 
     Args:
         emitter: The emitter of the package and of ``metric_timer``.
-        redactor: What every record passes; None: the default policy.
+        redactor: What every record passes; None: the default policy (``redaction.configured_redactor()``).
         ledger: Where audit records go; None: straight to the log pipeline.
         fail_mode: What an ``AuditLogger`` without its own does when a record cannot be kept.
         spans: When decisions get spans of their own.
@@ -80,17 +80,6 @@ def install(defaults: Defaults | None) -> Defaults | None:
 def emitter() -> MetricEmitter:
     """Return the default emitter."""
     return slot().emitter
-
-
-def redactor() -> Redactor:
-    """Return the redactor of the configured policy, or the default one."""
-    current = slot()
-    if current.redactor is None:
-        from mobius_otel.telemetry.redaction.policy import RedactionPolicy
-        from mobius_otel.telemetry.redaction.redactor import Redactor
-
-        current.redactor = Redactor(RedactionPolicy.default())
-    return current.redactor
 
 
 def counter(spec: conventions.Metric) -> Counter:

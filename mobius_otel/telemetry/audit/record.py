@@ -10,9 +10,9 @@ from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 
 from mobius_otel import conventions
-from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.chain import new_record_id
 from mobius_otel.telemetry.audit.event import AuditEvent
+from mobius_otel.telemetry.redaction.redactor import configured_redactor
 from mobius_otel.telemetry.safety import swallow
 
 __all__ = ["AnyRedactor", "build"]
@@ -111,7 +111,7 @@ def _redacted(
 ) -> tuple[dict[str, Any], dict[str, Any], int, list[str]]:
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
     try:
-        redactor = redactor or defaults.redactor()
+        redactor = redactor or configured_redactor()
         names = list(texts)
         ours = redactor.redact([texts[name] for name in names], location="audit")
         theirs = redactor.redact(user, location="audit")

@@ -10,7 +10,7 @@ from mobius_otel.telemetry.redaction.processors import (
     cover_sdk,
     uncover_sdk,
 )
-from mobius_otel.telemetry.redaction.redactor import Match, RedactionResult, Redactor
+from mobius_otel.telemetry.redaction.redactor import Match, RedactionResult, Redactor, configured_redactor
 
 __all__ = [
     "Match",
@@ -21,6 +21,7 @@ __all__ = [
     "RedactionPolicy",
     "RedactionResult",
     "Redactor",
+    "configured_redactor",
     "cover_logging",
     "cover_sdk",
     "uncover_logging",

@@ -21,9 +21,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from mobius_otel import compat
 from mobius_otel.compat import logs_export, logs_sdk
-from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
-from mobius_otel.telemetry.redaction.redactor import Redactor
+from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.redaction.signals import (
     redact_log,
     redact_span,
@@ -62,7 +61,7 @@ class RedactingSpanProcessor(SynchronousMultiSpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Redact the span and hand it on."""
-        redact_span(span, self._redactor or defaults.redactor())
+        redact_span(span, self._redactor or configured_redactor())
         super().on_end(span)
 
 
@@ -85,7 +84,7 @@ class RedactingLogRecordProcessor(logs_sdk.SynchronousMultiLogRecordProcessor):
 
     def on_emit(self, log_record: logs_sdk.ReadWriteLogRecord) -> None:
         """Redact the record and hand it on."""
-        redact_log(log_record, self._redactor or defaults.redactor())
+        redact_log(log_record, self._redactor or configured_redactor())
         super().on_emit(log_record)
 
 
@@ -103,7 +102,7 @@ class RedactingSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export the spans without their secrets."""
-        redactor = self._redactor or defaults.redactor()
+        redactor = self._redactor or configured_redactor()
         return self._inner.export([redacted_span(span, redactor) for span in spans])
 
     def shutdown(self) -> None:
@@ -129,7 +128,7 @@ class RedactingLogRecordExporter(logs_export.LogRecordExporter):
 
     def export(self, batch: Sequence[logs_sdk.ReadableLogRecord]) -> logs_export.LogRecordExportResult:
         """Export the records without their secrets."""
-        redactor = self._redactor or defaults.redactor()
+        redactor = self._redactor or configured_redactor()
         return self._inner.export([redacted_log(record, redactor) for record in batch])
 
     def shutdown(self) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.detectors import marker
 from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally
 from mobius_otel.telemetry.redaction.walk import Memory, Walk
 
-__all__ = ["Match", "RedactionResult", "Redactor"]
+__all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,3 +100,11 @@ class Redactor:
             return RedactionResult(clean)
         tally.add([kind for kind, _ in walk.matches], location)
         return RedactionResult(clean, tuple(Match(kind, path) for kind, path in walk.matches))
+
+
+def configured_redactor() -> Redactor:
+    """Return the redactor of the configured policy, or the one of the default policy."""
+    slot = defaults.slot()
+    if slot.redactor is None:
+        slot.redactor = Redactor()
+    return slot.redactor
