@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         BoundSeries,
         Counter,
         Gauge,
+        Histogram,
         InMemoryMetricsBackend,
         Ledger,
         MetricEmitter,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         Source,
         Target,
         Timer,
+        UpDownCounter,
         metric_timer,
     )
 
@@ -78,6 +80,7 @@ __all__ = [
     "Decision",
     "FrozenClock",
     "Gauge",
+    "Histogram",
     "InMemoryMetricsBackend",
     "InsufficientScope",
     "InvalidApiKey",
@@ -109,6 +112,7 @@ __all__ = [
     "Source",
     "Target",
     "Timer",
+    "UpDownCounter",
     "configure",
     "metric_timer",
 ]

@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any, cast
+from threading import Lock, RLock
+from typing import Any, Literal, cast
 
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics, trace
@@ -22,8 +23,10 @@ from opentelemetry.sdk.util import BoundedList
 __all__ = [
     "METRIC_READERS",
     "RECEIVE_METRICS",
+    "ExemplarFilter",
     "bounded_like",
     "configure_sdk",
+    "exemplar_filter",
     "has_configurator",
     "installed",
     "listed_like",
@@ -32,7 +35,11 @@ __all__ = [
     "logs_sdk",
     "parsed_pattern",
     "plain_attributes",
+    "real_instrument",
+    "real_meter",
     "rebind_span",
+    "renew_after_fork",
+    "renew_meter_after_fork",
     "resource_attributes",
     "sdk_disabled",
     "sdk_is_missing",
@@ -127,3 +134,62 @@ def rebind_span(span: ReadableSpan, **parts: Any) -> None:
     """
     for part, value in parts.items():
         setattr(span, f"_{part}", value)
+
+
+# --- metrics --------------------------------------------------------------------------------------------------
+
+ExemplarFilter = Literal["trace_based", "always_on", "always_off"]
+_SILENT = (metrics.NoOpCounter, metrics.NoOpUpDownCounter, metrics.NoOpHistogram, metrics.NoOpMeter)
+
+
+def real_instrument(instrument: Any) -> Any | None:
+    """Return the instrument that records, behind the API's stand-in too; None while nobody listens."""
+    real = getattr(instrument, "_real_instrument", instrument)
+    return None if real is None or isinstance(real, _SILENT) or type(real).__name__ == "NoOpGauge" else real
+
+
+def real_meter(meter: metrics.Meter) -> metrics.Meter | None:
+    """Return the meter behind the API's stand-in, the meter itself where it is none, None while there is none."""
+    return cast("metrics.Meter | None", getattr(meter, "_real_meter", meter))
+
+
+def exemplar_filter(instrument: Any) -> ExemplarFilter:
+    """Return which measurements of an SDK's instrument may become exemplars."""
+    consumer = getattr(instrument, "_measurement_consumer", None)
+    if consumer is None:  # not the SDK's: whether it makes exemplars is its own affair
+        return getattr(instrument, "exemplar_filter", "trace_based")
+    used = type(getattr(getattr(consumer, "_sdk_config", None), "exemplar_filter", None)).__name__
+    return {"AlwaysOnExemplarFilter": "always_on", "AlwaysOffExemplarFilter": "always_off"}.get(  # type: ignore[return-value]
+        used, "trace_based"
+    )
+
+
+def renew_after_fork(instrument: Any) -> None:
+    """Give the metrics SDK behind `instrument` new locks and no sums, in a child process.
+
+    The SDK keeps both over a fork: a child whose parent was recording hangs at its first measurement of the
+    same series, and counts what its parent counted (opentelemetry-python issue 4345). What cannot be renewed,
+    since another version of the SDK is built otherwise, is left as it is.
+    """
+    try:
+        consumer = instrument._measurement_consumer
+        consumer._lock = Lock()
+        for reader, storage in consumer._reader_storages.items():
+            storage._lock = RLock()
+            for matches in storage._instrument_view_instrument_matches.values():
+                for match in matches:
+                    match._lock = Lock()
+                    match._attributes_aggregation.clear()
+            for name, make in (("_lock", RLock), ("_export_lock", Lock)):  # a reader that was just exporting
+                if hasattr(reader, name):
+                    setattr(reader, name, make())
+    except AttributeError:
+        return
+
+
+def renew_meter_after_fork(meter: metrics.Meter) -> None:
+    """Give a meter new locks in a child process, so that it can make instruments; see :func:`renew_after_fork`."""
+    for each in (meter, real_meter(meter)):
+        for name in ("_lock", "_instrument_ids_lock", "_instrument_registration_lock"):
+            if hasattr(each, name):
+                setattr(each, name, Lock())

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Receipt, Source, Target
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
-from mobius_otel.telemetry.metrics import BoundSeries, Counter, Gauge, MetricEmitter, Timer, metric_timer
+from mobius_otel.telemetry.metrics import (
+    BoundSeries,
+    Counter,
+    Gauge,
+    Histogram,
+    MetricEmitter,
+    Timer,
+    UpDownCounter,
+    metric_timer,
+)
 from mobius_otel.telemetry.redaction import (
     RedactingLogRecordExporter,
     RedactingLogRecordProcessor,
@@ -22,6 +31,7 @@ __all__ = [
     "BoundSeries",
     "Counter",
     "Gauge",
+    "Histogram",
     "InMemoryMetricsBackend",
     "Ledger",
     "MetricEmitter",
@@ -36,5 +46,6 @@ __all__ = [
     "Source",
     "Target",
     "Timer",
+    "UpDownCounter",
     "metric_timer",
 ]

@@ -6,43 +6,41 @@ lights up then. No handle ever raises where it is used; what breaks a rule is re
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
-import math
-import re
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from opentelemetry import metrics as otel
 
-from mobius_otel.conventions import ERROR_TYPE, FAST_SECONDS, HTTP_SECONDS
+from mobius_otel.conventions import METRICS
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.telemetry.safety import swallow
+from mobius_otel.forks import on_fork
+from mobius_otel.telemetry import bound
+from mobius_otel.telemetry.bound import BoundSeries
+from mobius_otel.telemetry.instruments import Counter, Gauge, Histogram, Instrument, UpDownCounter
+from mobius_otel.telemetry.rules import Buckets, bounds_of, check_name, check_unit
+from mobius_otel.telemetry.safety import count_error, swallow
+from mobius_otel.telemetry.streams import CARDINALITY_LIMIT, Attributes, Observation, Scope, Stream, scope_of
+from mobius_otel.telemetry.timer import Timer, Timing
 
 if TYPE_CHECKING:
     from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 
-__all__ = ["BoundSeries", "Counter", "Gauge", "MetricEmitter", "Timer", "Timing", "metric_timer"]
+__all__ = [
+    "BoundSeries", "Buckets", "Counter", "Gauge", "Histogram", "MetricEmitter", "Timer", "Timing", "UpDownCounter",
+    "metric_timer",
+]  # fmt: skip
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Attributes = Mapping[str, Any]
-Observation = tuple[float, Attributes]
-Buckets = Literal["http", "fast"] | Sequence[float]
-
+I = TypeVar("I", bound=Instrument[Any])  # noqa: E741 - an instrument
 _log = logging.getLogger("mobius_otel")
-# OpenTelemetry metrics API, "Instrument name syntax": a letter, then at most 254 of these.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,254}")
-_UNIT = re.compile(r"[\x20-\x7e]{0,63}")
-_BUCKETS = {"http": HTTP_SECONDS, "fast": FAST_SECONDS}
 
 
 class MetricEmitter:
     """Makes the instruments of one scope (one OpenTelemetry meter).
+
+    Emitters of the same scope, version and provider share their instruments, so that a name is one stream of
+    the process however many modules count in it.
 
     Args:
         scope: The instrumentation scope, for example the name of your package.
@@ -50,9 +48,13 @@ class MetricEmitter:
         backend: A place in memory to record to instead of OpenTelemetry's global provider, for tests.
         meter_provider: The provider to record to; default: the global one, whenever it is installed.
         default_attributes: Attributes of every measurement; those of a call win.
+        cardinality_limit: How many attribute sets an instrument keeps apart, at least 1; what comes after falls
+            into one series with ``otel.metric.overflow=true``. It holds for the instruments that this emitter
+            is the first to make.
 
     Raises:
-        ConfigurationError: `scope` is empty, or both `backend` and `meter_provider` are given.
+        ConfigurationError: `scope` is empty, `cardinality_limit` is below 1, or both `backend` and
+            `meter_provider` are given.
 
     Example:
         >>> from mobius_otel.telemetry.memory import InMemoryMetricsBackend
@@ -71,6 +73,7 @@ class MetricEmitter:
         backend: InMemoryMetricsBackend | None = None,
         meter_provider: otel.MeterProvider | None = None,
         default_attributes: Attributes | None = None,
+        cardinality_limit: int = CARDINALITY_LIMIT,
     ) -> None:
         if not scope or not isinstance(scope, str):
             raise ConfigurationError(
@@ -78,28 +81,48 @@ class MetricEmitter:
             )
         if backend is not None and meter_provider is not None:
             raise ConfigurationError("meter_provider", meter_provider, "absent when a backend is given")
+        if not isinstance(cardinality_limit, int) or isinstance(cardinality_limit, bool) or cardinality_limit < 1:
+            raise ConfigurationError("cardinality_limit", cardinality_limit, "a whole number, at least 1")
         provider = backend.meter_provider if backend is not None else meter_provider
         self.scope = scope
-        self._meter = otel.get_meter(scope, version or "", meter_provider=provider)
+        self._scope: Scope = scope_of(scope, version or "", provider)
         self._defaults = dict(default_attributes or {})
-        self._lock = threading.RLock()
+        self._limit = cardinality_limit
         self._made: dict[str, tuple[tuple[object, ...], Any]] = {}
-        self._closed = False
+        self._new_lock()
+        on_fork(self)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def counter(self, name: str, unit: str = "1", description: str = "") -> Counter:
         """Return the counter `name`: a sum that only grows.
 
         Args:
-            name: A dotted name of letters, digits and ``_.-/``, at most 255 characters.
+            name: A dotted name of letters, digits and ``_.-/``, at most 255 characters; case makes no difference.
             unit: A UCUM unit, for example ``By`` or ``{order}``.
             description: One sentence.
 
         Raises:
-            ConfigurationError: The name breaks the rule, or was made before as something else.
+            ConfigurationError: The name or unit breaks its rule, or the name was made before as something else.
         """
+        meter = self._scope.meter
         return self._make(
-            "counter", name, unit, description,
-            lambda: Counter(name, self._meter.create_counter(name, unit, description), self._defaults),
+            Counter, name, (unit, description),
+            lambda: self._cells(name, meter.create_counter(name, unit, description), bound.CounterSeries),
+        )  # fmt: skip
+
+    def up_down_counter(self, name: str, unit: str = "1", description: str = "") -> UpDownCounter:
+        """Return the up-down counter `name`: a sum that grows and shrinks, and adds up over workers.
+
+        Args and Raises: as :meth:`counter`.
+        """
+        meter = self._scope.meter
+        return self._make(
+            UpDownCounter, name, (unit, description),
+            lambda: self._cells(
+                name, meter.create_up_down_counter(name, unit, description), bound.UpDownSeries, signed=True
+            ),
         )  # fmt: skip
 
     def gauge(self, name: str, unit: str = "1", description: str = "") -> Gauge:
@@ -107,10 +130,29 @@ class MetricEmitter:
 
         Args and Raises: as :meth:`counter`.
         """
+        meter = self._scope.meter
         return self._make(
-            "gauge", name, unit, description,
-            lambda: Gauge(name, self._meter.create_gauge(name, unit, description), self._defaults),
+            Gauge, name, (unit, description),
+            lambda: Stream(
+                self._scope, name, meter.create_gauge(name, unit, description), bound.GaugeSeries,
+                signed=True, limit=self._limit,
+            ),
         )  # fmt: skip
+
+    def histogram(self, name: str, unit: str = "1", description: str = "", buckets: Buckets | None = None) -> Histogram:
+        """Return the histogram `name`: a distribution of values.
+
+        Args:
+            name: As for :meth:`counter`.
+            unit: As for :meth:`counter`.
+            description: One sentence.
+            buckets: Upper bounds in the instrument's unit, or ``"http"`` or ``"fast"`` for seconds; None: those
+                that the SDK takes (0 to 10,000, made for milliseconds).
+
+        Raises:
+            ConfigurationError: As for :meth:`counter`, or the bounds do not rise.
+        """
+        return self._distribution(Histogram, name, unit, description, None if buckets is None else bounds_of(buckets))
 
     def timer(self, name: str, description: str = "", buckets: Buckets = "fast") -> Timer:
         """Return the timer `name`: a histogram of durations in seconds.
@@ -121,20 +163,9 @@ class MetricEmitter:
             buckets: ``"fast"`` for microseconds to seconds, ``"http"`` for requests, or upper bounds in seconds.
 
         Raises:
-            ConfigurationError: The name breaks the rule, was made before as something else, or the bounds
-                do not rise.
+            ConfigurationError: As for :meth:`counter`, or the bounds do not rise.
         """
-        bounds: tuple[Any, ...] = tuple(_BUCKETS.get(buckets, ()) if isinstance(buckets, str) else buckets)
-        if not bounds or not all(isinstance(b, int | float) for b in bounds) or list(bounds) != sorted(set(bounds)):
-            raise ConfigurationError("buckets", buckets, '"fast", "http" or rising numbers of seconds')
-        return self._make(
-            "timer", name, "s", description,
-            lambda: Timer(
-                name,
-                self._meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=bounds),
-                self._defaults,
-            ),
-        )  # fmt: skip
+        return self._distribution(Timer, name, "s", description, bounds_of(buckets))
 
     def observe(
         self,
@@ -147,255 +178,104 @@ class MetricEmitter:
 
         Args:
             name: As for :meth:`counter`.
-            callback: Returns pairs of a value and its attributes; what it raises costs this gauge alone.
+            callback: Returns pairs of a value and its attributes; what it raises costs this gauge alone. It is
+                called by whoever collects, so it should be quick.
             unit: A UCUM unit.
             description: One sentence.
 
         Raises:
-            ConfigurationError: The name breaks the rule or was made before.
+            ConfigurationError: The name or unit breaks its rule, or was made before by this emitter.
+
+        Example:
+            >>> from mobius_otel.telemetry.memory import InMemoryMetricsBackend
+            >>> backend, jobs = InMemoryMetricsBackend(), ["a", "b"]
+            >>> MetricEmitter("shop", backend=backend).observe("queue.depth", lambda: [(len(jobs), {"queue": "mail"})])
+            >>> backend.value("queue.depth", queue="mail")
+            2
         """
-
-        def asked(_: otel.CallbackOptions) -> Iterable[otel.Observation]:
-            if self._closed:
-                return []
-            try:
-                return [otel.Observation(value, {**self._defaults, **attributes}) for value, attributes in callback()]
-            except Exception as error:
-                swallow("metrics", error)
-                return []
-
-        self._make(
-            "observed gauge", name, unit, description,
-            lambda: self._meter.create_observable_gauge(name, [asked], unit, description),
-            again=False,
-        )  # fmt: skip
+        check_name(name)
+        check_unit(unit)
+        self._scope.observe(self, name, (unit, description), lambda: self._asked(name, callback))
 
     def close(self) -> None:
         """Ask no callback of :meth:`observe` any more: what it would look at is gone."""
-        self._closed = True
+        self._scope.forget(self)
 
-    def _make(
-        self, kind: str, name: str, unit: str, description: str, build: Callable[[], R], *, again: bool = True
-    ) -> R:
-        identity = (kind, unit, description)
+    # --- how they are made ----------------------------------------------------------------------------------
+
+    def _make(self, kind: type[I], name: str, identity: tuple[object, ...], build: Callable[[], Stream[Any]]) -> I:
         known = self._made.get(name)  # a dict read needs no lock
-        if known is not None and again and known[0] == identity:
-            return cast(R, known[1])
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                "name", name, "a letter followed by at most 254 letters, digits, '_', '.', '-' or '/'",
-                'For example: "orders.placed"',
-            )  # fmt: skip
-        if not isinstance(unit, str) or not _UNIT.fullmatch(unit):
-            raise ConfigurationError("unit", unit, "at most 63 ASCII characters, a UCUM unit", 'For example: "{order}"')
+        if known is not None and known[0] == (kind, *identity):
+            return cast(I, known[1])
+        check_name(name)
+        check_unit(identity[0])
         with self._lock:
+            stream = self._scope.stream(_KINDS[kind], name, identity, build)
             known = self._made.get(name)
             if known is None:
-                known = self._made[name] = (identity, build())
-            elif known[0] != identity or not again:
-                raise ConfigurationError(
-                    "name", name, f"used for one instrument; it was made as {known[0]}, now as {identity}"
-                )
-            return cast(R, known[1])
+                known = self._made[name] = ((kind, *identity), kind(name, stream, self._defaults, self._limit))
+            return cast(I, known[1])
+
+    def _cells(
+        self, name: str, instrument: Any, plain: Callable[..., BoundSeries], *, signed: bool = False
+    ) -> Stream[BoundSeries]:
+        """Return a stream of bound series: the API's own where it can bind, else ours."""
+
+        def make(attributes: dict[str, Any], slow: bound.Slow) -> BoundSeries:
+            if hasattr(stream.instrument, "bind"):
+                return bound.DelegatedSeries(attributes, slow, stream.instrument.bind(attributes))
+            return plain(attributes, slow)
+
+        stream: Stream[BoundSeries] = Stream(self._scope, name, instrument, make, signed=signed, limit=self._limit)
+        return stream
+
+    def _distribution(
+        self, kind: type[I], name: str, unit: str, description: str, bounds: tuple[float, ...] | None
+    ) -> I:
+        def build() -> Stream[dict[str, Any]]:
+            instrument = self._scope.meter.create_histogram(
+                name, unit, description, explicit_bucket_boundaries_advisory=bounds
+            )
+            return Stream(
+                self._scope, name, instrument, lambda attributes, _: attributes, signed=False, limit=self._limit
+            )
+
+        return self._make(kind, name, (unit, description, bounds), build)
+
+    def _asked(self, name: str, callback: Callable[[], Iterable[Observation]]) -> Iterable[otel.Observation]:
+        spec = METRICS.get(name)
+        found: list[otel.Observation] = []
+        try:
+            for value, attributes in callback():
+                own = {**self._defaults, **attributes}
+                if spec is not None and not own.keys() <= set(spec.attributes):
+                    raise ConfigurationError(
+                        "attributes", sorted(own), f"those that the registry declares for {name}",
+                        f"It has {sorted(spec.attributes)}.",
+                    )  # fmt: skip
+                if len(found) >= self._limit:
+                    count_error("metrics", "cardinality_overflow")
+                    break
+                found.append(otel.Observation(value, own))
+        except Exception as error:
+            swallow("metrics", error)
+        return found
+
+    def _timer_of(self, name: str) -> Timer:
+        """Return the timer `name` as it was made, whatever its description and buckets; else a new one."""
+        known = self._made.get(name)
+        return known[1] if known is not None and isinstance(known[1], Timer) else self.timer(name)
+
+    def _after_fork_in_child(self) -> None:
+        self._new_lock()
 
     def __repr__(self) -> str:
         return f"MetricEmitter({self.scope!r}, {len(self._made)} instruments)"
 
 
-class _Instrument:
-    """What the facades share: a name, an OpenTelemetry instrument, default attributes."""
-
-    __slots__ = ("_defaults", "_instrument", "_refused", "name")
-
-    def __init__(self, name: str, instrument: Any, defaults: dict[str, Any]) -> None:
-        self.name = name
-        self._instrument = instrument
-        self._defaults = defaults
-        self._refused = False
-
-    def _attributes(self, attributes: Attributes | None) -> Attributes | None:
-        if not self._defaults:
-            return attributes
-        return {**self._defaults, **attributes} if attributes else self._defaults
-
-    def _refuse(self, amount: object, rule: str) -> None:
-        """Say once that `amount` broke the rule; a hot path never raises."""
-        if not self._refused:
-            self._refused = True
-            _log.warning("mobius_otel: %s refused an amount of type %s: it must be %s",
-                         self.name, type(amount).__name__, rule)  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
-
-
-class Counter(_Instrument):
-    """A sum that only grows."""
-
-    __slots__ = ()
-
-    def add(self, amount: float = 1, attributes: Attributes | None = None) -> None:
-        """Add `amount` (zero or more, finite) to the series of `attributes`; never raises.
-
-        Args:
-            amount: How much; a negative, infinite or non-numeric amount is refused with one log line.
-            attributes: Few and bounded values: each combination is a series for ever.
-        """
-        try:
-            if not (0 <= amount < math.inf):
-                self._refuse(amount, "a finite number, zero or more")
-                return
-            self._instrument.add(amount, self._attributes(attributes))
-        except TypeError:
-            self._refuse(amount, "a finite number, zero or more")
-        except Exception as error:
-            swallow("metrics", error)
-
-    def bind(self, attributes: Attributes) -> BoundSeries:
-        """Return the series of `attributes`, for where the same ones are counted again and again."""
-        return BoundSeries(self, attributes)
-
-
-class Gauge(_Instrument):
-    """A value that is set, or moved up and down."""
-
-    __slots__ = ("_lock", "_values")
-
-    def __init__(self, name: str, instrument: Any, defaults: dict[str, Any]) -> None:
-        super().__init__(name, instrument, defaults)
-        self._lock = threading.RLock()
-        # OpenTelemetry has no instrument with both set and add, so the values are kept here.
-        self._values: dict[frozenset[tuple[str, Any]], float] = {}
-
-    def set(self, value: float, attributes: Attributes | None = None) -> None:
-        """Set the series of `attributes` to `value` (finite); never raises."""
-        self._move(value, attributes, from_last=False)
-
-    def add(self, amount: float = 1, attributes: Attributes | None = None) -> None:
-        """Move the series of `attributes` by `amount` (finite, may be negative); never raises."""
-        self._move(amount, attributes, from_last=True)
-
-    def bind(self, attributes: Attributes) -> BoundSeries:
-        """Return the series of `attributes`."""
-        return BoundSeries(self, attributes)
-
-    def _move(self, amount: float, attributes: Attributes | None, *, from_last: bool) -> None:
-        try:
-            if not math.isfinite(amount):
-                self._refuse(amount, "a finite number")
-                return
-            whole = self._attributes(attributes)
-            key = frozenset(whole.items()) if whole else frozenset()
-            with self._lock:  # published under the lock, so that the last one in is the last one seen
-                value = self._values.get(key, 0) + amount if from_last else amount
-                self._values[key] = value
-                self._instrument.set(value, whole)
-        except TypeError:
-            self._refuse(amount, "a finite number, with attributes that can be compared")
-        except Exception as error:
-            swallow("metrics", error)
-
-
-class BoundSeries:
-    """One series of a counter or gauge, shaped as OpenTelemetry's Bind API."""
-
-    __slots__ = ("_attributes", "_of")
-
-    def __init__(self, of: Counter | Gauge, attributes: Attributes) -> None:
-        self._of = of
-        self._attributes = dict(attributes)
-
-    def add(self, amount: float = 1) -> None:
-        """Add `amount`; as :meth:`Counter.add` or :meth:`Gauge.add`."""
-        self._of.add(amount, self._attributes)
-
-    def set(self, value: float) -> None:
-        """Set the value of a gauge's series.
-
-        Raises:
-            ConfigurationError: The series belongs to a counter.
-        """
-        if not isinstance(self._of, Gauge):
-            raise ConfigurationError("set", self._of.name, "called on the series of a gauge", "A counter has add().")
-        self._of.set(value, self._attributes)
-
-    def __repr__(self) -> str:
-        return f"BoundSeries({self._of.name!r}, {len(self._attributes)} attributes)"
-
-
-class Timer(_Instrument):
-    """A histogram of durations in seconds.
-
-    Example:
-        >>> from mobius_otel.telemetry.memory import InMemoryMetricsBackend
-        >>> backend = InMemoryMetricsBackend()
-        >>> timer = MetricEmitter("checkout", backend=backend).timer("checkout.duration")
-        >>> with timer.time({"step": "pay"}):
-        ...     pass
-        >>> @timer
-        ... def pay() -> str:
-        ...     return "paid"
-        >>> pay(), backend.count("checkout.duration"), backend.count("checkout.duration", step="pay")
-        ('paid', 2, 1)
-    """
-
-    __slots__ = ()
-
-    def record(self, seconds: float, attributes: Attributes | None = None) -> None:
-        """Record a duration of `seconds` (zero or more, finite); never raises."""
-        try:
-            if not (0 <= seconds < math.inf):
-                self._refuse(seconds, "a finite number of seconds, zero or more")
-                return
-            self._instrument.record(seconds, self._attributes(attributes))
-        except TypeError:
-            self._refuse(seconds, "a finite number of seconds, zero or more")
-        except Exception as error:
-            swallow("metrics", error)
-
-    def time(self, attributes: Attributes | None = None) -> Timing:
-        """Time a block; a failure sets ``error.type``. Every call gives a block of its own, so it nests."""
-        return Timing(self, attributes)
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Time every call of `function`, which may be a coroutine function."""
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def timed_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self.time():
-                    return await function(*args, **kwargs)
-
-            return cast(Callable[P, R], timed_async)
-
-        @functools.wraps(function)
-        def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self.time():
-                return function(*args, **kwargs)
-
-        return timed
-
-
-class Timing:
-    """One block that is being timed; ``attributes`` can be added to inside it."""
-
-    __slots__ = ("_start", "_timer", "attributes")
-
-    def __init__(self, timer: Timer, attributes: Attributes | None) -> None:
-        self._timer = timer
-        self.attributes: dict[str, Any] = dict(attributes or {})
-
-    def __enter__(self) -> Self:
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        seconds = time.perf_counter() - self._start
-        if kind is not None:
-            self.attributes.setdefault(ERROR_TYPE, kind.__qualname__)
-        self._timer.record(seconds, self.attributes)
+_KINDS = {
+    Counter: "counter", UpDownCounter: "up-down counter", Gauge: "gauge", Histogram: "histogram", Timer: "timer",
+}  # fmt: skip
 
 
 def metric_timer(name: str, /, **attributes: Any) -> Timing:
@@ -414,4 +294,4 @@ def metric_timer(name: str, /, **attributes: Any) -> Timing:
     """
     from mobius_otel.telemetry import defaults
 
-    return defaults.emitter().timer(name).time(attributes)
+    return defaults.emitter()._timer_of(name).time(attributes)

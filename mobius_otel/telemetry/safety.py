@@ -8,14 +8,15 @@ Under tests (:func:`raise_errors`) it is raised.
 from __future__ import annotations
 
 import logging
+import threading
 from types import TracebackType
 
-__all__ = ["guarded", "raise_errors", "swallow"]
+__all__ = ["count_error", "guarded", "raise_errors", "swallow"]
 
 _log = logging.getLogger("mobius_otel")
 _seen: set[tuple[str, str]] = set()
 _raising = False
-_counting = False
+_busy = threading.local()
 
 
 def raise_errors(on: bool) -> bool:
@@ -45,14 +46,19 @@ def swallow(component: str, error: BaseException) -> None:
         component,
         kind,
     )
-    _count(component, kind)
+    count_error(component, kind)
 
 
-def _count(component: str, kind: str) -> None:
-    global _counting
-    if _counting:  # the counter itself is what fails
+def count_error(component: str, kind: str) -> None:
+    """Count an internal error in ``mobius.internal.errors``; never raises.
+
+    Args:
+        component: Which part of the package.
+        kind: The class of the error, or a word for it.
+    """
+    if getattr(_busy, "counting", False):  # the counter itself is what fails
         return
-    _counting = True
+    _busy.counting = True
     try:
         from mobius_otel import conventions
         from mobius_otel.telemetry import defaults
@@ -63,7 +69,7 @@ def _count(component: str, kind: str) -> None:
     except Exception:
         _log.debug("mobius_otel: the error could not be counted")
     finally:
-        _counting = False
+        _busy.counting = False
 
 
 class guarded:  # noqa: N801 - used as a statement: ``with guarded("audit"):``

@@ -6,7 +6,9 @@ our own, so that a service's other Prometheus metrics are left alone.
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from mobius_otel.errors import MissingExtra
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["attach_reader", "metrics_app", "metrics_wsgi_app", "registry"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Answer = tuple[str, list[tuple[str, str]], bytes]
 
 _lock = threading.Lock()
 _state: dict[str, Any] = {}
@@ -49,28 +56,77 @@ def attach_reader(provider: MeterProvider) -> None:
         if _state.get("provider") is provider:
             return
         try:
-            from opentelemetry.exporter.prometheus import PrometheusMetricReader
+            from mobius_otel.web.exposition import PageCollector
         except ImportError:
             raise MissingExtra("metrics.path", "prometheus", "opentelemetry-exporter-prometheus") from None
-        provider.add_metric_reader(PrometheusMetricReader(registry=target))
+        collector = PageCollector()
+        provider.add_metric_reader(collector.reader)
+        target.register(collector)
         _state["provider"] = provider
 
 
 def metrics_app() -> Any:
     """Return an ASGI application that answers a scrape, as text or OpenMetrics, compressed where asked.
 
+    It collects in a thread, so that many series do not hold up the service's event loop. Give it a route and no
+    mount (``app.add_route("/metrics", metrics_app())``): a mounted application answers ``/metrics`` with a
+    redirect to ``/metrics/``, which scrapers need not follow.
+
+    Raises:
+        MissingExtra: The extra ``prometheus`` is not installed.
+    """
+    return _MetricsApp(metrics_wsgi_app())
+
+
+def metrics_wsgi_app() -> Any:
+    """Return a WSGI application that answers a scrape; as :func:`metrics_app`.
+
     Raises:
         MissingExtra: The extra ``prometheus`` is not installed.
     """
     found = registry()
-    from prometheus_client import make_asgi_app
-
-    return make_asgi_app(registry=found)
-
-
-def metrics_wsgi_app() -> Any:
-    """Return a WSGI application that answers a scrape; as :func:`metrics_app`."""
-    found = registry()
     from prometheus_client import make_wsgi_app
 
-    return make_wsgi_app(registry=found)
+    page = make_wsgi_app(registry=found)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        body: Iterable[bytes] = page({**environ, "REQUEST_METHOD": "GET"} if head else environ, start_response)
+        return [] if head else body
+
+    return app
+
+
+class _MetricsApp:
+    """Serves a WSGI page over ASGI. A class, since Starlette takes a function for a handler of its own kind."""
+
+    def __init__(self, page: Callable[..., Iterable[bytes]]) -> None:
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - it has no body
+        """Answer one scrape."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"metrics_app answers http, not {scope['type']}")
+        status, headers, body = await asyncio.to_thread(self._answer, scope)
+        await send({
+            "type": "http.response.start",
+            "status": int(status.split(" ", 1)[0]),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        })  # fmt: skip
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, scope: Mapping[str, Any]) -> Answer:
+        environ = {
+            "REQUEST_METHOD": scope["method"],
+            "PATH_INFO": scope.get("path", ""),
+            "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+            "HTTP_ACCEPT": _header(scope, b"accept"),
+            "HTTP_ACCEPT_ENCODING": _header(scope, b"accept-encoding"),
+        }
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._page(environ, lambda status, headers, _=None: started.append((status, headers))))
+        return (*started[0], body)
+
+
+def _header(scope: Mapping[str, Any], name: bytes) -> str:
+    return ",".join(value.decode("latin-1") for found, value in scope.get("headers", ()) if found.lower() == name)

@@ -22,9 +22,9 @@ def test_each_verification_is_counted_once_by_its_result(manager, told, clock):
     for secret in (expired.secret, generate("mob", "live"), "x", issued.secret):
         refused(manager, secret, scopes={"admin"})
     name, result = "mobius.api_key.verifications", "mobius.api_key.result"
-    counted = {point.attributes[result]: point.value for point in told.metrics.points(name) if point.value}
+    counted = {point.attributes[result]: point.value for point in told.metrics.series(name) if point.value}
     assert counted == {"valid": 1, "expired": 1, "unknown": 1, "malformed": 1, "insufficient_scope": 1}
-    assert {tuple(point.attributes) for point in told.metrics.points(name)} == {(result,)}
+    assert {tuple(point.attributes) for point in told.metrics.series(name)} == {(result,)}
 
 
 def test_the_share_of_old_and_new_secrets_is_counted_while_both_work(manager, told, clock):

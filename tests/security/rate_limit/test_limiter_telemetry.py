@@ -24,7 +24,7 @@ def test_each_result_is_counted(told, clock):
     name, result = "mobius.rate_limit.requests", "mobius.rate_limit.result"
     assert told.metrics.value(name, {POLICY: "api", result: "allowed"}) == 2
     assert told.metrics.value(name, {POLICY: "api", result: "denied"}) == 3
-    assert {frozenset(point.attributes) for point in told.metrics.points(name)} == {frozenset({POLICY, result})}
+    assert {frozenset(point.attributes) for point in told.metrics.series(name)} == {frozenset({POLICY, result})}
 
 
 def test_gauges_tell_saturation_and_tracked_keys(told, clock):
