@@ -191,7 +191,7 @@ class Histogram(Instrument[dict[str, Any]]):
         >>> sizes = MetricEmitter("shop", backend=backend).histogram("answer.size", unit="By", buckets=[100, 1000])
         >>> sizes.record(512, {"http.route": "/"})
         >>> backend.count("answer.size"), backend.sum("answer.size")
-        (1, 512)
+        (1, 512.0)
     """
 
     __slots__ = ()
