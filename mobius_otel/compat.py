@@ -164,15 +164,16 @@ def exemplar_filter(instrument: Any) -> ExemplarFilter:
     )
 
 
-def renew_after_fork(instrument: Any) -> None:
-    """Give the metrics SDK behind `instrument` new locks and no sums, in a child process.
+def renew_after_fork(owner: Any) -> None:
+    """Give the metrics SDK behind a provider or an instrument new locks and no sums, in a child process.
 
-    The SDK keeps both over a fork: a child whose parent was recording hangs at its first measurement of the
-    same series, and counts what its parent counted (opentelemetry-python issue 4345). What cannot be renewed,
-    since another version of the SDK is built otherwise, is left as it is.
+    The SDK keeps both over a fork: a child whose parent was recording or exporting at that moment hangs at its
+    first measurement of the same series or its first export, and it counts what its parent counted
+    (opentelemetry-python issue 4345). What cannot be renewed, since another version of the SDK is built
+    otherwise, is left as it is.
     """
     try:
-        consumer = instrument._measurement_consumer
+        consumer = owner._measurement_consumer
         consumer._lock = Lock()
         for reader, storage in consumer._reader_storages.items():
             storage._lock = RLock()
@@ -180,9 +181,11 @@ def renew_after_fork(instrument: Any) -> None:
                 for match in matches:
                     match._lock = Lock()
                     match._attributes_aggregation.clear()
-            for name, make in (("_lock", RLock), ("_export_lock", Lock)):  # a reader that was just exporting
+            for name, make in (("_lock", RLock), ("_export_lock", Lock)):
                 if hasattr(reader, name):
                     setattr(reader, name, make())
+        for meter in getattr(owner, "_meters", {}).values():
+            renew_meter_after_fork(meter)
     except AttributeError:
         return
 

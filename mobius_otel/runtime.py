@@ -30,8 +30,9 @@ from mobius_otel.telemetry.audit.logger import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor, configured_redactor, cover_logging, cover_sdk
 from mobius_otel.telemetry.safety import guarded
+from mobius_otel.telemetry.streams import renew_on_fork
 from mobius_otel.web import Guard, install_guard
-from mobius_otel.web.prometheus import attach_reader, registry
+from mobius_otel.web.prometheus import attach_reader, attach_sidecar, detach_sidecar, registry
 from mobius_otel.web.recorder import RouteRecorder
 from mobius_otel.web.throttle import FailureThrottle
 
@@ -110,8 +111,8 @@ class Runtime:
             return
         self._connected = True
         with guarded("runtime"):
-            if self.policy.metrics.path is not None and not compat.sdk_disabled():
-                attach_reader(_meter_provider())
+            if not compat.sdk_disabled():
+                self._show_metrics()
             emitter = defaults.emitter()
             armed = conventions.GUARD_ARMED
             emitter.observe(armed.name, lambda: [(1, {})], armed.unit, armed.meaning)
@@ -123,6 +124,14 @@ class Runtime:
                 if self._shipper is not None:
                     self._shipper.start()
 
+    def _show_metrics(self) -> None:
+        renew_on_fork(metrics_api.get_meter_provider())
+        section = self.policy.metrics
+        if section.sidecar is not None:
+            attach_sidecar(_meter_provider(), section.sidecar)
+        elif section.path is not None:
+            attach_reader(_meter_provider())
+
     def shutdown(self) -> None:
         """Send what can be sent, end the audit stream, and put everything back. A second call does nothing."""
         global _current
@@ -132,6 +141,7 @@ class Runtime:
         if self._installed:
             self._installed = False
             install_guard(None)
+            detach_sidecar()
             defaults.install(self._before)
             self._defaults.emitter.close()
         if self._shipper is not None:

@@ -13,13 +13,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mobius_otel.cli import audit, conventions, demo, doctor, keys, policy, redact, run
+from mobius_otel.cli import audit, conventions, demo, doctor, keys, policy, redact, run, sidecar
 from mobius_otel.errors import MobiusError
 from mobius_otel.telemetry.defaults import version_
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, run, keys, audit, redact, policy, conventions, doctor)
+_COMMANDS = (demo, run, keys, audit, redact, policy, conventions, sidecar, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -138,6 +138,13 @@ class MetricsSection:
     """``[metrics]``: the endpoint that Prometheus scrapes."""
 
     path: str | None = _key(None, "The endpoint's path; absent: no endpoint.", rules.PATH)
+    sidecar: str | None = _key(
+        None, "Where `mobius-otel sidecar` listens; then every worker's endpoint answers for all.", rules.SIDECAR
+    )
+    gauges: Mapping[str, Literal["sum", "max", "last", "worker"]] = _key(
+        {}, "How the sidecar merges your gauges, by name; worker, the default: one series each.",
+        rules.choice("sum", "max", "last", "worker"), names=rules.NAME,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ADDRESSES", "ANY", "BY", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE",
-    "SCOPE", "STORE", "Rule", "choice",
+    "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -78,5 +78,9 @@ ADDRESSES = Rule('an address or network such as "10.0.0.0/8"', _is_network)
 STORE = _matching(
     "memory:// or sqlite:///FILE in this version; postgresql and others come with a later one",
     r"memory://|sqlite:///.+",
+)
+SIDECAR = _matching(
+    'the address of a sidecar such as "http://127.0.0.1:9464"',
+    r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}/?",
 )
 POSITIVE = Rule("a number above zero", lambda value: isinstance(value, int | float) and 0 < value < 1e9)

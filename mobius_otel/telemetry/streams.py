@@ -21,7 +21,7 @@ from mobius_otel.telemetry.bound import BoundSeries
 from mobius_otel.telemetry.rules import number_of
 from mobius_otel.telemetry.safety import count_error, swallow
 
-__all__ = ["CARDINALITY_LIMIT", "OVERFLOW", "Attributes", "Scope", "Stream", "scope_of"]
+__all__ = ["CARDINALITY_LIMIT", "OVERFLOW", "Attributes", "Scope", "Stream", "renew_on_fork", "scope_of"]
 
 Attributes = Mapping[str, Any]
 Observation = tuple[float, Attributes]
@@ -311,13 +311,23 @@ _lock = threading.RLock()
 
 
 class _Renewal:
+    def __init__(self) -> None:
+        self.providers: weakref.WeakSet[Any] = weakref.WeakSet()
+        on_fork(self)
+
     def _after_fork_in_child(self) -> None:
         global _lock
         _lock = threading.RLock()
+        for provider in list(self.providers):
+            compat.renew_after_fork(provider)
 
 
 _renewal = _Renewal()
-on_fork(_renewal)
+
+
+def renew_on_fork(provider: otel.MeterProvider) -> None:
+    """Let every forked child of this process count from zero and hang nowhere, with all instruments of `provider`."""
+    _renewal.providers.add(provider)
 
 
 def scope_of(name: str, version: str, provider: otel.MeterProvider | None) -> Scope:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from mobius_otel.forks import on_fork
 from mobius_otel.telemetry.safety import count_error, swallow
 
-__all__ = ["PageCollector", "PageReader"]
+__all__ = ["PageCollector", "PageReader", "translated"]
 
 _log = logging.getLogger("mobius_otel")
 #: What a family of each type is called on the page, beside its own name.
@@ -88,30 +88,34 @@ class PageReader(PrometheusMetricReader):
 
 
 def _translates(metric: Metric, scope: ScopeMetrics, resource: ResourceMetrics) -> bool:
-    registry = CollectorRegistry()
-    trial = PrometheusMetricReader(registry=registry)
     one = ScopeMetrics(scope.scope, [metric], scope.schema_url)
-    data = MetricsData([ResourceMetrics(resource.resource, [one], resource.schema_url)])
     try:
-        trial._collector.add_metrics_data(data)
-        return any(True for family in _translated(trial) for _ in family.samples)
+        found = translated(ResourceMetrics(resource.resource, [one], resource.schema_url))
+        return any(True for family in found if family.name != "target" for _ in family.samples)
     except Exception:  # whatever it is, it would have broken the scrape
         return False
 
 
-def _translated(reader: PrometheusMetricReader) -> list[Family]:
-    """Return what a reader's collector makes of the data that it was given, without asking for more."""
-    reader._collector._callback = None
-    return [family for family in reader._collector.collect() if family.name != "target"]
+def translated(resource: ResourceMetrics) -> list[Family]:
+    """Return what opentelemetry-exporter-prometheus makes of collected metrics; ``target`` is the resource's."""
+    reader = PrometheusMetricReader(registry=CollectorRegistry())
+    reader._collector._callback = None  # it shall not ask for more
+    reader._collector.add_metrics_data(MetricsData([resource]))
+    return list(reader._collector.collect())
 
 
 class PageCollector(Collector):
-    """The page's families, one scrape at a time, each with a name and label sets of its own."""
+    """The page's families, one scrape at a time, each with a name and label sets of its own.
 
-    def __init__(self) -> None:
+    Args:
+        source: Returns the families; None: those of `reader`.
+    """
+
+    def __init__(self, source: Callable[[], Iterable[Family]] | None = None) -> None:
         self._told = _Told()
-        self._inner = CollectorRegistry()
-        self.reader = PageReader(self._inner, self._told)
+        registry = CollectorRegistry()
+        self.reader = PageReader(registry, self._told)
+        self._source = source or registry.collect
         self._after_fork_in_child()
         on_fork(self)
 
@@ -122,7 +126,7 @@ class PageCollector(Collector):
         """Return the families."""
         with self._lock:  # the reader below keeps what it collected in one queue
             try:
-                found = list(self._inner.collect())
+                found = list(self._source())
             except Exception as error:
                 swallow("prometheus", error)
                 found = []

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from typing import TYPE_CHECKING, Any
 
 from mobius_otel.errors import MissingExtra
+from mobius_otel.telemetry.safety import guarded
+from mobius_otel.telemetry.streams import renew_on_fork
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from prometheus_client import CollectorRegistry
 
-__all__ = ["attach_reader", "metrics_app", "metrics_wsgi_app", "registry"]
+__all__ = ["attach_reader", "attach_sidecar", "detach_sidecar", "metrics_app", "metrics_wsgi_app", "registry"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -59,10 +61,36 @@ def attach_reader(provider: MeterProvider) -> None:
             from mobius_otel.web.exposition import PageCollector
         except ImportError:
             raise MissingExtra("metrics.path", "prometheus", "opentelemetry-exporter-prometheus") from None
+        renew_on_fork(provider)
         collector = PageCollector()
         provider.add_metric_reader(collector.reader)
         target.register(collector)
         _state["provider"] = provider
+
+
+def attach_sidecar(provider: MeterProvider, url: str) -> None:
+    """Let ``/metrics`` answer for all workers, as the sidecar at `url` does; once for a provider.
+
+    Raises:
+        MissingExtra: The extra ``otlp`` is not installed.
+    """
+    from mobius_otel.web.relay import Relay
+
+    with _lock:
+        if _state.get("relayed") is not provider:
+            renew_on_fork(provider)
+            _state["relay"] = Relay(url, provider)
+            _state["relayed"] = provider
+
+
+def detach_sidecar() -> None:
+    """Report to the sidecar a last time, and let ``/metrics`` answer for this process alone again."""
+    with _lock:
+        relay = _state.pop("relay", None)
+        _state.pop("relayed", None)
+    if relay is not None:
+        with guarded("prometheus"):
+            relay.flush()
 
 
 def metrics_app() -> Any:
@@ -91,7 +119,9 @@ def metrics_wsgi_app() -> Any:
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         head = environ["REQUEST_METHOD"] == "HEAD"
-        body: Iterable[bytes] = page({**environ, "REQUEST_METHOD": "GET"} if head else environ, start_response)
+        relay = _state.get("relay")
+        answer = page if relay is None else relay.page
+        body: Iterable[bytes] = answer({**environ, "REQUEST_METHOD": "GET"} if head else environ, start_response)
         return [] if head else body
 
     return app

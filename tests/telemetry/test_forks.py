@@ -152,3 +152,39 @@ def test_multiprocessing_counts_in_every_child(tmp_path, method):
     done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
                           check=False)  # fmt: skip
     assert done.stdout.splitlines() == ["[2, 4, 6]", "[0, 0, 0] 2"], done.stderr
+
+
+def test_a_child_of_a_process_that_was_exporting_can_export(tmp_path):
+    """The SDK's reader holds a lock while it exports; instruments that are not ours count from zero as well."""
+    lines = run("""
+    from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExportResult
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from mobius_otel.telemetry.streams import renew_on_fork
+
+    inside, seen_counts = threading.Event(), []
+
+    class Slow(ConsoleMetricExporter):
+        def export(self, data, timeout_millis=1000, **_):
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics:
+                seen_counts.append(sum(point.value for point in metric.data.data_points))
+            inside.set()
+            time.sleep(0.5)
+            return MetricExportResult.SUCCESS
+
+    slow = PeriodicExportingMetricReader(Slow(), 50)
+    own = MeterProvider([slow])
+    renew_on_fork(own)
+    raw = own.get_meter("not ours").create_counter("raw")
+    raw.add(5)
+    inside.wait()
+    time.sleep(0.1)
+    pid = os.fork()
+    if pid == 0:
+        seen_counts.clear()
+        raw.add(1)
+        own.force_flush()
+        own.get_meter("another").create_counter("made.in.child").add(1)
+        os._exit(0 if set(seen_counts) == {1} else 3)
+    print(wait(pid))
+    """)
+    assert lines[0] == "0"
