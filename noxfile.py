@@ -108,6 +108,17 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session
+def newest(session: nox.Session) -> None:
+    """Run the tests on the newest dependencies there are, whatever is pinned."""
+    session.install("uv")
+    session.run(
+        "uv", "pip", "install", "-q", "-r", "requirements-dev.in", "-e", ".[all,demo]", external=True,
+        env={"VIRTUAL_ENV": session.virtualenv.location},
+    )  # fmt: skip
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Write requirements-dev.txt anew: one set of pins for every Python and platform, told apart by markers."""
     session.install("uv")
