@@ -66,6 +66,7 @@ def start(folder, command, name, **environment):
     for signal_ in ("TRACES", "METRICS", "LOGS"):  # where a distro is installed, it would look for a collector
         environment.setdefault(f"OTEL_{signal_}_EXPORTER", "none")
     bin_ = Path(sys.executable).parent
+    environment["PATH"] = f"{bin_}{os.pathsep}{os.environ['PATH']}"
     with open(folder / f"{name}.log", "ab") as log:
         return subprocess.Popen(
             [str(bin_ / command[0]), *command[1:]], cwd=folder, stdout=log, stderr=log, start_new_session=True,
