@@ -13,6 +13,7 @@ import pytest
 from mobius_otel import FrozenClock, errors
 from mobius_otel.errors import ConfigurationError, shown
 from mobius_otel.sqlite import SqliteFile
+from tests.services import forking
 
 SCHEMA = ("CREATE TABLE things (id INTEGER PRIMARY KEY, name TEXT)",)
 
@@ -155,8 +156,9 @@ def test_a_fork_while_threads_write_harms_nobody(tmp_path):
               connection.execute("PRAGMA integrity_check").fetchone())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False,
+        env=forking.environment(),
+    )  # fmt: skip
     assert done.stdout.strip() == "[('child', 100), ('parent', 600)] ('ok',)", done.stderr
 
 

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from tests.services import forking
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 BEGIN = """
@@ -50,7 +52,8 @@ def wait(pid, seconds=20):
 def run(code):
     """Run a program after BEGIN and return what it printed."""
     program = textwrap.dedent(BEGIN) + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False,
+                          env=forking.environment())  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")
 

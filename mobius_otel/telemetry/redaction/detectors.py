@@ -126,42 +126,92 @@ def jwt(text: str, hits: Hits) -> str:
 
 # --- tokens of vendors, by their published shapes -----------------------------------------------------------
 
+# Kind, what a token begins with, and the rest of it. Prefixes of one first letter become one branch of the pattern,
+# so that a text is searched once, quickly, and not once for every vendor.
 _VENDORS = (
-    ("aws", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Z0-9])"),
-    ("gcp", r"AIza[0-9A-Za-z_\-]{35}|GOCSPX-[0-9A-Za-z_\-]{20,40}+|ya29\.[0-9A-Za-z_\-.]{20,2000}+"),
-    ("azure", r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
-    ("github", r"gh[pousr]_[0-9A-Za-z]{30,255}+|github_pat_[0-9A-Za-z_]{22,255}+"),
-    ("gitlab", r"gl(?:pat|dt|rt|rtr|soat|cbt|ptt|imt|agent|ft|oas|ffct|wt)-[0-9A-Za-z_\-.]{20,300}+"),
-    ("slack", (r"xox[abeoprsc](?:\.xox[bp])?-[0-9A-Za-z\-]{10,300}+|xapp-[0-9]-[0-9A-Za-z\-]{20,300}+"
-               r"|hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+")),
-    ("stripe", r"[sr]k_(?:live|test)_[0-9A-Za-z]{10,255}+|whsec_[0-9A-Za-z+/=]{20,255}+"),
-    ("anthropic", r"sk-ant-[0-9A-Za-z_\-]{20,255}+"),
-    ("openai", r"sk-(?:proj|svcacct|admin|None|or-v1)-[0-9A-Za-z_\-]{20,255}+|sk-[0-9A-Za-z]{32,255}+"),
-    ("huggingface", r"(?:hf|api_org)_[0-9A-Za-z]{30,255}+"),
-    ("npm", r"npm_[0-9A-Za-z]{36}"),
-    ("pypi", r"pypi-[0-9A-Za-z_\-]{50,1000}+"),
-    ("twilio", r"(?:SK|AC)[0-9a-f]{32}(?![0-9A-Za-z])"),
-    ("sendgrid", r"SG\.[0-9A-Za-z_\-]{16,64}+\.[0-9A-Za-z_\-]{16,100}+"),
-    ("telegram", r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
-    ("vendor_token",
-     (r"dop_v1_[0-9a-f]{64}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|sq0(?:atp|csp)-[0-9A-Za-z_\-]{22,64}+"
-     r"|EAAA[0-9A-Za-z_\-]{60}|key-[0-9a-f]{32}(?![0-9a-z])|[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"
-     r"|lin_api_[0-9A-Za-z]{32,64}+|ntn_[0-9A-Za-z]{40,64}+|secret_[0-9A-Za-z]{43}(?![0-9A-Za-z])"
-     r"|hv[sbr]\.[0-9A-Za-z_\-]{24,300}+|dp\.(?:st|pt|ct|sa|scim|audit)\.[0-9A-Za-z_\-.]{32,120}+"
-     r"|figd_[0-9A-Za-z_\-]{30,64}+|glsa_[0-9A-Za-z]{32}_[0-9a-f]{8}|glc_[0-9A-Za-z+/=]{32,300}+"
-     r"|sntry[su]_[0-9A-Za-z_+/=]{32,300}+|dckr_pat_[0-9A-Za-z_\-]{20,64}+|rubygems_[0-9a-f]{48}"
-     r"|xkeysib-[0-9a-f]{64}-[0-9A-Za-z]{16}|AGE-SECRET-KEY-1[0-9A-Z]{58}|gsk_[0-9A-Za-z]{40,64}+"
-     r"|r8_[0-9A-Za-z]{37}|pplx-[0-9A-Za-z]{40,64}+|nvapi-[0-9A-Za-z_\-]{60,80}+|tskey-[0-9A-Za-z\-]{20,100}+"
-     r"|xai-[0-9A-Za-z]{70,90}+|ATATT3[0-9A-Za-z_\-=]{100,255}+|dapi[0-9a-f]{32}|PMAK-[0-9a-f]{24}-[0-9a-f]{34}"
-     r"|NRAK-[0-9A-Z]{27}|sbp_[0-9a-f]{40}|pscale_(?:tkn|pw|oauth)_[0-9A-Za-z_\-.=]{32,64}+"
-     r"|pat[0-9A-Za-z]{14}\.[0-9a-f]{64}|[MNO][0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"
-     r"|discord(?:app)?\.com/api/webhooks/[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+")),
-    ("api_key", (r"(?!pk_)[A-Za-z][A-Za-z0-9]{1,15}_(?:live|test|prod|production|staging|sandbox|dev)_"
-                 r"[0-9A-Za-z_]{16,255}+")),
+    ("aws", "AKIA ASIA ABIA ACCA", r"[A-Z2-7]{16}(?![A-Z0-9])"),
+    ("gcp", "AIza", r"[0-9A-Za-z_\-]{35}"),
+    ("gcp", "GOCSPX-", r"[0-9A-Za-z_\-]{20,40}+"),
+    ("gcp", "ya29.", r"[0-9A-Za-z_\-.]{20,2000}+"),
+    ("github", "ghp_ gho_ ghu_ ghs_ ghr_", r"[0-9A-Za-z]{30,255}+"),
+    ("github", "github_pat_", r"[0-9A-Za-z_]{22,255}+"),
+    ("gitlab", ("glpat- gldt- glrt- glrtr- glsoat- glcbt- glptt- glimt- glagent- glft- gloas- glffct- glwt-"),
+     r"[0-9A-Za-z_\-.]{20,300}+"),
+    ("slack", "xoxa xoxb xoxe xoxo xoxp xoxr xoxs xoxc", r"(?:\.xox[bp])?-[0-9A-Za-z\-]{10,300}+"),
+    ("slack", "xapp-", r"[0-9]-[0-9A-Za-z\-]{20,300}+"),
+    ("slack", "hooks.slack.com/", r"(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+"),
+    ("stripe", "sk_live_ sk_test_ rk_live_ rk_test_", r"[0-9A-Za-z]{10,255}+"),
+    ("stripe", "whsec_", r"[0-9A-Za-z+/=]{20,255}+"),
+    ("anthropic", "sk-ant-", r"[0-9A-Za-z_\-]{20,255}+"),
+    ("openai", "sk-proj- sk-svcacct- sk-admin- sk-None- sk-or-v1-", r"[0-9A-Za-z_\-]{20,255}+"),
+    ("openai", "sk-", r"[0-9A-Za-z]{32,255}+"),
+    ("huggingface", "hf_ api_org_", r"[0-9A-Za-z]{30,255}+"),
+    ("npm", "npm_", r"[0-9A-Za-z]{36}"),
+    ("pypi", "pypi-", r"[0-9A-Za-z_\-]{50,1000}+"),
+    ("twilio", "SK AC", r"[0-9a-f]{32}(?![0-9A-Za-z])"),
+    ("sendgrid", "SG.", r"[0-9A-Za-z_\-]{16,64}+\.[0-9A-Za-z_\-]{16,100}+"),
+    ("vendor_token", "dop_v1_ doo_v1_ dor_v1_", r"[0-9a-f]{64}"),
+    ("vendor_token", "shpat_ shpca_ shppa_ shpss_", r"[0-9a-fA-F]{32}"),
+    ("vendor_token", "sq0atp- sq0csp-", r"[0-9A-Za-z_\-]{22,64}+"),
+    ("vendor_token", "EAAA", r"[0-9A-Za-z_\-]{60}"),
+    ("vendor_token", "key-", r"[0-9a-f]{32}(?![0-9a-z])"),
+    ("vendor_token", "lin_api_", r"[0-9A-Za-z]{32,64}+"),
+    ("vendor_token", "ntn_", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "secret_", r"[0-9A-Za-z]{43}(?![0-9A-Za-z])"),
+    ("vendor_token", "hvs. hvb. hvr.", r"[0-9A-Za-z_\-]{24,300}+"),
+    ("vendor_token", "dp.st. dp.pt. dp.ct. dp.sa. dp.scim. dp.audit.", r"[0-9A-Za-z_\-.]{32,120}+"),
+    ("vendor_token", "figd_", r"[0-9A-Za-z_\-]{30,64}+"),
+    ("vendor_token", "glsa_", r"[0-9A-Za-z]{32}_[0-9a-f]{8}"),
+    ("vendor_token", "glc_", r"[0-9A-Za-z+/=]{32,300}+"),
+    ("vendor_token", "sntrys_ sntryu_", r"[0-9A-Za-z_+/=]{32,300}+"),
+    ("vendor_token", "dckr_pat_", r"[0-9A-Za-z_\-]{20,64}+"),
+    ("vendor_token", "rubygems_", r"[0-9a-f]{48}"),
+    ("vendor_token", "xkeysib-", r"[0-9a-f]{64}-[0-9A-Za-z]{16}"),
+    ("vendor_token", "AGE-SECRET-KEY-1", r"[0-9A-Z]{58}"),
+    ("vendor_token", "gsk_", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "r8_", r"[0-9A-Za-z]{37}"),
+    ("vendor_token", "pplx-", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "nvapi-", r"[0-9A-Za-z_\-]{60,80}+"),
+    ("vendor_token", "tskey-", r"[0-9A-Za-z\-]{20,100}+"),
+    ("vendor_token", "xai-", r"[0-9A-Za-z]{70,90}+"),
+    ("vendor_token", "ATATT3", r"[0-9A-Za-z_\-=]{100,255}+"),
+    ("vendor_token", "dapi", r"[0-9a-f]{32}"),
+    ("vendor_token", "PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
+    ("vendor_token", "NRAK-", r"[0-9A-Z]{27}"),
+    ("vendor_token", "sbp_", r"[0-9a-f]{40}"),
+    ("vendor_token", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[0-9A-Za-z_\-.=]{32,64}+"),
+    ("vendor_token", "pat", r"[0-9A-Za-z]{14}\.[0-9a-f]{64}"),
+    ("vendor_token", "M N O", r"[0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"),
+    ("vendor_token", "discord.com/api/webhooks/ discordapp.com/api/webhooks/",
+     r"[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+"),
+)  # fmt: skip
+# Shapes that begin with anything: looked for only where what stands inside of them does.
+_INNER = (
+    ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
+    ("telegram", (":AA",), r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
+    ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),
+    ("api_key", ("_live_", "_test_", "_prod_", "_production_", "_staging_", "_sandbox_", "_dev_"),
+     (r"(?!pk_)[A-Za-z][A-Za-z0-9]{1,15}_(?:live|test|prod|production|staging|sandbox|dev)_"
+      r"[0-9A-Za-z_]{16,255}+")),
 )  # fmt: skip
 
 _RUN = re.compile(r"[0-9A-Za-z_\-]{16}")
 _DIGIT = re.compile(r"[0-9]")
+
+
+def _by_first_letter(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
+    branches: dict[str, list[str]] = {}
+    for kind, prefixes, rest in _VENDORS:
+        if kind not in off:
+            for prefix in prefixes.split():
+                branches.setdefault(prefix[0], []).append(f"{kind} {re.escape(prefix[1:])}{rest}")
+    kinds = tuple(line.partition(" ")[0] for lines in branches.values() for line in lines)
+    parts = [
+        f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join('(' + line.partition(' ')[2] + ')' for line in lines)})"
+        for letter, lines in branches.items()
+    ]
+    return (re.compile("|".join(parts)) if parts else None), kinds
 
 
 def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
@@ -170,21 +220,36 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
     Args:
         off: Kinds that are not looked for.
     """
-    shapes = [f"(?P<{kind}>{shape})" for kind, shape in _VENDORS if kind not in off]
-    pattern = re.compile(f"(?<![0-9A-Za-z])(?:{'|'.join(shapes)})") if shapes else None
+    known, kinds = _by_first_letter(off)
+    inner = tuple(
+        (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
+    )
 
     def spans(text: str) -> Iterator[tuple[int, int, str]]:
-        for found in pattern.finditer(text) if pattern else ():
-            kind = found.lastgroup or "vendor_token"
+        for found in known.finditer(text) if known else ():
+            yield found.start(), _without_full_stop(text, found.end()), kinds[(found.lastindex or 1) - 1]
+
+    def inner_spans(text: str, kind: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+        for found in pattern.finditer(text):
             # A name such as my_test_something_long_written has no digit; a key of that length always has one.
             if kind != "api_key" or _DIGIT.search(found.group()):
-                full_stop = text[found.end() - 1] == "."  # the end of a sentence
-                yield found.start(), found.end() - full_stop, kind
+                yield found.start(), _without_full_stop(text, found.end()), kind
 
     def detect(text: str, hits: Hits) -> str:
-        return replace_spans(text, spans(text), hits) if _RUN.search(text) else text
+        if not _RUN.search(text):
+            return text
+        if known and known.search(text):
+            text = replace_spans(text, spans(text), hits)
+        for kind, inside, pattern in inner:
+            if any(part in text for part in inside):
+                text = replace_spans(text, inner_spans(text, kind, pattern), hits)
+        return text
 
     return detect
+
+
+def _without_full_stop(text: str, end: int) -> int:
+    return end - 1 if text[end - 1] == "." else end  # the end of a sentence
 
 
 # --- e-mail -------------------------------------------------------------------------------------------------
@@ -362,7 +427,7 @@ def ssns(text: str, hits: Hits) -> str:
 
 
 _SIMPLE: tuple[tuple[str, Detector], ...] = (("email", email), ("card", cards), ("iban", ibans), ("ssn", ssns))
-_VENDOR_KINDS = frozenset(kind for kind, _ in _VENDORS)
+_VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_INNER))
 #: Every kind that a value tells by itself.
 VALUE_KINDS = _VENDOR_KINDS | {"private_key", "mobius_key", "jwt", "email", "card", "iban", "ssn"}
 

@@ -14,6 +14,7 @@ from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.testing.receiver import OtlpReceiver
+from tests.services import forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
 
@@ -32,7 +33,8 @@ while number < int(sys.argv[2]):
 
 
 def run(script, *args):
-    return subprocess.Popen([sys.executable, "-c", script, *map(str, args)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", script, *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=forking.environment())
 
 
 def ids_in(path):
