@@ -357,7 +357,7 @@ def ipv4(rng: Random) -> str:
 
 def ipv6(rng: Random) -> str:
     """Return an IPv6 address, often shortened."""
-    front = rng.choice(("2001:db8", "2a02:8109", "2607:f8b0", "fe80"))
+    front = rng.choice(("2001:db8", "2a02:8109", "2607:f8b0", "fd12:3456"))
     if rng.random() < 0.5:
         return f"{front}::{hexa(rng, 4)}:{digits(rng, 2)}"
     return ":".join([front, *(f"{rng.randrange(4096, 65536):x}" for _ in range(6))])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -241,8 +242,10 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
         if known and known.search(text):
             text = replace_spans(text, spans(text), hits)
         for kind, inside, pattern in inner:
-            if any(part in text for part in inside):
-                text = replace_spans(text, inner_spans(text, kind, pattern), hits)
+            for part in inside:
+                if part in text:
+                    text = replace_spans(text, inner_spans(text, kind, pattern), hits)
+                    break
         return text
 
     return detect
@@ -295,7 +298,10 @@ _ISSUERS = (
     (400000, 499999, (16, 19)), (510000, 559999, (16,)), (222100, 272099, (16,)), (340000, 349999, (15,)),
     (370000, 379999, (15,)), (601100, 601199, (16,)), (644000, 659999, (16,)), (300000, 305999, (14,)),
     (309500, 309599, (14,)), (360000, 369999, (14,)), (380000, 399999, (14,)), (352800, 358999, (16,)),
-    (620000, 629999, (16, 17, 18, 19)), (676770, 676774, (16,)), (650000, 650999, (16,)),
+    (620000, 629999, (16, 17, 18, 19)), (676770, 676774, (16,)),
+    (501800, 501899, (16, 18, 19)), (502000, 502099, (16, 18, 19)),
+    (503800, 503899, (16, 18, 19)), (589300, 589399, (16, 18, 19)), (630400, 630499, (16, 18, 19)),
+    (675900, 675999, (16, 18, 19)), (676100, 676399, (16, 18, 19)), (650000, 650999, (16,)),
 )  # fmt: skip
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
@@ -406,7 +412,7 @@ def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
 
 def ibans(text: str, hits: Hits) -> str:
     """Find international bank account numbers by country, exact length and check digits."""
-    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 else text
+    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 and _IBAN.search(text) else text
 
 
 def _ssn_spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -426,10 +432,129 @@ def ssns(text: str, hits: Hits) -> str:
     return replace_spans(text, _ssn_spans(text), hits) if text.count("-") > 1 else text
 
 
-_SIMPLE: tuple[tuple[str, Detector], ...] = (("email", email), ("card", cards), ("iban", ibans), ("ssn", ssns))
+# --- telephone numbers and addresses of the network ---------------------------------------------------------
+
+# ITU-T E.164: a plus, a country code, 8 to 15 digits in all; and the national forms that people write with blanks,
+# hyphens or brackets. Digits in one piece without a plus are no telephone number: a name has to say so.
+_E164 = re.compile(r"\+[1-9][0-9]{0,2}(?:[ \-.\u00a0]?\(?[0-9]{1,5}\)?){1,6}(?![0-9])")
+_AMERICAN = re.compile(
+    r"(?:1[ \-.])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}(?P<by>[\-. ]))[2-9][0-9]{2}"
+    r"(?(by)(?P=by)|[\-. ])[0-9]{4}(?![0-9])"
+)
+_NATIONAL = re.compile(
+    r"\(?0(?:[1-9](?:[ .\-][0-9]{2}){4}|[1-9][0-9]{1,4}\)?"
+    r"(?:[ /\-][0-9]{3,4}[ \-][0-9]{3,4}|[ /\-]{1,3}[0-9]{5,9}))(?![0-9])"
+)
+_PHONES = ((_E164, "+"), (_AMERICAN, ""), (_NATIONAL, "0"))
+_GLUE_BEFORE = frozenset("_+&#$-/:.")
+_GLUE_AFTER = frozenset("_:%")
+
+
+def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+    for found in pattern.finditer(text):
+        start, end = found.span()
+        digits = len(_NOT_DIGITS.sub("", found.group()))
+        before, after = text[start - 1 : start], text[end : end + 2]
+        if not 8 <= digits <= 15 or before.isalnum() or before in _GLUE_BEFORE:
+            continue
+        if after[:1].isalnum() or after[:1] in _GLUE_AFTER or (after[:1] in {"-", "."} and after[1:].isdigit()):
+            continue
+        yield start, end, "phone"
+
+
+def phones(text: str, hits: Hits) -> str:
+    """Find telephone numbers in the forms that people write; a run of digits alone is none."""
+    for pattern, sign in _PHONES:
+        if sign in text and pattern.search(text):
+            text = replace_spans(text, _phone_spans(text, pattern), hits)
+    return text
+
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
+_IPV6 = re.compile(r"(?<![0-9A-Za-z:._])(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])")
+# What stands before a host, which is no person's, and around a version, which looks like an address.
+_NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
+_VERSION_NEAR = re.compile(
+    r"\bv[0-9]|\bver(?:sions?)?\b|version|releas|upgrad|downgrad|\bbuild|install|\bpackage|\bbump|\bpatch",
+    re.IGNORECASE,
+)
+
+
+def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _IPV4.finditer(text):
+        start, end = found.span()
+        after = text[end : end + 2]
+        if after[:1].isalnum() or after[:1] in {"_", "-"} or (after[:1] == "." and after[1:].isdigit()):
+            continue
+        if _NO_ADDRESS.search(text[max(0, start - 3) : start]) or _VERSION_NEAR.search(
+            text, max(0, start - 32), end + 16
+        ):
+            continue
+        octets = [int(part) for part in found.group().split(".")]
+        if octets[0] in {0, 127, 255} or (after[:1] == "/" and octets[3] == 0):
+            continue  # this host, no host, every host, a network
+        if max(octets) < 30 and octets[0] != 10:
+            continue  # a version: people number low
+        yield start, end, "ipv4"
+
+
+def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _IPV6.finditer(text):
+        start, end = found.span()
+        value = found.group()
+        if sum(map(str.isdigit, value)) < 2 or len(value) < 6:
+            continue  # a name of C++, a time, ::1
+        try:
+            ipaddress.IPv6Address(value)
+        except ValueError:
+            continue
+        yield start, end, "ipv6"
+
+
+def addresses(off: frozenset[str] = frozenset()) -> Detector:
+    """Return the detector for IP addresses in text; versions, networks, hosts of URLs and this host stay.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    four, six = "ipv4" not in off, "ipv6" not in off
+
+    def detect(text: str, hits: Hits) -> str:
+        if four and "." in text and text.count(".") > 2 and _IPV4.search(text):
+            text = replace_spans(text, _ipv4_spans(text), hits)
+        if six and ":" in text and text.count(":") > 1 and _IPV6.search(text):
+            text = replace_spans(text, _ipv6_spans(text), hits)
+        return text
+
+    return detect
+
+
+_NUMBERS = re.compile(r"[0-9](?:[ \-./()\u00a0]{0,2}[0-9]){6}")
+
+
+def numbers(off: frozenset[str] = frozenset()) -> Detector:
+    """Return the detector for everything that has seven digits or more close together.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    wanted = tuple(detect for kind, detect in (("card", cards), ("ssn", ssns), ("phone", phones)) if kind not in off)
+
+    def detect(text: str, hits: Hits) -> str:
+        if wanted and _NUMBERS.search(text):
+            for each in wanted:
+                text = each(text, hits)
+        return text
+
+    return detect
+
+
 _VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_INNER))
 #: Every kind that a value tells by itself.
-VALUE_KINDS = _VENDOR_KINDS | {"private_key", "mobius_key", "jwt", "email", "card", "iban", "ssn"}
+VALUE_KINDS = _VENDOR_KINDS | {
+    "private_key", "mobius_key", "jwt", "email", "card", "iban", "ssn", "phone", "ipv4", "ipv6",
+}  # fmt: skip
 
 
 def detectors(off: frozenset[str] = frozenset()) -> tuple[Detector, ...]:
@@ -438,5 +563,8 @@ def detectors(off: frozenset[str] = frozenset()) -> tuple[Detector, ...]:
     Args:
         off: Kinds that are not looked for.
     """
-    tokens: tuple[tuple[str, Detector], ...] = (("mobius_key", own_keys), ("jwt", jwt), ("", vendor_tokens(off)))
-    return tuple(detector for kind, detector in tokens + _SIMPLE if kind not in off)
+    ordered: tuple[tuple[str, Detector], ...] = (
+        ("mobius_key", own_keys), ("jwt", jwt), ("", vendor_tokens(off)), ("email", email), ("iban", ibans),
+        ("", numbers(off)), ("", addresses(off)),
+    )  # fmt: skip
+    return tuple(detector for kind, detector in ordered if kind not in off)

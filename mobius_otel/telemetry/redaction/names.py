@@ -35,7 +35,7 @@ def word_set(text: str) -> frozenset[str]:
 #: Every kind that a name can tell.
 NAME_KINDS = word_set(
     "password secret token api_key private_key credential authorization cookie session pin cvv otp ssn iban card"
-    " signature name"
+    " signature phone name"
 )
 
 _PASSWORD = word_set("password passwords passwd pwd passphrase passphrases passcode passwort pswd psw passw")
@@ -44,6 +44,7 @@ _TOKEN = word_set("token tokens jwt jwts bearer csrf xsrf")
 _COOKIE = word_set("cookie cookies")
 _CREDENTIAL = word_set("credential credentials cred creds")
 _CVV = word_set("cvv cvc cvn csc")
+_PHONE = word_set("phone phones telephone telephones mobile msisdn fax cellphone whatsapp")
 _OTP = word_set("otp totp hotp")
 #: A token after one of these is a place in a list or a piece of text, not a secret.
 _CURSORS = word_set(
@@ -87,16 +88,17 @@ _SUFFIXES = (
     ("appsecret", "secret"), ("apitoken", "token"), ("authtoken", "token"), ("accesstoken", "token"),
     ("refreshtoken", "token"), ("idtoken", "token"), ("csrftoken", "token"), ("xsrftoken", "token"),
     ("middlewaretoken", "token"), ("bearertoken", "token"), ("sessiontoken", "token"), ("usertoken", "token"),
-    ("sastoken", "token"), ("bottoken", "token"), ("dbpass", "password"), ("dbpwd", "password"),
+    ("sastoken", "token"), ("bottoken", "token"), ("phonenumber", "phone"), ("mobilenumber", "phone"),
+    ("dbpass", "password"), ("dbpwd", "password"),
     ("userpass", "password"), ("userpwd", "password"), ("sshpass", "password"), ("mysqlpwd", "password"),
     ("awsaccesskeyid", "aws"), ("googleaccessid", "credential"), ("accesssignature", "signature"),
 )  # fmt: skip
 
 #: Inside a container with a secret name, these still say something harmless.
 HARMLESS_INSIDE = word_set(
-    "type id name username user count method expires expires_in expires_at expiry scope scopes algorithm alg"
-    " created_at updated_at path domain secure httponly samesite max_age status present length region version"
-    " provider issuer role enabled required kind state"
+    "type id name username user count method expires expires_in expires_at expires_on expire expiry expiration"
+    " not_before not_after scope scopes algorithm alg created updated created_at updated_at path domain secure httponly"
+    " samesite max_age status present length region version provider issuer role enabled required kind state"
 )
 
 _TRUSTED = word_set(
@@ -116,6 +118,9 @@ _TRUSTED_PREFIXES = (
     "mobius.redaction.", "mobius.guard.", "mobius.within", "mobius.outcome", "mobius.count", "mobius.component",
     "mobius.audit.result", "mobius.audit.risk_score", "mobius.audit.owasp", "mobius.audit.ocsf_type_uid",
 )  # fmt: skip
+
+#: A version such as 1.2.3.4 looks like an address.
+_VERSIONS = ("_version", ".version", "-version", "appversion")
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -149,6 +154,8 @@ def _number(owner: str, all_words: tuple[str, ...]) -> str:
         return "card"
     if owner == "pin":
         return "pin"
+    if owner in _PHONE or owner == "cell":
+        return "phone"
     return "ssn" if owner == "security" and "social" in all_words else SCAN
 
 
@@ -176,7 +183,7 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
         return SCAN if owner in {"gpio", "led", "analog", "digital", "map", "board"} else "pin"
     if last in _CVV:
         return "cvv"
-    if last in _OTP:
+    if last in _OTP or (last == "seed" and owner in _CODES):
         return "otp"
     if last in {"code", "codes"}:
         return _code(owner)
@@ -186,6 +193,8 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
         return "ssn"
     if last == "iban":
         return "iban"
+    if last in _PHONE:
+        return "phone"
     if last == "pan" or (last == "card" and owner in {"credit", "debit", "bank", "payment"}):
         return "card"
     if last in {"signature", "sig"} and owner not in {"method", "function", "call", "type", "event"}:
@@ -267,7 +276,7 @@ class NameRules:
             if any(found[-len(extra) :] == extra for extra in self._extra if extra) and "name" not in self._off:
                 return "name"
         kind = _judge(name)
-        if kind == SCAN and lower.startswith(_TRUSTED_PREFIXES):
+        if kind == SCAN and (lower.startswith(_TRUSTED_PREFIXES) or lower.endswith(_VERSIONS)):
             return TRUST
         return SCAN if kind in self._off else kind
 
@@ -276,7 +285,8 @@ _PLACEHOLDER = re.compile(
     r"""(?:
       \[redacted:[a-z0-9_]{1,40}\]? | [*•xX.#\-_?]{0,64}
       | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|scrubbed|removed|omitted|secret)[\])>]{0,2}
-      | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s | \$[A-Z_]{3,40} | :\w{1,40}
+      | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s | \$[A-Z_]{3,40} | \$[0-9]{1,3}
+      | :\w{1,40}
       | <[\w \-]{1,40}>
     )""",
     re.VERBOSE | re.IGNORECASE,
@@ -306,6 +316,8 @@ def keeps(kind: str, value: str) -> bool:
         return value.strip().lower() in _SCHEMES
     if kind == "card":
         return sum(map(str.isdigit, value[:64])) < 8
+    if kind == "phone":
+        return sum(map(str.isdigit, value[:64])) < 7 or len(value) > 40
     if kind == "session":
         return len(value) < 8 and not any(map(str.isdigit, value))
     return False

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from mobius_otel.telemetry.redaction.detectors import Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps, word_set
@@ -55,11 +56,11 @@ def _url_spans(text: str) -> Iterator[_Span]:
         if at <= 0 or _MARKED.match(rest):
             continue
         start = found.start(1)
-        user, colon, password = rest[:at].partition(":")
+        user, colon, password = rest[:at].replace("[redacted:", "[redacted;").partition(":")
         if colon and password not in _SAFE_PASSWORDS:
-            if not keeps("url_credential", password):
+            if not keeps("url_credential", password.replace("[redacted;", "[redacted:")):
                 yield start + len(user) + 1, start + at, "url_credential"
-        elif user and not keeps("url_credential", user) and (colon or web):
+        elif user and not keeps("url_credential", user.replace("[redacted;", "[redacted:")) and (colon or web):
             yield start, start + len(user), "url_credential"
 
 
@@ -97,6 +98,7 @@ _SCHEME = re.compile(
 )
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
 _LOOSE = re.compile(r"\b(bearer|basic)[ \t]+([A-Za-z0-9+/=_\-.~]{8,4096}+)", re.IGNORECASE | re.ASCII)
+_DIGIT = re.compile(r"[0-9]")
 _MIXED = re.compile(r"[0-9_=+/]|[a-z][A-Z]")
 
 
@@ -122,11 +124,32 @@ def _loose_spans(text: str) -> Iterator[_Span]:
 
 # --- pairs --------------------------------------------------------------------------------------------------
 
-_PAIR = re.compile(
-    r"(?<![\w.\-%$\]])(?:-{1,2}+)?([A-Za-z_$][\w.\-%\[\]$]{0,255}+)(\\{0,128}+[\"'`]?+)[ \t]{0,8}+"
-    r"(=>|:=|=(?!=)|:(?!:|//)|>(?![=>\s]))[ \t]{0,8}+",
-    re.ASCII,
-)
+# A separator is found quickly and most texts have few; what stands before it is read from there, backwards.
+_SEPARATOR = re.compile(r"[=:>](?:(?<==)(?!=)>?|(?<=:)(?:=|(?!:|//))|(?<=>)(?![=>\s]))[ \t]{0,8}+")
+_NAME_BACKWARDS = re.compile(r"[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII)
+_NAME = re.compile(r"-{0,2}+([A-Za-z_$].*)")
+
+
+class _Pair(NamedTuple):
+    """A name and its separator in a text.
+
+    Args:
+        start: Where the name or the dashes before it begin.
+        name_start: Where the name begins.
+        name: The name.
+        quote: The quote behind the name, with its backslashes.
+        separator: What stands between the name and the value.
+        end: Where the value begins.
+    """
+
+    start: int
+    name_start: int
+    name: str
+    quote: str
+    separator: str
+    end: int
+
+
 _NEXT_NAME = re.compile(
     r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
 )
@@ -143,6 +166,7 @@ _BLANKED_BRACES = frozenset({"cookie", "credential", "secret", "password", "api_
 _CODE = re.compile(
     r"(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
     r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
+    r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)"
 )
 _PROSE = word_set(
     "a an and are as at be been by can cannot could did do does expected expired failed field for from had has have if"
@@ -156,17 +180,19 @@ _PROSE = word_set(
 )
 
 
-def _may_tell(low: str) -> bool:
-    """Return whether a text in lower case can hold a telling name: quick, and often the last that is asked."""
-    return (
-        "pass" in low or "key" in low or "token" in low or "secret" in low or "auth" in low or "pwd" in low
-        or "sig" in low or "cookie" in low or "cred" in low or "sess" in low or "pin" in low or "code" in low
-        or "sid" in low or "jwt" in low or "bearer" in low or "basic" in low or "srf" in low or "otp" in low
-        or "cv" in low or "csc" in low or "iban" in low or "pan" in low or "card" in low or "ssn" in low
-        or "social" in low or "itin" in low or "pepper" in low or "salt" in low or "phrase" in low or "%" in low
-        or "mnemonic" in low or "psw" in low or "identified" in low or "ccn" in low or "cc" in low or "accessid" in low
-        or "-u" in low or "user" in low
-    )  # fmt: skip
+def _first_name(run: str, start: int) -> tuple[str, int]:
+    """Return the name that ends a run of a name's characters, and where it begins; empty where it is none.
+
+    Args:
+        run: The whole run: ``--api-key``, ``user[pin]``, ``1abc``.
+        start: Where it begins in its text.
+    """
+    at = 0
+    while at >= 0:
+        if found := _NAME.match(run, at):
+            return found.group(1), start + found.start(1)
+        at = run.find("[", at) + 1 or -1  # "[user=ann]": a name may stand behind a bracket
+    return "", start
 
 
 class PairScanner:
@@ -186,59 +212,89 @@ class PairScanner:
 
     def scan(self, text: str, hits: Hits) -> str:
         """Return `text` without the secrets that a name before them tells."""
-        if "url_credential" not in self._off:
+        if "@" in text and "url_credential" not in self._off:
             text = url_credentials(text, hits)
-        low = text.lower()
-        if not (self._own_names or _may_tell(low)):
-            return text
-        if "=" in text or ":" in text or ">" in text:
+        if ":" in text or "=" in text or ">" in text:
             text = replace_spans(text, self._pair_spans(text), hits)
         if " " not in text:
             return text
-        if "--" in text or " -" in text:
+        if "-" in text and ("--" in text or " -" in text or text[0] == "-"):
             text = replace_spans(text, self._flag_spans(text), hits)
+        low = text.lower()
         if "authorization" not in self._off and ("bearer" in low or "basic" in low):
             text = replace_spans(text, _loose_spans(text), hits)
-        return replace_spans(text, self._prose_spans(text), hits)
+        if "insert" in low and "values" in low:
+            text = replace_spans(text, self._insert_spans(text), hits)
+            low = text.lower()
+        if (
+            "pass" in low
+            or "token" in low
+            or "secret" in low
+            or "code" in low
+            or "pin" in low
+            or "pwd" in low
+            or "otp" in low
+            or "api key" in low
+            or "cv" in low
+            or "identified" in low
+            or "ssn" in low
+            or "cookie" in low
+        ) and _DIGIT.search(text):  # every word that is told in a sentence has a digit in it
+            text = replace_spans(text, self._prose_spans(text), hits)
+        return text
 
-    def _kind(self, text: str, found: re.Match[str], login: bool) -> str:
+    def _kind(self, text: str, name: str, start: int, login: bool) -> str:
         """Return the kind that the name of a pair tells."""
-        name, start = found.group(1), found.start(1)
         if start and text[start - 1] == "\\" and name[0] in "nrt":
             name = name[1:]  # a line break written as two characters
         kind = self._of(name) if name else SCAN
-        if kind == SCAN and name.lower() in HALF_NAMES:  # "API key: …", "card number: …"
-            before = text[max(0, start - 24) : start]
-            word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
-            kind = self._of(f"{word} {name}") if word else SCAN
-        if kind == SCAN and name == "code" and login and text[start - 1 : start] in {"?", "&"}:
-            kind = SCAN if "token" in self._off else "token"
+        if kind == SCAN:
+            lower = name.lower()
+            if lower in HALF_NAMES:  # "API key: …", "card number: …"
+                before = text[max(0, start - 24) : start]
+                word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
+                kind = self._of(f"{word} {name}") if word else SCAN
+            if kind == SCAN and name == "code" and login and text[start - 1 : start] in {"?", "&"}:
+                kind = SCAN if "token" in self._off else "token"
         return kind if kind != TRUST else SCAN
 
     def _pair_spans(self, text: str) -> Iterator[_Span]:
         done = 0
         login = "state=" in text  # "code" is a secret where an OAuth answer stands in the address
-        for found in _PAIR.finditer(text):
-            if found.start(1) < done:
+        turned = text[::-1]
+        length = len(text)
+        for found in _SEPARATOR.finditer(text):
+            at = found.start()
+            if at < done:
                 continue  # a part of the value before it
-            kind = self._kind(text, found, login)
-            if kind and not _in_marker(text, found.start(1)):
-                start, end = self._value(text, found, kind)
+            before = _NAME_BACKWARDS.match(turned, length - at)
+            if before is None:
+                continue
+            run_start = length - before.end()
+            name, name_start = _first_name(text[run_start : length - before.start(2)], run_start)
+            if name_start < done or not name:
+                continue
+            kind = self._kind(text, name, name_start, login)
+            if kind and not _in_marker(text, name_start):
+                separator = found.group().rstrip(" \t")
+                quote = before.group(1)[::-1]
+                pair = _Pair(run_start, name_start, name, quote, separator, found.end())
+                start, end = self._value(text, pair, kind)
                 if start < end:
                     done = end
                     yield start, end, kind
 
-    def _value(self, text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
+    def _value(self, text: str, pair: _Pair, kind: str) -> tuple[int, int]:
         """Return where the secret behind a name stands; equal bounds mean that there is none."""
-        at, separator = found.end(), found.group(3)
+        at, separator = pair.end, pair.separator
         if separator == ">":
-            return self._element(text, found, kind)
+            return self._element(text, pair, kind)
         if (
             kind != "cookie" and text[at - 1] in " \t" and self._is_name(text, at)
         ):  # nothing stands here: "password= --token …", "password: token: …"
             return at, at
-        if kind == "cookie" and separator == ":" and not found.group(2):
-            return _checked(text, at, _line_end(text, found), kind)  # a header line, whatever stands in it
+        if kind == "cookie" and separator == ":" and not pair.quote:
+            return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
         if opened := _OPEN.match(text, at):
             start = opened.end()
             if _closes(text, start, opened.group(1)):
@@ -249,11 +305,11 @@ class PairScanner:
             return _bracket(text, at, kind)
         end = _bare_end(text, at)
         value = text[at:end]
-        name = found.group(1).lower()
+        name = pair.name.lower()
         if value.isdigit() and (_is_count(name) or name == "pass"):
             return at, at
         if kind in {"authorization", "cookie"}:
-            return _header_value(text, found, kind)
+            return _header_value(text, pair, kind)
         if _CODE.match(value) or value == name or (separator == ":" and name.startswith(value + "_")):
             return at, at
         if separator == ":" and value.isalpha() and value.lower() in _PROSE:
@@ -269,11 +325,11 @@ class PairScanner:
             return False
         return self._of(found.group(2)) not in (SCAN, TRUST)
 
-    def _element(self, text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
-        if text[found.start() - 1 : found.start()] != "<":
+    def _element(self, text: str, pair: _Pair, kind: str) -> tuple[int, int]:
+        if text[pair.start - 1 : pair.start] != "<":
             return 0, 0
-        end = text.find("<", found.end())
-        return _checked(text, found.end(), end if end >= 0 else len(text), kind, quoted=True)
+        end = text.find("<", pair.end)
+        return _checked(text, pair.end, end if end >= 0 else len(text), kind, quoted=True)
 
     def _flag_spans(self, text: str) -> Iterator[_Span]:
         for found in _FLAG.finditer(text):
@@ -290,23 +346,63 @@ class PairScanner:
             elif (kind := self._of(name)) not in (SCAN, TRUST) and not keeps(kind, text[start:end]):
                 yield start, end, kind
 
-    def _prose_spans(self, text: str) -> Iterator[_Span]:
-        for found in _SAID.finditer(text):
-            said = found.group(1).lower()
-            kind = "password" if said == "identified by" else self._of(said)
-            value = found.group(3).rstrip(".,;!?)")
-            if kind in (SCAN, TRUST) or keeps(kind, value) or not _tells(kind, value, bool(found.group(2))):
+    def _insert_spans(self, text: str) -> Iterator[_Span]:
+        """Find the values of ``INSERT INTO t (name, password) VALUES ('ann', '…'), (…)`` by their columns."""
+        for found in _INSERT.finditer(text):
+            kinds = [self._of(column.strip(' "`[]\n\t\\')) for column in found.group(1).split(",")]
+            if all(kind in (SCAN, TRUST) for kind in kinds):
                 continue
-            yield found.start(3), found.start(3) + len(value), kind
+            at = found.end()
+            while row := _ROW_BEGIN.match(text, at):
+                at = row.end()
+                for kind in kinds:
+                    if (value := _SQL_VALUE.match(text, at)) is None:
+                        break
+                    start, end = value.span(2) if value.group(2) is not None else value.span(1)
+                    if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end]):
+                        yield start, end, kind
+                    at = value.end()
+
+    def _prose_spans(self, text: str) -> Iterator[_Span]:
+        low = text.lower()
+        if len(low) != len(text):  # a letter whose lower case is two
+            low = "".join(c.lower() if c.isascii() else c for c in text)
+        for found in _SAID.finditer(low):
+            said = found.group(1)
+            kind = "password" if said == "identified by" else self._of(said)
+            start, end = found.span(3)
+            value = text[start:end].rstrip(".,;!?)")
+            mine = bool(found.group(2)) and low.startswith("my ", max(0, found.start() - 3))
+            if (
+                kind in (SCAN, TRUST)
+                or keeps(kind, value)
+                or not (
+                    _tells(kind, value, bool(found.group(2)))
+                    or (
+                        mine and kind == "password" and len(value) > 5 and low[start : start + len(value)] not in _PROSE
+                    )
+                )
+            ):
+                continue
+            yield start, start + len(value), kind
 
 
-_FLAG = re.compile(r"(?<!\S)-{1,2}+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
+_INSERT = re.compile(
+    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
+    re.IGNORECASE,
+)
+_ROW_BEGIN = re.compile(r"[\s,)]{0,16}+\(")
+_SQL_VALUE = re.compile(
+    r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\"|[^,()'\"]{0,500}+(?:\([^()]{0,500}+\))?+)"
+    r"\s{0,8}+,?+"
+)
+_FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
 _SAID = re.compile(
     r"\b(pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cvv|cvc|ssn|cookie"
     r"|(?:access|security|verification|sms|mfa|recovery) code|(?:access|refresh|bearer|auth) token"
     r"|identified by|(?:with|alter) password)"
     r"( (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+([^\s\"'`]{3,512}+)",
-    re.IGNORECASE | re.ASCII,
+    re.ASCII,
 )
 
 
@@ -382,15 +478,15 @@ def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
     return at + 1, end
 
 
-def _header_value(text: str, found: re.Match[str], kind: str) -> tuple[int, int]:
+def _header_value(text: str, pair: _Pair, kind: str) -> tuple[int, int]:
     """Return the contents of a header line: a cookie to the end of its line, credentials behind their scheme."""
-    at, colon = found.end(), found.group(3) == ":"
+    at, colon = pair.end, pair.separator == ":"
     if kind == "cookie":
-        return _checked(text, at, _line_end(text, found) if colon else _bare_end(text, at), kind)
+        return _checked(text, at, _line_end(text, pair) if colon else _bare_end(text, at), kind)
     scheme = _SCHEME.match(text, at)
     start = scheme.end() if scheme else at
     if scheme and scheme.group().lower().startswith(_WHOLE_LINE):
-        end = _line_end(text, found)
+        end = _line_end(text, pair)
     else:
         run = _TOKEN_RUN.match(text, start)
         end = run.end() if run else start
@@ -400,10 +496,10 @@ def _header_value(text: str, found: re.Match[str], kind: str) -> tuple[int, int]
     return _checked(text, start, end, kind)
 
 
-def _line_end(text: str, found: re.Match[str]) -> int:
+def _line_end(text: str, pair: _Pair) -> int:
     """Return where the line of a header ends, or the quotes around it: ``-H 'Cookie: …'``."""
-    quote = text[found.start() - 1 : found.start()]
-    close = text.find(quote, found.end()) if quote in {'"', "'", "`"} else -1
+    quote = text[pair.start - 1 : pair.start]
+    close = text.find(quote, pair.end) if quote in {'"', "'", "`"} else -1
     stop = close if close >= 0 else len(text)
-    line = _LINE.match(text, found.end(), stop)
+    line = _LINE.match(text, pair.end, stop)
     return line.end() if line else stop

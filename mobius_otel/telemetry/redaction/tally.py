@@ -8,13 +8,15 @@ something else is counted or metrics are collected.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from mobius_otel import conventions
 from mobius_otel.forks import on_fork
 from mobius_otel.telemetry import defaults
-from mobius_otel.telemetry.safety import guarded
+from mobius_otel.telemetry.bound import BoundSeries
+from mobius_otel.telemetry.metrics import MetricEmitter
+from mobius_otel.telemetry.safety import swallow
 
 __all__ = ["MatchTally", "tally"]
 
@@ -24,11 +26,13 @@ _WAITING = 10_000
 class MatchTally:
     """Counts matches by kind and location."""
 
-    __slots__ = ("__weakref__", "_busy", "_waiting")
+    __slots__ = ("__weakref__", "_busy", "_cells", "_emitter", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, str]] = deque(maxlen=_WAITING)
         self._busy = threading.local()
+        self._emitter: MetricEmitter | None = None
+        self._cells: dict[tuple[str, str], BoundSeries] = {}
         on_fork(self)
 
     def _after_fork_in_child(self) -> None:
@@ -57,12 +61,21 @@ class MatchTally:
 
     def _count(self, found: list[tuple[str, str]]) -> None:
         self._busy.now = True  # the metric's own way out leads through the redactor
-        found.extend(self._taken())
+        if self._waiting:
+            found.extend(self._taken())
         try:
-            with guarded("redaction"):
-                counter = defaults.counter(conventions.REDACTION_MATCHES)
-                for (kind, location), number in Counter(found).items():
-                    counter.add(number, {conventions.REDACTION_KIND: kind, conventions.REDACTION_LOCATION: location})
+            emitter = defaults.emitter()
+            if emitter is not self._emitter:
+                self._emitter, self._cells = emitter, {}
+            for pair in found:
+                cell = self._cells.get(pair)
+                if cell is None:
+                    cell = self._cells[pair] = defaults.counter(conventions.REDACTION_MATCHES).bind(
+                        {conventions.REDACTION_KIND: pair[0], conventions.REDACTION_LOCATION: pair[1]}
+                    )
+                cell.add()
+        except Exception as error:
+            swallow("redaction", error)
         finally:
             self._busy.now = False
 

@@ -194,7 +194,9 @@ class Walk:
             return self._blank("cycle")
         self._open.add(id(value))
         try:
-            return walk(value, name, kind if kind in _HANDED_ON else SCAN, depth + 1)
+            if kind not in _HANDED_ON and walk != self._sequence:
+                kind = SCAN
+            return walk(value, name, kind, depth + 1)
         finally:
             self._open.discard(id(value))
 
@@ -312,7 +314,10 @@ class Walk:
             self._items -= 1
             before = len(self.matches)
             self._in_sequence = True
-            new = self.value(item, name, flagged if flagged != SCAN else kind, depth)
+            tells = flagged if flagged != SCAN else kind
+            if tells not in _HANDED_ON and type(item) is not str:
+                tells = SCAN  # a list of codes holds codes; a list of sessions holds what is known of them
+            new = self.value(item, name, tells, depth)
             flagged = self._flag(item, index, pairs) if isinstance(item, str | bytes) else SCAN
             if len(self.matches) > before:
                 self._under(before, f"[{index}]")

@@ -78,7 +78,7 @@ CLEAN = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 'W/"33a64df551425fcc55e4d42a148795d9f25f89d4"',
     "4111111111111112", "order 1234567890123456", "41111111111111111", "1.4111111111111111", "GB82WEST12345698765433",
     "000-12-3456", "666-12-3456", "900-12-3456", "git@github.com:acme/x.git", "@acme/pkg@1.2.0",
-    "arn:aws:iam::123456789012:role/admin", "eyJub3QiOiJhIGp3dCJ9", "10.4.2.1", "author: Bob", "monkey=1",
+    "arn:aws:iam::123456789012:role/admin", "eyJub3QiOiJhIGp3dCJ9", "v10.4.2.1", "pkg==10.4.2.1", "released 10.4.2.1", "http://10.4.2.1/x", "127.0.0.1", "author: Bob", "monkey=1",
     "token_count=5", "password_changed_at=2024-01-01", "auth_method: password", "session_count: 3", "max_tokens=100",
     "token_type=bearer", "key_id=abc123", "GET /v1/orders/123?page=2&limit=10 HTTP/1.1", "ssh://git@github.com/a/b.git",
     "https://medium.com/@user/post", "http://localhost:8080/a@b", "postgres://db:5432/x", "icon@2x.png",
