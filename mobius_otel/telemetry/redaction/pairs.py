@@ -163,8 +163,13 @@ _LINE = re.compile(r"(?:[^\r\n\\]|\\(?![nr]))*+")
 _TOKEN_RUN = re.compile(r"[^\s\"',;<>\\]*+")
 HALF_NAMES = frozenset({"key", "keys", "code", "codes", "number", "id", "phrase", "no", "value", "num", "hash"})
 _BLANKED_BRACES = frozenset({"cookie", "credential", "secret", "password", "api_key"})
+# A place for a value that is filled in elsewhere.
+_TEMPLATE = re.compile(
+    r"\$\{[^}\s]{1,100}\}|\{\{[^}]{1,100}\}\}|\$\([^)]{1,100}\)|%\([\w.]{1,40}\)s|\$[A-Z_][A-Z0-9_]{0,60}(?!\w)",
+    re.ASCII,
+)
 _CODE = re.compile(
-    r"(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
+    r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
     r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
     r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)"
 )
@@ -176,7 +181,7 @@ _PROSE = word_set(
     " deleted"
     " generated issued refreshed validated verified see ask use enabled disabled new closed active inactive set unset"
     " present absent str int bytes bool float any object string text number dict list tuple secretstr type none null"
-    " true false optional default example abc"
+    " true false optional default example abc files compat systemd"
 )
 
 
@@ -239,7 +244,7 @@ class PairScanner:
             or "identified" in low
             or "ssn" in low
             or "cookie" in low
-        ) and _DIGIT.search(text):  # every word that is told in a sentence has a digit in it
+        ) and (_DIGIT.search(text) or "my " in low):  # a word that a sentence tells has a digit in it
             text = replace_spans(text, self._prose_spans(text), hits)
         return text
 
@@ -301,6 +306,8 @@ class PairScanner:
                 return at, at
             end = _quoted_end(text, start, opened.group(1))
             return _checked(text, start, end, kind, quoted=True)
+        if _TEMPLATE.match(text, at):
+            return at, at
         if at < len(text) and text[at] in "[({" and not text.startswith("[redacted", at):
             return _bracket(text, at, kind)
         end = _bare_end(text, at)
@@ -310,7 +317,11 @@ class PairScanner:
             return at, at
         if kind in {"authorization", "cookie"}:
             return _header_value(text, pair, kind)
-        if _CODE.match(value) or value == name or (separator == ":" and name.startswith(value + "_")):
+        if (
+            _CODE.match(value)
+            or value == name.rpartition(".")[2]
+            or (separator == ":" and name.startswith(value + "_"))
+        ):
             return at, at
         if separator == ":" and value.isalpha() and value.lower() in _PROSE:
             return at, at
