@@ -14,9 +14,19 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["VALUE_KINDS", "Detector", "Hits", "detectors", "is_card", "marker", "pem", "replace_spans"]
+__all__ = ["VALUE_KINDS", "Detector", "Hits", "is_card", "marker", "pem", "replace_spans", "value_scanner"]
 
 Hits = list[str]
+
+
+#: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_CLASSES = bytes.maketrans(_LETTERS + b"0123456789", b"a" * 52 + b"0" * 10)
+_WORDS = bytes.maketrans(_LETTERS + b"0123456789_-", b"a" * 64)
+_LONG = b"a" * 16
+_BETWEEN_DIGITS = b" -./()\xa0"
+# Digits as 0, everything that is no letter and no digit as a hyphen.
+_SHAPE = bytes(48 if chr(n).isdigit() and n < 128 else (97 if n in _LETTERS else 45) for n in range(256))
 Detector = Callable[[str, Hits], str]
 
 
@@ -196,7 +206,6 @@ _INNER = (
       r"[0-9A-Za-z_]{16,255}+")),
 )  # fmt: skip
 
-_RUN = re.compile(r"[0-9A-Za-z_\-]{16}")
 _DIGIT = re.compile(r"[0-9]")
 
 
@@ -237,8 +246,6 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
                 yield found.start(), _without_full_stop(text, found.end()), kind
 
     def detect(text: str, hits: Hits) -> str:
-        if not _RUN.search(text):
-            return text
         if known and known.search(text):
             text = replace_spans(text, spans(text), hits)
         for kind, inside, pattern in inner:
@@ -290,7 +297,6 @@ _COMPACT = re.compile(r"[0-9]{14,}+")
 _GROUPED = re.compile(
     r"[2-6][0-9]{3}([ \-.\u00a0])(?:[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3}(?![0-9]))?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
 )
-_MANY_DIGITS = re.compile(r"[0-9]{4}[ \-.\u00a0]?[0-9]{4}")
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 _HEX = re.compile(r"[0-9a-fA-F]*+")
 # First digits (as a range of six), lengths.
@@ -356,8 +362,6 @@ def _grouped_cards(text: str) -> Iterator[tuple[int, int, str]]:
 
 def cards(text: str, hits: Hits) -> str:
     """Find payment cards, written in one piece or in their usual groups; a longer run of digits is none."""
-    if len(text) < 14 or not _MANY_DIGITS.search(text):
-        return text
     return replace_spans(replace_spans(text, _grouped_cards(text), hits), _compact_cards(text), hits)
 
 
@@ -375,7 +379,9 @@ _IBAN_LENGTHS = {
     "YE": 30,
 }  # fmt: skip
 # Digits first: the engine looks for them quickly, and few stand behind two letters.
-_IBAN = re.compile(r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])[ \-\u00a0]?[0-9A-Za-z]{4}")
+_IBAN = re.compile(
+    r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])(?<![0-9A-Za-z][A-Za-z]{2}[0-9]{2})[ \-\u00a0]?[0-9A-Za-z]{4}"
+)
 _SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 
 
@@ -412,7 +418,7 @@ def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
 
 def ibans(text: str, hits: Hits) -> str:
     """Find international bank account numbers by country, exact length and check digits."""
-    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 and _IBAN.search(text) else text
+    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 else text
 
 
 def _ssn_spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -445,7 +451,6 @@ _NATIONAL = re.compile(
     r"\(?0(?:[1-9](?:[ .\-][0-9]{2}){4}|[1-9][0-9]{1,4}\)?"
     r"(?:[ /\-][0-9]{3,4}[ \-][0-9]{3,4}|[ /\-]{1,3}[0-9]{5,9}))(?![0-9])"
 )
-_PHONES = ((_E164, "+"), (_AMERICAN, ""), (_NATIONAL, "0"))
 _GLUE_BEFORE = frozenset("_+&#$-/:.")
 _GLUE_AFTER = frozenset("_:%")
 
@@ -462,12 +467,8 @@ def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int
         yield start, end, "phone"
 
 
-def phones(text: str, hits: Hits) -> str:
-    """Find telephone numbers in the forms that people write; a run of digits alone is none."""
-    for pattern, sign in _PHONES:
-        if sign in text and pattern.search(text):
-            text = replace_spans(text, _phone_spans(text, pattern), hits)
-    return text
+def _phones(text: str, pattern: re.Pattern[str], hits: Hits) -> str:
+    return replace_spans(text, _phone_spans(text, pattern), hits) if pattern.search(text) else text
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -512,39 +513,52 @@ def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
         yield start, end, "ipv6"
 
 
-def addresses(off: frozenset[str] = frozenset()) -> Detector:
-    """Return the detector for IP addresses in text; versions, networks, hosts of URLs and this host stay.
+def value_scanner(off: frozenset[str] = frozenset()) -> Detector:
+    """Return what finds all secrets that tell themselves by their value.
 
     Args:
         off: Kinds that are not looked for.
     """
-    four, six = "ipv4" not in off, "ipv6" not in off
+    tokens: tuple[Detector, ...] = (
+        *(detect for kind, detect in (("mobius_key", own_keys), ("jwt", jwt)) if kind not in off), vendor_tokens(off),
+    )  # fmt: skip
+    wants_email, wants_iban, wants_phone = "email" not in off, "iban" not in off, "phone" not in off
+    wants_card, wants_ssn = "card" not in off, "ssn" not in off
+    wants_ipv4, wants_ipv6 = "ipv4" not in off, "ipv6" not in off
 
-    def detect(text: str, hits: Hits) -> str:
-        if four and "." in text and text.count(".") > 2 and _IPV4.search(text):
-            text = replace_spans(text, _ipv4_spans(text), hits)
-        if six and ":" in text and text.count(":") > 1 and _IPV6.search(text):
-            text = replace_spans(text, _ipv6_spans(text), hits)
+    def numbers(text: str, hits: Hits) -> str:
+        shape = text.encode("latin-1", "replace").translate(_SHAPE)
+        grouped = b"0000-0000-0000-" in shape or b"0000-000000-0000" in shape
+        if wants_card and (grouped or b"00000000000000" in shape):
+            text = cards(text, hits)
+        if wants_ssn and b"000-00-0000" in shape:
+            text = ssns(text, hits)
+        if wants_phone:
+            if "+" in text:
+                text = _phones(text, _E164, hits)
+            if b"000-000-0000" in shape or b"000--000-0000" in shape:
+                text = _phones(text, _AMERICAN, hits)
+            if "0" in text and b"-" in shape:
+                text = _phones(text, _NATIONAL, hits)
         return text
 
-    return detect
-
-
-_NUMBERS = re.compile(r"[0-9](?:[ \-./()\u00a0]{0,2}[0-9]){6}")
-
-
-def numbers(off: frozenset[str] = frozenset()) -> Detector:
-    """Return the detector for everything that has seven digits or more close together.
-
-    Args:
-        off: Kinds that are not looked for.
-    """
-    wanted = tuple(detect for kind, detect in (("card", cards), ("ssn", ssns), ("phone", phones)) if kind not in off)
-
     def detect(text: str, hits: Hits) -> str:
-        if wanted and _NUMBERS.search(text):
-            for each in wanted:
+        raw = text.encode("latin-1", "replace")
+        if _LONG in raw.translate(_WORDS) or ":AA" in text:
+            for each in tokens:
                 text = each(text, hits)
+        if wants_email and ("@" in text or "%40" in text):
+            text = email(text, hits)
+        classes = raw.translate(_CLASSES)
+        if b"0" in classes:
+            if wants_iban and b"aa00" in classes:
+                text = ibans(text, hits)
+            if b"0000000" in classes.translate(None, _BETWEEN_DIGITS):
+                text = numbers(text, hits)
+            if wants_ipv4 and text.count(".") > 2 and _IPV4.search(text):
+                text = replace_spans(text, _ipv4_spans(text), hits)
+        if wants_ipv6 and ("::" in text or text.count(":") > 6) and _IPV6.search(text):
+            text = replace_spans(text, _ipv6_spans(text), hits)
         return text
 
     return detect
@@ -555,16 +569,3 @@ _VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_INNER))
 VALUE_KINDS = _VENDOR_KINDS | {
     "private_key", "mobius_key", "jwt", "email", "card", "iban", "ssn", "phone", "ipv4", "ipv6",
 }  # fmt: skip
-
-
-def detectors(off: frozenset[str] = frozenset()) -> tuple[Detector, ...]:
-    """Return the detectors of values in the order in which a text passes them.
-
-    Args:
-        off: Kinds that are not looked for.
-    """
-    ordered: tuple[tuple[str, Detector], ...] = (
-        ("mobius_key", own_keys), ("jwt", jwt), ("", vendor_tokens(off)), ("email", email), ("iban", ibans),
-        ("", numbers(off)), ("", addresses(off)),
-    )  # fmt: skip
-    return tuple(detector for kind, detector in ordered if kind not in off)

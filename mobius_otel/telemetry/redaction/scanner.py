@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import Hits, detectors, marker, pem, replace_spans
+from mobius_otel.telemetry.redaction.detectors import Hits, marker, pem, replace_spans, value_scanner
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
@@ -30,13 +30,13 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_detectors", "_pairs", "_patterns", "_pem")
+    __slots__ = ("_pairs", "_patterns", "_pem", "_values")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._patterns = tuple((kind, re.compile(pattern)) for kind, pattern in policy.patterns)
         self._pem = "private_key" not in policy.kinds_off
         self._pairs = PairScanner(rules, policy.kinds_off)
-        self._detectors = detectors(policy.kinds_off)
+        self._values = value_scanner(policy.kinds_off)
 
     def scan(self, text: str, hits: Hits, walk: Walk | None = None) -> str:
         """Return `text` without its secrets.
@@ -55,9 +55,7 @@ class TextScanner:
         if walk is not None and (document := _document(text)) is not None:
             return _redacted_json(text, document, hits, walk)
         text = self._pairs.scan(text, hits)
-        for detect in self._detectors:
-            text = detect(text, hits)
-        return text
+        return self._values(text, hits)
 
 
 def _outside_markers(text: str, pattern: re.Pattern[str], kind: str) -> Iterator[tuple[int, int, str]]:
