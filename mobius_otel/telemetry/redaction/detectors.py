@@ -211,14 +211,15 @@ _DIGIT = re.compile(r"[0-9]")
 
 def _by_first_letter(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
-    branches: dict[str, list[str]] = {}
+    branches: dict[str, list[tuple[str, str, str]]] = {}
     for kind, prefixes, rest in _VENDORS:
         if kind not in off:
             for prefix in prefixes.split():
-                branches.setdefault(prefix[0], []).append(f"{kind} {re.escape(prefix[1:])}{rest}")
-    kinds = tuple(line.partition(" ")[0] for lines in branches.values() for line in lines)
+                branches.setdefault(prefix[0], []).append((kind, prefix[1:], rest))
+    kinds = tuple(kind for lines in branches.values() for kind, _, _ in lines)
+    # The group stands behind the letters: the engine passes over a branch whose first letter differs.
     parts = [
-        f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join('(' + line.partition(' ')[2] + ')' for line in lines)})"
+        f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join(f'{re.escape(after)}({rest})' for _, after, rest in lines)})"
         for letter, lines in branches.items()
     ]
     return (re.compile("|".join(parts)) if parts else None), kinds

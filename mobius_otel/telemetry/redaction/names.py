@@ -251,11 +251,6 @@ class NameRules:
         self._off = off
         self._cache: dict[str, str] = {}
 
-    @property
-    def has_own(self) -> bool:
-        """Whether there are names beside the built-in ones."""
-        return bool(self._extra)
-
     def of(self, name: str) -> str:
         """Return the kind of secret that `name` announces, or :data:`SCAN` or :data:`TRUST`."""
         known = self._cache.get(name)

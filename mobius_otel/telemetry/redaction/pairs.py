@@ -124,10 +124,16 @@ def _loose_spans(text: str) -> Iterator[_Span]:
 
 # --- pairs --------------------------------------------------------------------------------------------------
 
-# A separator is found quickly and most texts have few; what stands before it is read from there, backwards.
-_SEPARATOR = re.compile(r"[=:>](?:(?<==)(?!=)>?|(?<=:)(?:=|(?!:|//))|(?<=>)(?![=>\s]))[ \t]{0,8}+")
-_NAME_BACKWARDS = re.compile(r"[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII)
+# Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
+# Read forwards it is => := = : or >, and no == :: :// >= or >>.
+_TURNED_PAIR = re.compile(
+    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII
+)
+_BLANKS = re.compile(r"[ \t]{0,8}+")
 _NAME = re.compile(r"-{0,2}+([A-Za-z_$].*)")
+_LEARNED = 8192
+#: What a name says depends on what stands around it.
+_DEPENDS = "?"
 
 
 class _Pair(NamedTuple):
@@ -208,11 +214,11 @@ class PairScanner:
         off: Kinds that are not looked for.
     """
 
-    __slots__ = ("_of", "_off", "_own_names")
+    __slots__ = ("_learned", "_of", "_off")
 
     def __init__(self, rules: NameRules, off: frozenset[str] = frozenset()) -> None:
         self._of: Callable[[str], str] = rules.of
-        self._own_names = rules.has_own
+        self._learned: dict[str, str] = {}
         self._off = off
 
     def scan(self, text: str, hits: Hits) -> str:
@@ -254,8 +260,7 @@ class PairScanner:
             name = name[1:]  # a line break written as two characters
         kind = self._of(name) if name else SCAN
         if kind == SCAN:
-            lower = name.lower()
-            if lower in HALF_NAMES:  # "API key: …", "card number: …"
+            if name.lower() in HALF_NAMES:  # "API key: …", "card number: …"
                 before = text[max(0, start - 24) : start]
                 word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
                 kind = self._of(f"{word} {name}") if word else SCAN
@@ -263,27 +268,41 @@ class PairScanner:
                 kind = SCAN if "token" in self._off else "token"
         return kind if kind != TRUST else SCAN
 
+    def _learn(self, turned: str) -> str:
+        """Return SCAN where the name in a run of a name's characters, turned around, never tells anything."""
+        name, _ = _first_name(turned[::-1], 0)
+        harmless = not name or (name.lower() not in HALF_NAMES and self._of(name) in (SCAN, TRUST))
+        if harmless and name[:1] in {"n", "r", "t"} and self._of(name[1:] or "n") not in (SCAN, TRUST):
+            harmless = False  # "\npassword": the first letter may belong to a line break
+        if len(self._learned) >= _LEARNED:
+            self._learned.clear()
+        self._learned[turned] = told = SCAN if harmless else _DEPENDS
+        return told
+
     def _pair_spans(self, text: str) -> Iterator[_Span]:
-        done = 0
+        learned = self._learned
+        telling = [
+            found
+            for found in _TURNED_PAIR.finditer(text[::-1])
+            if (known := learned.get(found.group(3))) is _DEPENDS
+            or (known is None and self._learn(found.group(3)) is _DEPENDS)
+        ]
+        if not telling:
+            return
+        done, length = 0, len(text)
         login = "state=" in text  # "code" is a secret where an OAuth answer stands in the address
-        turned = text[::-1]
-        length = len(text)
-        for found in _SEPARATOR.finditer(text):
-            at = found.start()
-            if at < done:
+        for found in reversed(telling):
+            if length - found.end(1) < done:
                 continue  # a part of the value before it
-            before = _NAME_BACKWARDS.match(turned, length - at)
-            if before is None:
-                continue
-            run_start = length - before.end()
-            name, name_start = _first_name(text[run_start : length - before.start(2)], run_start)
-            if name_start < done or not name:
+            run_start = length - found.end()
+            name, name_start = _first_name(found.group(3)[::-1], run_start)
+            if name_start < done:
                 continue
             kind = self._kind(text, name, name_start, login)
             if kind and not _in_marker(text, name_start):
-                separator = found.group().rstrip(" \t")
-                quote = before.group(1)[::-1]
-                pair = _Pair(run_start, name_start, name, quote, separator, found.end())
+                blanks = _BLANKS.match(text, length - found.start())
+                end = blanks.end() if blanks else length - found.start()
+                pair = _Pair(run_start, name_start, name, found.group(2)[::-1], found.group(1)[::-1], end)
                 start, end = self._value(text, pair, kind)
                 if start < end:
                     done = end
