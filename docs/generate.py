@@ -138,7 +138,8 @@ def policy_page() -> str:
     sections = {
         "[service]": model.ServiceSection, "[api_keys]": model.ApiKeysSection, "[rate_limit]": model.RateLimitSection,
         "[[rate_limit.rules]]": model.RateLimitRule, "[audit]": model.AuditSection,
-        "[redaction]": model.RedactionSection, "[[redaction.examples]]": model.RedactionExample, "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
+        "[redaction]": model.RedactionSection, "[[redaction.examples]]": model.RedactionExample,
+        "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
         "[[instrument]]": model.InstrumentSection,
     }  # fmt: skip
     return "\n\n".join([POLICY_HEAD.rstrip(), *(section(name, cls) for name, cls in sections.items())]) + "\n"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "BY", "DATA", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE",
-    "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
+    "ADDRESSES", "ANY", "BY", "DATA", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH", "POSITIVE",
+    "ROUTE", "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
 ]  # fmt: skip
 
 

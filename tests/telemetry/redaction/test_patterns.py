@@ -1,4 +1,4 @@
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF001
 """A user's regular expression: refused when a hostile line could hold it up, taken when it could not."""
 
 import random
