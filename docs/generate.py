@@ -25,9 +25,9 @@ One TOML file says everything; every key has a default, so an empty file is vali
 `mobius-otel policy schema` prints its JSON Schema for an editor. An unknown key is an error that names the line and the
 nearest known key. Relative files lie beside the policy. Where a list is asked for, one text will do.
 
-Any text may hold `${NAME}` or `${NAME:-default}` from the environment, so that no password stands in the file. The
-pepper of the keys comes from `MOBIUS_OTEL_KEY_PEPPER`, or a file that `MOBIUS_OTEL_KEY_PEPPER_FILE` names, never from
-the policy.
+Any text but that of an example may hold `${NAME}` or `${NAME:-default}` from the environment, so that no password
+stands in the file. The pepper of the keys comes from `MOBIUS_OTEL_KEY_PEPPER`, or a file that
+`MOBIUS_OTEL_KEY_PEPPER_FILE` names, never from the policy.
 """
 
 HEAD = """\
@@ -138,7 +138,8 @@ def policy_page() -> str:
     sections = {
         "[service]": model.ServiceSection, "[api_keys]": model.ApiKeysSection, "[rate_limit]": model.RateLimitSection,
         "[[rate_limit.rules]]": model.RateLimitRule, "[audit]": model.AuditSection,
-        "[redaction]": model.RedactionSection, "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
+        "[redaction]": model.RedactionSection, "[[redaction.examples]]": model.RedactionExample,
+        "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
         "[[instrument]]": model.InstrumentSection,
     }  # fmt: skip
     return "\n\n".join([POLICY_HEAD.rstrip(), *(section(name, cls) for name, cls in sections.items())]) + "\n"

@@ -28,7 +28,9 @@ __all__ = [
     "configure_sdk",
     "exemplar_filter",
     "has_configurator",
+    "has_linear_patterns",
     "installed",
+    "linear_pattern",
     "listed_like",
     "logs_api",
     "logs_export",
@@ -97,6 +99,29 @@ def parsed_pattern(pattern: str) -> Iterable[tuple[Any, Any]]:
     """Return a regular expression as Python's own parser takes it apart: pairs of an operation and its argument."""
     parser = re._parser  # type: ignore[attr-defined]
     return cast(Iterable[tuple[Any, Any]], parser.parse(pattern))
+
+
+def has_linear_patterns() -> bool:
+    """Return whether RE2, the engine of regular expressions that never goes back, is installed."""
+    try:
+        import re2  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def linear_pattern(pattern: str) -> Any:
+    """Return a regular expression compiled by RE2, or None where that is not installed or cannot run it."""
+    try:
+        import re2
+    except ImportError:
+        return None
+    options = re2.Options()
+    options.log_errors = False  # it would print the pattern
+    try:
+        return re2.compile(pattern, options)
+    except re2.error:
+        return None
 
 
 def plain_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:

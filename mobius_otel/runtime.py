@@ -360,9 +360,6 @@ def redaction_policy(policy: Policy) -> RedactionPolicy:
     """Return how a policy wants secrets to be found.
 
     Raises:
-        ConfigurationError: One of its patterns cannot be used.
+        ConfigurationError: One of its patterns cannot be used, or a detector cannot be imported.
     """
-    section = policy.redaction
-    return RedactionPolicy.from_section(
-        {"names": section.names, "trusted": section.trusted, "off": section.off, "patterns": section.patterns}
-    )
+    return RedactionPolicy.from_policy(policy)

@@ -1,12 +1,13 @@
-"""On which line of a TOML text a key stands; the standard parser does not say."""
+"""Where a key of a TOML text stands; the standard parser does not say."""
 
 from __future__ import annotations
 
+import pathlib
 import re
 import tomllib
 from typing import Any
 
-__all__ = ["key_lines"]
+__all__ = ["key_lines", "shown_path"]
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
@@ -61,3 +62,11 @@ def _names(dotted: str) -> Path | None:
         ((name, found),) = found.items()
         names.append(name)
     return tuple(names)
+
+
+def shown_path(path: pathlib.Path) -> str:
+    """Return a path as a person would type it."""
+    try:
+        return str(path.relative_to(pathlib.Path.cwd()))
+    except ValueError:
+        return str(path)

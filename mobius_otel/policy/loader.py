@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mobius_otel.errors import PolicyError, shown
-from mobius_otel.policy.lines import key_lines
+from mobius_otel.policy.lines import key_lines, shown_path
 from mobius_otel.policy.model import HeadersSection, Policy
 from mobius_otel.policy.rules import HEADER_NAME, Rule
 
@@ -60,13 +60,13 @@ def load_policy(path: str | os.PathLike[str] | None = None) -> Policy | None:
             raw = file.read(_LARGEST + 1)
     except OSError as error:
         hint = f" ({ENVIRONMENT} names it)" if path is None and os.environ.get(ENVIRONMENT) else ""
-        raise PolicyError(f"the policy file cannot be read: {error.strerror}{hint}", file=_name(found)) from None
+        raise PolicyError(f"the policy file cannot be read: {error.strerror}{hint}", file=shown_path(found)) from None
     if len(raw) > _LARGEST:
-        raise PolicyError("the policy file is larger than 1 MiB", file=_name(found))
+        raise PolicyError("the policy file is larger than 1 MiB", file=shown_path(found))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise PolicyError("the policy file must be UTF-8", file=_name(found)) from None
+        raise PolicyError("the policy file must be UTF-8", file=shown_path(found)) from None
     return parse_policy(text, file=found)
 
 
@@ -87,7 +87,7 @@ def parse_policy(
         >>> parse_policy('[api_keys]\nrequire = ["/v1/*"]').api_keys.require
         ('/v1/*',)
     """
-    where = _name(Path(file)) if file is not None else "policy"
+    where = shown_path(Path(file)) if file is not None else "policy"
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -99,14 +99,6 @@ def parse_policy(
     reader = _Reader(where, key_lines(text), os.environ if environ is None else environ)
     policy: Policy = reader.section(Policy, data, ())
     return dataclasses.replace(policy, file=Path(file).absolute() if file is not None else None)
-
-
-def _name(path: Path) -> str:
-    """Return the path as a person would type it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 class _Reader:
@@ -135,6 +127,10 @@ class _Reader:
         return cls(**values)
 
     def _value(self, hint: Any, meta: Mapping[str, Any], value: object, path: tuple[str | int, ...]) -> Any:
+        if hint is Any:
+            if not meta["rule"].check(value):
+                raise self._error(f"{shown(value)} must be {meta['rule'].text}", path)
+            return value  # as it is: ${NAME} in an example is an example
         origin = typing.get_origin(hint)
         if origin in {types.UnionType, typing.Union}:
             hint = next(a for a in typing.get_args(hint) if a is not type(None))

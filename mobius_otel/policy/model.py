@@ -11,7 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.policy import rules
+from mobius_otel.policy.lines import key_lines, shown_path
 from mobius_otel.policy.rules import Rule
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Policy",
     "RateLimitRule",
     "RateLimitSection",
+    "RedactionExample",
     "RedactionSection",
     "ServiceSection",
 ]
@@ -113,6 +116,14 @@ class AuditSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedactionExample:
+    """``[[redaction.examples]]``: a value and what must be left of it, for ``mobius-otel redact test``."""
+
+    value: Any = _required("A text or a table that holds something to be taken out, or nothing.", rules.DATA)
+    expect: Any = _required("What must be left of it.", rules.DATA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedactionSection:
     """``[redaction]``: what counts as a secret beside the built-in kinds."""
 
@@ -120,6 +131,11 @@ class RedactionSection:
     trusted: tuple[str, ...] = _key((), "Further names whose values are never looked into.", rules.ANY)
     off: tuple[str, ...] = _key((), "Kinds that are not looked for.", rules.ANY)
     patterns: Mapping[str, str] = _key({}, "Further kinds, by regular expression.", rules.ANY, names=rules.NAME)
+    detectors: tuple[str, ...] = _key(
+        (), "Further kinds, by functions: text in, pairs of start and end out; find_badges finds `badges`.",
+        rules.FUNCTION,
+    )  # fmt: skip
+    examples: tuple[RedactionExample, ...] = _key((), "What `mobius-otel redact test` tries.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +197,26 @@ class Policy:
     def beside(self, path: str) -> Path:
         """Return `path` as the policy means it: relative to the folder of the file."""
         return (self.file.parent if self.file else Path()).absolute() / path
+
+    def placed(self, error: ConfigurationError) -> ConfigurationError:
+        """Return an error about a value of this policy with its file and line, where it came from a file.
+
+        Args:
+            error: Its setting is the dotted key, for example ``redaction.patterns.badge``.
+        """
+        if self.file is None or isinstance(error, PolicyError):
+            return error
+        line = None
+        try:
+            lines = key_lines(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            lines = {}
+        path = tuple(error.setting.split("."))
+        while path and line is None:
+            line = lines.get(path)
+            path = path[:-1]
+        message = str(error).removeprefix(f"{error.setting} = ")
+        return PolicyError(message, file=shown_path(self.file), line=line, key=error.setting)
 
     @property
     def store_url(self) -> str:

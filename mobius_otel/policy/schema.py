@@ -50,6 +50,8 @@ def _about(spec: dataclasses.Field[Any]) -> dict[str, Any]:
 
 
 def _value(hint: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
+    if hint is Any:
+        return {"type": ["string", "object"]}
     origin = typing.get_origin(hint)
     if origin in {types.UnionType, typing.Union}:
         hint = next(a for a in typing.get_args(hint) if a is not type(None))

@@ -1,6 +1,8 @@
 """Redaction: secrets are taken out of telemetry before it leaves the process."""
 
+from mobius_otel.telemetry.redaction.explain import Explainer, Finding
 from mobius_otel.telemetry.redaction.logging import cover_logging, uncover_logging
+from mobius_otel.telemetry.redaction.own import Finder
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.processors import (
     RedactingLogRecordExporter,
@@ -13,6 +15,9 @@ from mobius_otel.telemetry.redaction.processors import (
 from mobius_otel.telemetry.redaction.redactor import Match, RedactionResult, Redactor, configured_redactor
 
 __all__ = [
+    "Explainer",
+    "Finder",
+    "Finding",
     "Match",
     "RedactingLogRecordExporter",
     "RedactingLogRecordProcessor",

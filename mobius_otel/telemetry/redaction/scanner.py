@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import Hits, marker, pem, replace_spans, value_scanner
+from mobius_otel.telemetry.redaction.detectors import Hits, marker, pem, value_scanner
 from mobius_otel.telemetry.redaction.names import NameRules
+from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 
 __all__ = ["TextScanner", "cut"]
 
-_MARKER = re.compile(r"\[redacted:[a-z0-9_]{1,40}\]")
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -30,10 +29,10 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_pairs", "_patterns", "_pem", "_values")
+    __slots__ = ("_own", "_pairs", "_pem", "_values")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
-        self._patterns = tuple((kind, re.compile(pattern)) for kind, pattern in policy.patterns)
+        self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
         self._pem = "private_key" not in policy.kinds_off
         self._pairs = PairScanner(rules, policy.kinds_off)
         self._values = value_scanner(policy.kinds_off)
@@ -48,24 +47,14 @@ class TextScanner:
         """
         if len(text) < _SHORTEST:
             return text
-        for kind, pattern in self._patterns:
-            text = replace_spans(text, _outside_markers(text, pattern, kind), hits)
+        for detect in self._own:
+            text = detect(text, hits)
         if self._pem:
             text = pem(text, hits)
         if walk is not None and (document := _document(text)) is not None:
             return _redacted_json(text, document, hits, walk)
         text = self._pairs.scan(text, hits)
         return self._values(text, hits)
-
-
-def _outside_markers(text: str, pattern: re.Pattern[str], kind: str) -> Iterator[tuple[int, int, str]]:
-    """Find a user's pattern everywhere but in the markers that stand there already."""
-    at = 0
-    markers = [found.span() for found in _MARKER.finditer(text)] if "[redacted:" in text else []
-    for start, end in (*markers, (len(text), len(text))):
-        for found in pattern.finditer(text, at, start):
-            yield *found.span(), kind
-        at = end
 
 
 class _Twice(ValueError):

@@ -77,7 +77,7 @@ def test_an_unknown_key_of_the_section_is_refused():
     "pattern",
     [
         r"B-[0-9]{6}", r"EMP-\d+", r"\bEMP\d{1,8}\b", r"[A-Z]{2}\d{4}(?:-\d{2}){2}", r"a.{0,20}b", r"(?i)kunde:\s*\w+",
-        r"x\d+y\d+", r"(?<=id=)\w{1,20}", r"(?:ab|cd)\d{3}", r"x[a-z]*+[a-z]", r"(?:emp|usr)-(\d{3,8})",
+        r"x\d+y\d+", r"(?<=id=)\w{1,20}", r"(?:ab|cd)\d{3}", r"x-[a-z]*+!", r"(?:emp|usr)-(\d{3,8})",
     ],
 )  # fmt: skip
 def test_a_pattern_that_takes_its_time_is_not_refused_without_reason(pattern):
