@@ -101,12 +101,25 @@ def _wrap_record(original: Callable[..., Any]) -> Callable[..., Any]:
     return with_record
 
 
+def _wrap_emit(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what draws an exception by itself, with the values of its variables, and prints no formatted line."""
+
+    @functools.wraps(original)
+    def emit(self: Any, record: logging.LogRecord) -> Any:
+        if _cover.getter is not None and record.exc_info and getattr(self, "rich_tracebacks", False):
+            record = _without_contents(record, _cover.redactor())
+        return original(self, record)
+
+    return emit
+
+
 def cover_logging(redactor_getter: RedactorGetter) -> None:
     """Redact every line that any ``logging`` handler of this process writes.
 
     A line that cannot be made becomes ``[redacted:unreadable]`` with its place in the code. Records that leave
-    without being formatted (over a socket, over HTTP, as the error of a handler) are covered too. Not covered:
-    a handler that reads ``record.msg`` or ``getMessage()`` itself, ``print``, and other logging libraries.
+    without being formatted (over a socket, over HTTP, as the error of a handler) are covered too, and a traceback
+    that rich would draw is printed as redacted text. Not covered: another handler that reads ``record.msg`` or
+    ``getMessage()`` itself, ``print``, and other logging libraries (for structlog there is ``redact_event``).
 
     Args:
         redactor_getter: Returns the redactor; asked at every line, so that a new policy holds at once.
@@ -116,6 +129,7 @@ def cover_logging(redactor_getter: RedactorGetter) -> None:
         {
             (logging.Handler, "format"): _wrap_format,
             (logging.Handler, "handleError"): _wrap_record,
+            (logging.Handler, "emit"): _wrap_emit,
             (logging.handlers.SocketHandler, "makePickle"): _wrap_record,
             (logging.handlers.HTTPHandler, "mapLogRecord"): _wrap_record,
         },
