@@ -28,6 +28,8 @@ def _clean(context: Context | None, redactor: Redactor) -> Context | None:
     """Return a context whose baggage holds no secrets; where it cannot be read, one without baggage."""
     try:
         before = dict(baggage.get_all(context))
+        if not before:
+            return context
         after = redactor.redact(before, "baggage").value
         if after is before:
             return context

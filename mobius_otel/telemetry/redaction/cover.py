@@ -20,7 +20,7 @@ def _borrowed(owner: type, base: type, name: str) -> Any:
     """Return the method of a class that comes from a mixin, which no other class of the tree would show."""
     for origin in owner.__mro__:
         if name in origin.__dict__:
-            return None if issubclass(origin, base) else origin.__dict__[name]
+            return None if base in origin.__mro__ else origin.__dict__[name]
     return None
 
 

@@ -87,6 +87,8 @@ class RedactingLogRecordProcessor(logs_sdk.SynchronousMultiLogRecordProcessor):
 
 
 _cover = Cover()
+#: What exporters call that which they are given.
+_BATCH = {"spans", "batch"}
 
 
 def _wrap_on_end(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,11 +116,14 @@ def _wrap_export(redacted: Callable[[Any, Redactor], Any]) -> Callable[..., Any]
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def export(self: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        def export(self: Any, *args: Any, **kwargs: Any) -> Any:
             if _cover.getter is not None:
                 redactor = _cover.redactor()
-                batch = [redacted(record, redactor) for record in batch]
-            return original(self, batch, *args, **kwargs)
+                if args:
+                    args = ([redacted(record, redactor) for record in args[0]], *args[1:])
+                for name in _BATCH & kwargs.keys():
+                    kwargs[name] = [redacted(record, redactor) for record in kwargs[name]]
+            return original(self, *args, **kwargs)
 
         return export
 
