@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import _logs as logs_sdk
 from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util import BoundedList
@@ -24,8 +25,10 @@ __all__ = [
     "METRIC_READERS",
     "RECEIVE_METRICS",
     "ExemplarFilter",
+    "Signal",
     "bounded_like",
     "configure_sdk",
+    "declared_exporter",
     "exemplar_filter",
     "has_configurator",
     "has_linear_patterns",
@@ -35,6 +38,7 @@ __all__ = [
     "logs_api",
     "logs_export",
     "logs_sdk",
+    "metric_preferences",
     "parsed_pattern",
     "plain_attributes",
     "real_instrument",
@@ -88,6 +92,45 @@ def configure_sdk() -> None:
     from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
     _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+
+
+# --- exporters by name ----------------------------------------------------------------------------------------
+
+Signal = Literal["traces", "logs", "metrics"]
+#: What a configuration file calls an exporter of each signal, and where the function is that makes it.
+_DECLARED = {
+    "traces": ("SpanExporter", "_tracer_provider", "_create_span_exporter"),
+    "logs": ("LogRecordExporter", "_logger_provider", "_create_log_record_exporter"),
+    "metrics": ("PushMetricExporter", "_meter_provider", "_create_push_metric_exporter"),
+}
+
+
+def declared_exporter(signal: Signal, component: Mapping[str, Any]) -> Any:
+    """Return the exporter that a part of a file of ``OTEL_CONFIG_FILE`` describes.
+
+    Args:
+        signal: Which signal it exports.
+        component: For example ``{"otlp_http": {"endpoint": "http://localhost:4318/v1/traces"}}``.
+
+    Raises:
+        LookupError: opentelemetry-configuration is missing, or is built otherwise than the known versions.
+        Exception: As that package raises it, for example for an exporter that does not exist.
+    """
+    model, module, factory = _DECLARED[signal]
+    try:
+        package = "opentelemetry.configuration"
+        read = importlib.import_module(f"{package}._conversion")._dict_to_dataclass
+        described = getattr(importlib.import_module(f"{package}.models"), model)
+        make = getattr(importlib.import_module(f"{package}.{module}"), factory)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(str(error)) from error
+    return make(read(dict(component), described))
+
+
+def metric_preferences(exporter: MetricExporter) -> dict[str, Any]:
+    """Return which temporality and aggregation an exporter of metrics prefers, as arguments for another one."""
+    names = ("preferred_temporality", "preferred_aggregation")
+    return {name: getattr(exporter, f"_{name}", None) for name in names}
 
 
 def resource_attributes() -> dict[str, str]:

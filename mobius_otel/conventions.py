@@ -223,7 +223,9 @@ _ATTRIBUTES = (
     Attribute(COMPONENT, "Which part of this package."),
     Attribute(REDACTION_KIND, "What kind of secret was found."),
     Attribute(
-        REDACTION_LOCATION, "Where it was found.", ("audit", "log", "span", "resource", "metric", "logging", "other")
+        REDACTION_LOCATION,
+        "Where it was found.",
+        ("audit", "log", "span", "resource", "metric", "baggage", "logging", "other"),
     ),
     Attribute(REDACTION_COUNT, "How many matches were taken out of the record."),
     Attribute(REDACTION_KINDS, "The kinds of what was taken out."),

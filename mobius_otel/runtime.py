@@ -28,7 +28,14 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.logger import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
-from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor, configured_redactor, cover_logging, cover_sdk
+from mobius_otel.telemetry.redaction import (
+    RedactionPolicy,
+    Redactor,
+    configured_redactor,
+    cover_baggage,
+    cover_logging,
+    cover_sdk,
+)
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.streams import renew_on_fork
 from mobius_otel.web import Guard, install_guard
@@ -96,6 +103,7 @@ class Runtime:
         self._installed = True
         cover_sdk(configured_redactor)
         cover_logging(configured_redactor)
+        cover_baggage(configured_redactor)
         install_guard(self.guard)
         guard_frameworks()
         for spec in self.policy.instrument:
@@ -317,7 +325,8 @@ def _ensure_sdk() -> None:
     if compat.sdk_disabled() or not compat.sdk_is_missing():
         return
     _default_environment()
-    if any(os.environ.get(f"OTEL_{signal}_EXPORTER") for signal in ("TRACES", "METRICS", "LOGS")):
+    asked = (*(f"OTEL_{signal}_EXPORTER" for signal in ("TRACES", "METRICS", "LOGS")), "OTEL_CONFIG_FILE")
+    if any(os.environ.get(name) for name in asked):
         compat.configure_sdk()
 
 

@@ -16,6 +16,14 @@ _Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 _HOOK = "__init_subclass__"
 
 
+def _borrowed(owner: type, base: type, name: str) -> Any:
+    """Return the method of a class that comes from a mixin, which no other class of the tree would show."""
+    for origin in owner.__mro__:
+        if name in origin.__dict__:
+            return None if base in origin.__mro__ else origin.__dict__[name]
+    return None
+
+
 class Cover:
     """A set of replaced methods that can be taken back.
 
@@ -78,8 +86,8 @@ class Cover:
         setattr(owner, name, replacement)
         self._replaced.append((owner, name, before, owner.__dict__[name]))
 
-    def _cover_one(self, owner: type, name: str, wrap: _Wrap) -> None:
-        method = owner.__dict__.get(name)
+    def _cover_one(self, owner: type, base: type, name: str, wrap: _Wrap) -> None:
+        method = owner.__dict__.get(name) or _borrowed(owner, base, name)
         if not callable(method) or getattr(method, "__mobius_cover__", None) is self:
             return
         wrapped = wrap(method)
@@ -89,10 +97,13 @@ class Cover:
         self._replace(owner, name, wrapped)
 
     def _cover_tree(self, base: type, name: str, wrap: _Wrap) -> None:
-        self._cover_one(base, name, wrap)
+        self._cover_below(base, base, name, wrap)
+
+    def _cover_below(self, owner: type, base: type, name: str, wrap: _Wrap) -> None:
+        self._cover_one(owner, base, name, wrap)
         below: type
-        for below in type.__subclasses__(base):
-            self._cover_tree(below, name, wrap)
+        for below in type.__subclasses__(owner):
+            self._cover_below(below, base, name, wrap)
 
     def _cover_later(self, base: type, name: str, wrap: _Wrap) -> None:
         """Cover the classes that are defined below `base` from now on."""
@@ -105,6 +116,6 @@ class Cover:
                 super(base, cls).__init_subclass__(**arguments)  # type: ignore[arg-type]
             with self._lock:
                 if self.getter is not None:
-                    self._cover_one(cls, name, wrap)
+                    self._cover_one(cls, base, name, wrap)
 
         self._replace(base, _HOOK, classmethod(hook))

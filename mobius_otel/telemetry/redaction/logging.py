@@ -16,8 +16,9 @@ from typing import Any
 
 from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
 from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 
-__all__ = ["cover_logging", "uncover_logging"]
+__all__ = ["RedactingFilter", "cover_logging", "uncover_logging"]
 
 _UNREADABLE = marker("unreadable")
 _cover = Cover()
@@ -44,11 +45,10 @@ def _wrap_format(original: Callable[..., Any]) -> Callable[..., Any]:
     return format_
 
 
-def _without_contents(record: logging.LogRecord) -> logging.LogRecord:
+def _without_contents(record: logging.LogRecord, redactor: Redactor) -> logging.LogRecord:
     """Return a copy of a record that holds what it says without secrets, and nothing live."""
     clean = copy.copy(record)
     try:
-        redactor = _cover.redactor()
         clean.__dict__ = dict(redactor.redact(_fields(record), "logging").value)
         clean.exc_text = None
         if record.exc_info:
@@ -65,22 +65,61 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in record.__dict__.items() if name not in left_out}
 
 
+class RedactingFilter(logging.Filter):
+    """Takes the secrets out of log records, for a handler that one sets up by hand or by ``dictConfig``.
+
+    Put it on handlers: a logger asks its filters for its own records alone, not for those of loggers below it.
+    The record itself is changed, for every handler that comes after: its message is put together, its exception
+    is text.
+
+    Args:
+        redactor: What redacts; None: the configured one.
+
+    Example:
+        >>> record = logging.makeLogRecord({"msg": "GET /v1?token=%s", "args": ("hunter2",)})
+        >>> RedactingFilter().filter(record), record.getMessage()
+        (True, 'GET /v1?token=[redacted:token]')
+    """
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redact the record and let it pass."""
+        record.__dict__ = _without_contents(record, self._redactor or configured_redactor()).__dict__
+        return True
+
+
 def _wrap_record(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap what sends or prints a record without formatting it."""
 
     @functools.wraps(original)
     def with_record(self: Any, record: logging.LogRecord) -> Any:
-        return original(self, record if _cover.getter is None else _without_contents(record))
+        return original(self, record if _cover.getter is None else _without_contents(record, _cover.redactor()))
 
     return with_record
+
+
+def _wrap_emit(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what draws an exception by itself, with the values of its variables, and prints no formatted line."""
+
+    @functools.wraps(original)
+    def emit(self: Any, record: logging.LogRecord) -> Any:
+        if _cover.getter is not None and record.exc_info and getattr(self, "rich_tracebacks", False):
+            record = _without_contents(record, _cover.redactor())
+        return original(self, record)
+
+    return emit
 
 
 def cover_logging(redactor_getter: RedactorGetter) -> None:
     """Redact every line that any ``logging`` handler of this process writes.
 
     A line that cannot be made becomes ``[redacted:unreadable]`` with its place in the code. Records that leave
-    without being formatted (over a socket, over HTTP, as the error of a handler) are covered too. Not covered:
-    a handler that reads ``record.msg`` or ``getMessage()`` itself, ``print``, and other logging libraries.
+    without being formatted (over a socket, over HTTP, as the error of a handler) are covered too, and a traceback
+    that rich would draw is printed as redacted text. Not covered: another handler that reads ``record.msg`` or
+    ``getMessage()`` itself, ``print``, and other logging libraries (for structlog there is ``redact_event``).
 
     Args:
         redactor_getter: Returns the redactor; asked at every line, so that a new policy holds at once.
@@ -90,6 +129,7 @@ def cover_logging(redactor_getter: RedactorGetter) -> None:
         {
             (logging.Handler, "format"): _wrap_format,
             (logging.Handler, "handleError"): _wrap_record,
+            (logging.Handler, "emit"): _wrap_emit,
             (logging.handlers.SocketHandler, "makePickle"): _wrap_record,
             (logging.handlers.HTTPHandler, "mapLogRecord"): _wrap_record,
         },

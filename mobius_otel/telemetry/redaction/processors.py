@@ -1,14 +1,14 @@
 """Redaction in front of every processor, exporter and reader of OpenTelemetry.
 
 :func:`cover_sdk` covers the SDK at class level: every provider, made before or later, whoever made it, and
-whatever order its processors were added in. The processors and exporters here do the same for one provider
-that one builds by hand.
+whatever order its processors were added in. The processors here, and those of ``exporters``, do the same for one
+provider that one builds by hand.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.trace import (
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import (
     SpanProcessor,
     SynchronousMultiSpanProcessor,
 )
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from mobius_otel import compat
 from mobius_otel.compat import logs_export, logs_sdk
@@ -33,9 +33,7 @@ from mobius_otel.telemetry.redaction.signals import (
 from mobius_otel.telemetry.redaction.tally import tally
 
 __all__ = [
-    "RedactingLogRecordExporter",
     "RedactingLogRecordProcessor",
-    "RedactingSpanExporter",
     "RedactingSpanProcessor",
     "cover_sdk",
     "uncover_sdk",
@@ -88,59 +86,9 @@ class RedactingLogRecordProcessor(logs_sdk.SynchronousMultiLogRecordProcessor):
         super().on_emit(log_record)
 
 
-class RedactingSpanExporter(SpanExporter):
-    """Hands spans to another exporter without their secrets; other processors keep what they see.
-
-    Args:
-        inner: The exporter.
-        redactor: What redacts; None: the configured one.
-    """
-
-    def __init__(self, inner: SpanExporter, redactor: Redactor | None = None) -> None:
-        self._inner = inner
-        self._redactor = redactor
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export the spans without their secrets."""
-        redactor = self._redactor or configured_redactor()
-        return self._inner.export([redacted_span(span, redactor) for span in spans])
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._inner.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the exporter."""
-        return self._inner.force_flush(timeout_millis)
-
-
-class RedactingLogRecordExporter(logs_export.LogRecordExporter):
-    """Hands log records to another exporter without their secrets; other processors keep what they see.
-
-    Args:
-        inner: The exporter.
-        redactor: What redacts; None: the configured one.
-    """
-
-    def __init__(self, inner: logs_export.LogRecordExporter, redactor: Redactor | None = None) -> None:
-        self._inner = inner
-        self._redactor = redactor
-
-    def export(self, batch: Sequence[logs_sdk.ReadableLogRecord]) -> logs_export.LogRecordExportResult:
-        """Export the records without their secrets."""
-        redactor = self._redactor or configured_redactor()
-        return self._inner.export([redacted_log(record, redactor) for record in batch])
-
-    def shutdown(self) -> None:
-        """Shut the exporter down."""
-        self._inner.shutdown()  # type: ignore[no-untyped-call]
-
-    def force_flush(self, timeout_millis: int = 10000) -> bool:
-        """Flush the exporter."""
-        return self._inner.force_flush(timeout_millis)
-
-
 _cover = Cover()
+#: What exporters call that which they are given.
+_BATCH = {"spans", "batch"}
 
 
 def _wrap_on_end(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,6 +109,25 @@ def _wrap_on_emit(original: Callable[..., Any]) -> Callable[..., Any]:
         original(self, log_record)
 
     return on_emit
+
+
+def _wrap_export(redacted: Callable[[Any, Redactor], Any]) -> Callable[..., Any]:
+    """Return what wraps ``export``: the last look, at what a processor behind the fan-out has added since."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def export(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if _cover.getter is not None:
+                redactor = _cover.redactor()
+                if args:
+                    args = ([redacted(record, redactor) for record in args[0]], *args[1:])
+                for name in _BATCH & kwargs.keys():
+                    kwargs[name] = [redacted(record, redactor) for record in kwargs[name]]
+            return original(self, *args, **kwargs)
+
+        return export
+
+    return wrap
 
 
 def _wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,8 +153,10 @@ def cover_sdk(redactor_getter: RedactorGetter) -> None:
     """Redact every span, log record and metric of this process before any processor, exporter or reader.
 
     Covers providers that exist and those made later, loggers and tracers made before, and processors added
-    at any time. Not covered: a processor that reads spans in ``on_start``, and one that is given to a
-    provider in the place of the SDK's own fan-out without being one.
+    at any time. Exporters look again, so that what a processor adds on the way (baggage, a tenant) is redacted
+    as well. Not covered: a processor that sends what it reads in ``on_start`` or adds in ``on_end``, and an
+    exporter that is no subclass of the SDK's, behind a processor that adds secrets or in a provider whose own
+    fan-out is none of the SDK's.
 
     Args:
         redactor_getter: Returns the redactor; asked at every record, so that a new policy holds at once.
@@ -199,6 +168,8 @@ def cover_sdk(redactor_getter: RedactorGetter) -> None:
             (ConcurrentMultiSpanProcessor, "on_end"): _wrap_on_end,
             (logs_sdk.SynchronousMultiLogRecordProcessor, "on_emit"): _wrap_on_emit,
             (logs_sdk.ConcurrentMultiLogRecordProcessor, "on_emit"): _wrap_on_emit,
+            (SpanExporter, "export"): _wrap_export(redacted_span),
+            (logs_export.LogRecordExporter, "export"): _wrap_export(redacted_log),
             (compat.METRIC_READERS, compat.RECEIVE_METRICS): _wrap_receive,
             (compat.METRIC_READERS, "collect"): _wrap_collect,
         },

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from mobius_otel.telemetry.redaction import Redactor, cover_logging, uncover_logging
+from mobius_otel.telemetry.redaction import RedactingFilter, Redactor, cover_logging, uncover_logging
 from mobius_otel.telemetry.redaction.signals import redact_log
 from tests.telemetry.redaction.secrets_kit import CANARY
 
@@ -160,3 +160,85 @@ def test_a_broken_log_record_of_the_sdk_is_blanked():
     outer = Outer()
     redact_log(outer, REDACTOR)
     assert outer.log_record.body == "[redacted:unreadable]"
+
+
+def test_a_traceback_that_rich_would_draw_is_redacted(log):
+    """It reads the record itself, and prints the values of variables."""
+    rich_logging = pytest.importorskip("rich.logging")
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO(), width=200)
+    logger, _ = log
+    logger.addHandler(rich_logging.RichHandler(console=console, rich_tracebacks=True, tracebacks_show_locals=True))
+    password = CANARY
+    try:
+        raise ValueError(f"password={password}")
+    except ValueError:
+        logger.exception("token=%s kept", CANARY)
+    text = console.file.getvalue()
+    assert CANARY not in text
+    assert "kept" in text
+    assert "[redacted:password]" in text
+
+
+class Mixin:
+    """Formats for whatever it is mixed into."""
+
+    def format(self, record):
+        return f"mixed {record.getMessage()}"
+
+
+def test_a_handler_whose_format_comes_from_a_mixin_is_covered(log):
+    """Also where it was defined before, and it is what it was once the cover is taken off."""
+    logger, _ = log
+
+    class Mixed(Mixin, logging.StreamHandler):
+        pass
+
+    out = io.StringIO()
+    logger.addHandler(Mixed(out))
+    logger.warning("token=%s", CANARY)
+    assert out.getvalue() == "mixed token=[redacted:token]\n"
+    uncover_logging()
+    assert "format" not in Mixed.__dict__
+
+
+def test_a_filter_redacts_what_its_handler_and_those_after_it_get():
+    """For who sets logging up by hand: message, arguments, extra fields, exception."""
+    logger = logging.Logger("service")  # noqa: LOG001 - one that no other test can see
+    out, records = io.StringIO(), []
+    first, second = logging.StreamHandler(out), logging.Handler()
+    second.emit = records.append
+    first.addFilter(RedactingFilter(REDACTOR))
+    logger.addHandler(first)
+    logger.addHandler(second)
+    try:
+        raise ValueError(f"password={CANARY}")
+    except ValueError:
+        logger.exception("token=%s kept", CANARY, extra={"password": CANARY, "user": "ann"})
+    assert CANARY not in out.getvalue()
+    assert "ValueError: password=[redacted:password]" in out.getvalue()
+    (record,) = records
+    assert (record.password, record.user, record.exc_info) == ("[redacted:password]", "ann", None)
+    assert record.getMessage() == "token=[redacted:token] kept"
+
+
+def test_a_filter_blanks_a_record_that_cannot_be_read():
+    """It still goes out, and nobody sees an exception."""
+    record = logging.makeLogRecord({"msg": "%s and %d", "args": (CANARY,), "levelname": "INFO"})
+    assert RedactingFilter().filter(record)
+    assert record.getMessage() == "[redacted:unreadable]"
+
+
+def test_a_filter_is_found_by_a_configuration():
+    """As dictConfig names it."""
+    from logging.config import dictConfig
+
+    name = "mobius_otel.telemetry.redaction.RedactingFilter"
+    stream = io.StringIO()
+    handler = {"class": "logging.StreamHandler", "filters": ["redact"], "stream": stream}
+    dictConfig({
+        "version": 1, "disable_existing_loggers": False, "filters": {"redact": {"()": name}},
+        "handlers": {"out": handler},
+        "loggers": {"tests.filtered": {"handlers": ["out"], "level": "INFO", "propagate": False}},
+    })  # fmt: skip
+    logging.getLogger("tests.filtered").info("token=%s", CANARY)
+    assert stream.getvalue() == "token=[redacted:token]\n"
