@@ -138,7 +138,8 @@ def policy_page() -> str:
     sections = {
         "[service]": model.ServiceSection, "[api_keys]": model.ApiKeysSection, "[rate_limit]": model.RateLimitSection,
         "[[rate_limit.rules]]": model.RateLimitRule, "[audit]": model.AuditSection,
-        "[redaction]": model.RedactionSection, "[[redaction.examples]]": model.RedactionExample,
+        "[redaction]": model.RedactionSection, "[[redaction.rules]]": model.RedactionRuleSection,
+        "[[redaction.examples]]": model.RedactionExample,
         "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
         "[[instrument]]": model.InstrumentSection,
     }  # fmt: skip

@@ -26,6 +26,7 @@ __all__ = [
     "RateLimitRule",
     "RateLimitSection",
     "RedactionExample",
+    "RedactionRuleSection",
     "RedactionSection",
     "ServiceSection",
 ]
@@ -124,18 +125,35 @@ class RedactionExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedactionRuleSection:
+    """``[[redaction.rules]]``: what happens to what is found, where everything that is given fits."""
+
+    action: Literal["mask", "partial", "drop", "pseudonym", "pass"] = _required(
+        "What happens.", rules.choice("mask", "partial", "drop", "pseudonym", "pass")
+    )
+    kind: str = _key("", "The kind of secret; absent: any.", rules.ANY)
+    name: str = _key("", "The name that it stands under, also as the end of a longer one; absent: any.", rules.ANY)
+    location: str = _key("", "audit, log, span, resource, metric, logging, baggage; absent: anywhere.", rules.ANY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedactionSection:
     """``[redaction]``: what counts as a secret beside the built-in kinds."""
 
     names: tuple[str, ...] = _key((), "Further secret names.", rules.ANY)
     trusted: tuple[str, ...] = _key((), "Further names whose values are never looked into.", rules.ANY)
     off: tuple[str, ...] = _key((), "Kinds that are not looked for.", rules.ANY)
+    actions: Mapping[str, Literal["mask", "partial", "drop", "pseudonym", "pass"]] = _key(
+        {}, "What happens to each kind; absent: mask. pseudonym needs MOBIUS_OTEL_PSEUDONYM_KEY.",
+        rules.choice("mask", "partial", "drop", "pseudonym", "pass"), names=rules.NAME,
+    )  # fmt: skip
     patterns: Mapping[str, str] = _key({}, "Further kinds, by regular expression.", rules.ANY, names=rules.NAME)
     detectors: tuple[str, ...] = _key(
         (), "Further kinds, by functions: text in, pairs of start and end out; find_badges finds `badges`.",
         rules.FUNCTION,
     )  # fmt: skip
     examples: tuple[RedactionExample, ...] = _key((), "What `mobius-otel redact test` tries.")
+    rules: tuple[RedactionRuleSection, ...] = _key((), "What happens by name or location; the first that fits.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -112,16 +113,28 @@ def _redacted(
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
     try:
         redactor = redactor or configured_redactor()
-        names = list(texts)
-        ours = redactor.redact([texts[name] for name in names], location="audit")
-        theirs = redactor.redact(user, location="audit")
-        clean = {name: str(value) for name, value in zip(names, ours.value, strict=True)}
+        # Where it came from is what an audit trail is for; as personal data it would be blanked.
+        kept = {name: str(v) for name, v in texts.items() if name == conventions.AUDIT_SOURCE_ID and _is_address(v)}
+        asked = [name for name in texts if name not in kept]
+        # By their numbers: a name must not tell here, and what a policy drops must not move the others.
+        tenant = {"tenant": str(texts[conventions.AUDIT_TENANT])} if texts.get(conventions.AUDIT_TENANT) else {}
+        ours = redactor.redact({n: texts[name] for n, name in enumerate(asked)}, location="audit", **tenant)
+        theirs = redactor.redact(user, location="audit", **tenant)
+        clean = {name: str(ours.value.get(number, "")) for number, name in enumerate(asked)} | kept
         matches = (*ours.matches, *theirs.matches)
         return clean, dict(theirs.value), len(matches), sorted({str(match.kind) for match in matches})
     except Exception as error:
         swallow("audit.redaction", error)
         blank = dict.fromkeys(texts, _BLANK)
         return blank, dict.fromkeys(("attributes",), _BLANK), len(texts) + len(user), ["error"]
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return isinstance(value, str)
 
 
 def _escaped(name: str) -> str:

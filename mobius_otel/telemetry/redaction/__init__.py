@@ -1,5 +1,6 @@
 """Redaction: secrets are taken out of telemetry before it leaves the process."""
 
+from mobius_otel.telemetry.redaction.actions import Pseudonyms, RedactionRule
 from mobius_otel.telemetry.redaction.baggage import RedactingBaggagePropagator, cover_baggage, uncover_baggage
 from mobius_otel.telemetry.redaction.explain import Explainer, Finding
 from mobius_otel.telemetry.redaction.exporters import (
@@ -24,6 +25,7 @@ __all__ = [
     "Finder",
     "Finding",
     "Match",
+    "Pseudonyms",
     "RedactingBaggagePropagator",
     "RedactingFilter",
     "RedactingLogRecordExporter",
@@ -33,6 +35,7 @@ __all__ = [
     "RedactingSpanProcessor",
     "RedactionPolicy",
     "RedactionResult",
+    "RedactionRule",
     "Redactor",
     "configured_redactor",
     "cover_baggage",

@@ -14,9 +14,28 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["VALUE_KINDS", "Detector", "Hits", "is_card", "marker", "pem", "replace_spans", "value_scanner"]
+__all__ = ["MARKER", "VALUE_KINDS", "Detector", "Hits", "is_card", "marker", "pem", "replace_spans", "value_scanner"]
 
-Hits = list[str]
+
+class Hits(list[str]):
+    """The kinds of what was found in a text, in order, and what decides about each find.
+
+    Args:
+        show: Returns what stands in the place of a secret, given its kind and itself; None: it stays. Without
+            it everything is masked.
+    """
+
+    __slots__ = ("passed", "show")
+
+    def __init__(self, show: Callable[[str, str], str | None] | None = None) -> None:
+        super().__init__()
+        self.show = show
+        #: Whether something stayed that another name or place would not have let through.
+        self.passed = False
+
+
+#: A marker, as a part of a regular expression: also one with the end of the secret, or its pseudonym.
+MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]"
 
 
 #: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
@@ -42,7 +61,14 @@ def replace_spans(text: str, spans: Iterator[tuple[int, int, str]], hits: Hits) 
     for start, end, kind in spans:
         if end <= done or end <= start:
             continue
-        parts += (text[done : max(start, done)], marker(kind))
+        if hits.show is None:
+            shown: str | None = marker(kind)
+        else:
+            shown = hits.show(kind, text[max(start, done) : end])
+        if shown is None:
+            hits.passed = True
+            continue
+        parts += (text[done : max(start, done)], shown)
         hits.append(kind)
         done = end
     return "".join((*parts, text[done:])) if parts else text

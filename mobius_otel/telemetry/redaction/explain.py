@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import VALUE_KINDS
+from mobius_otel.telemetry.redaction.detectors import MARKER, VALUE_KINDS
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.redactor import Match, Redactor
 
 __all__ = ["Explainer", "Finding", "explain"]
 
-_MARKER = re.compile(r"\[redacted:([a-z0-9_]{1,40})\]")
+_MARKER = re.compile(MARKER)
 #: The name before a marker in a text: ``password=``, ``"password": "``, ``--token ``, ``the password is ``.
 _NAME_BEFORE = re.compile(
     r"([A-Za-z][\w.\-]{0,63})(?:\]|\\{0,4}[\"'])?\s{0,4}(?:[=:]|=>|\bis|>)?\s{0,4}(?:[A-Za-z]{1,16}\s)?[\[({]?\\{0,4}[\"'`]?\Z"
@@ -86,7 +86,7 @@ class Explainer:
         found: list[Finding] = []
         for path, name, text in _texts(clean, "", "", paths):
             for marker in _MARKER.finditer(text):
-                kind = marker.group(1)
+                kind = marker.group().strip("[]").split(":")[1]
                 if left[kind, path] > 0:  # a marker that stood there before is no find
                     left[kind, path] -= 1
                     found.append(self._finding(kind, path, name, text, marker))

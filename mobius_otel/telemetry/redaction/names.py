@@ -104,6 +104,7 @@ HARMLESS_INSIDE = word_set(
 _TRUSTED = word_set(
     "user_agent.original user_agent http.user_agent http.route http.method http.request.method"
     " http.request.method_original http.response.status_code http.status_code http.flavor http.scheme url.scheme"
+    " http.client_ip net.sock.peer.addr net.sock.host.addr source.address destination.address http.host host.ip"
     " client.address client.port server.address server.port net.peer.ip net.peer.port net.host.name net.host.port"
     " trace_id span_id traceid spanid trace_flags parent_id parent_span_id log.record.uid timestamp time ts"
     " observed_timestamp version level levelname severity severity_text severity_number error.type exception.type"
@@ -278,7 +279,7 @@ class NameRules:
 
 _PLACEHOLDER = re.compile(
     r"""(?:
-      \[redacted:[a-z0-9_]{1,40}\]? | [*•xX.#\-_?]{0,64}
+      \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
       | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|scrubbed|removed|omitted|secret)[\])>]{0,2}
       | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s | \$[A-Z_]{3,40} | \$[0-9]{1,3}
       | :\w{1,40}

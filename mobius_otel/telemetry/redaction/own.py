@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from mobius_otel.telemetry.redaction.detectors import Detector, Hits, marker, replace_spans
+from mobius_otel.telemetry.redaction.detectors import MARKER, Detector, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.patterns import Pattern, checked_pattern
 
 __all__ = ["Finder", "own_detectors"]
@@ -13,7 +13,7 @@ __all__ = ["Finder", "own_detectors"]
 #: Finds one kind of secret: takes a text, returns the places that it stands at, as pairs of start and end.
 Finder = Callable[[str], Iterable[tuple[int, int]]]
 
-_MARKER = re.compile(r"\[redacted:[a-z0-9_]{1,40}\]")
+_MARKER = re.compile(MARKER)
 _Span = tuple[int, int, str]
 
 
@@ -35,7 +35,7 @@ def own_detectors(
         ConfigurationError: A pattern cannot be used.
 
     Example:
-        >>> hits = []
+        >>> hits = Hits()
         >>> own_detectors([("badge", "B-[0-9]{6}")])[0]("badge B-123456", hits), hits
         ('badge [redacted:badge]', ['badge'])
     """

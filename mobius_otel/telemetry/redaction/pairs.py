@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mobius_otel.telemetry.redaction.detectors import Hits, marker, replace_spans
+from mobius_otel.telemetry.redaction.detectors import MARKER, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps, word_set
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner", "mask_header"]
@@ -29,7 +29,7 @@ _BARE_DSN = re.compile(
     re.ASCII,
 )
 _SAFE_PASSWORDS = frozenset({"", "x-oauth-basic", "x", "@"})
-_MARKED = re.compile(r"\[redacted:[a-z0-9_]{1,40}\](?::x-oauth-basic|:x|:)?@")
+_MARKED = re.compile(rf"{MARKER}(?::x-oauth-basic|:x|:)?@")
 _DIGITS_ONLY = re.compile(r"[0-9]{0,5}(?:/|$)")
 
 

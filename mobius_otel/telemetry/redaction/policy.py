@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy, load_policy
+from mobius_otel.telemetry.redaction.actions import ACTIONS, PARTIAL_KINDS, Action, RedactionRule
 from mobius_otel.telemetry.redaction.detectors import VALUE_KINDS
 from mobius_otel.telemetry.redaction.names import NAME_KINDS
 from mobius_otel.telemetry.redaction.own import Finder
@@ -34,7 +35,7 @@ KINDS = VALUE_KINDS | NAME_KINDS | PAIR_KINDS
 _OWN = frozenset({"unreadable", "depth", "items", "length", "cycle"})
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _KIND_RULE = "lower-case letters, digits and underscores, at most 40, and none of the redactor's own markers"
-_SECTION = ("names", "trusted", "patterns", "detectors", "off")
+_SECTION = ("names", "trusted", "patterns", "detectors", "off", "actions", "rules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,10 @@ class RedactionPolicy:
             to an end, and log nothing. Where it raises or returns something else, the whole text is blanked
             and counted as ``unreadable``. Texts of fewer than five characters are not shown to it.
         kinds_off: Kinds that are not looked for.
+        actions: What happens to each kind, as pairs (or a mapping) of a kind and ``mask`` (what happens to the
+            others: a marker, ``[redacted:KIND]``), ``partial`` (the marker shows the last four characters of a
+            card, an IBAN or a telephone number), ``drop``, ``pseudonym`` or ``pass``.
+        rules: What happens by name or location; the first that fits wins over `actions`.
         max_depth: How many levels of nesting are walked; what lies deeper is blanked.
         max_items: How many values of one record are looked at; what lies beyond is blanked.
         max_length: How many characters of one string are looked at; the rest of it is blanked.
@@ -73,6 +78,8 @@ class RedactionPolicy:
     patterns: tuple[tuple[str, str], ...] = ()
     detectors: Mapping[str, Finder] | tuple[tuple[str, Finder], ...] = ()
     kinds_off: frozenset[str] = frozenset()
+    actions: Mapping[str, Action] | tuple[tuple[str, Action], ...] = ()
+    rules: tuple[RedactionRule, ...] = ()
     max_depth: int = 16
     max_items: int = 1000
     max_length: int = 32768
@@ -86,16 +93,36 @@ class RedactionPolicy:
         object.__setattr__(self, "detectors", _detectors(self.detectors))
         for kind in sorted(self.kinds_off):
             _known(kind)
+        self._check_actions()
         for field, least, most in (("max_depth", 1, 64), ("max_items", 1, 1_000_000), ("max_length", 64, 1_048_576)):
             _number(f"redaction.{field}", getattr(self, field), least, most)
         if not isinstance(self.version, str) or len(self.version) > 64:
             raise ConfigurationError("redaction.version", self.version, "a text of at most 64 characters")
         object.__setattr__(self, "version", self.version or self._digest())
 
+    def _check_actions(self) -> None:
+        object.__setattr__(self, "actions", _actions(self.actions))
+        object.__setattr__(self, "rules", tuple(self.rules))
+        kinds = KINDS | {kind for kind, _ in self.patterns} | set(dict(self.detectors)) | {"name"}
+        for rule in self.rules:
+            if not isinstance(rule, RedactionRule):
+                raise ConfigurationError("redaction.rules", type(rule).__name__, "a list of RedactionRule")
+        for kind in (*dict(self.actions), *(rule.kind for rule in self.rules if rule.kind)):
+            if kind not in kinds:
+                wanted = f"a kind that is looked for: {', '.join(sorted(kinds))}"
+                raise ConfigurationError("redaction.actions", kind, wanted, _nearest(kind, kinds))
+
+    @property
+    def wants_pseudonyms(self) -> bool:
+        """Whether something gets a pseudonym."""
+        return "pseudonym" in dict(self.actions).values() or any(rule.action == "pseudonym" for rule in self.rules)
+
     def _digest(self) -> str:
         own: tuple[Any, ...] = (self.names, self.trusted, self.patterns, tuple(sorted(self.kinds_off)))
         if self.detectors:
             own = (*own, tuple((kind, _name_of(finder)) for kind, finder in dict(self.detectors).items()))
+        if self.actions or self.rules:
+            own = (*own, self.actions, self.rules)
         if not any(own):
             return "1"
         return "1-" + hashlib.sha256(repr(own).encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -131,6 +158,8 @@ class RedactionPolicy:
             patterns=tuple(patterns.items()),
             detectors=_imported(section.get("detectors") or (), folder),
             kinds_off=section.get("off") or frozenset(),
+            actions=section.get("actions") or (),
+            rules=tuple(map(_rule, section.get("rules") or ())),
         )
 
     @classmethod
@@ -295,6 +324,27 @@ def _looking_in(folder: str | os.PathLike[str] | None) -> Iterator[None]:
 
 def _name_of(finder: Finder) -> str:
     return f"{getattr(finder, '__module__', '')}:{getattr(finder, '__qualname__', type(finder).__qualname__)}"
+
+
+def _actions(value: Any) -> tuple[tuple[str, Action], ...]:
+    pairs = tuple(value.items()) if isinstance(value, Mapping) else tuple(value)
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ConfigurationError("redaction.actions", pair, "pairs of a kind and an action")
+        kind, action = pair
+        if action not in ACTIONS:
+            raise ConfigurationError(f"redaction.actions.{kind}", action, f"one of {', '.join(ACTIONS)}")
+        if action == "partial" and kind not in PARTIAL_KINDS:
+            raise ConfigurationError(
+                f"redaction.actions.{kind}", action, f"partial is for {', '.join(sorted(PARTIAL_KINDS))} alone"
+            )
+    return tuple((kind, action) for kind, action in pairs)
+
+
+def _rule(given: Any) -> RedactionRule:
+    if isinstance(given, Mapping):
+        return RedactionRule(**given)
+    return RedactionRule(action=given.action, kind=given.kind, name=given.name, location=given.location)
 
 
 def _known(kind: str) -> None:

@@ -10,11 +10,12 @@ import dataclasses
 from typing import Any
 
 from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.redaction.actions import Pseudonyms, deciding
 from mobius_otel.telemetry.redaction.detectors import marker
 from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally
-from mobius_otel.telemetry.redaction.walk import Memory, Walk
+from mobius_otel.telemetry.redaction.walk import DROPPED, Memory, Walk
 
 __all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
 
@@ -50,6 +51,11 @@ class Redactor:
 
     Args:
         policy: What counts as a secret; None: :meth:`RedactionPolicy.default`.
+        pseudonyms: What gives pseudonyms where the policy wants some; None: the keys of
+            ``MOBIUS_OTEL_PSEUDONYM_KEY``.
+
+    Raises:
+        ConfigurationError: The policy wants pseudonyms, and there is no key.
 
     Example:
         >>> redactor = Redactor()
@@ -59,27 +65,32 @@ class Redactor:
         'GET /v1?token=[redacted:token]&page=2'
     """
 
-    __slots__ = ("__weakref__", "_memory", "policy")
+    __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "policy")
 
-    def __init__(self, policy: RedactionPolicy | None = None) -> None:
+    def __init__(self, policy: RedactionPolicy | None = None, pseudonyms: Pseudonyms | None = None) -> None:
         self.policy = policy or RedactionPolicy.default()
+        self._acts = bool(self.policy.actions or self.policy.rules)
+        if pseudonyms is None and self.policy.wants_pseudonyms:
+            pseudonyms = Pseudonyms.from_environment()
+        self._pseudonyms = pseudonyms
         self._memory = Memory(self.policy)
 
     def __repr__(self) -> str:
         return f"Redactor(policy={self.policy.version!r})"
 
-    def redact(self, value: Any, location: str = "other") -> RedactionResult:
+    def redact(self, value: Any, location: str = "other", tenant: str = "") -> RedactionResult:
         """Return `value` without its secrets; never raises and never changes what it was given.
 
         Args:
             value: Anything. Mappings, lists, data classes and bytes are walked, other objects become text.
             location: Where it stands, for the metric: ``audit``, ``log``, ``span``, ``resource``, ``metric``,
-                ``logging`` or ``other``.
+                ``logging``, ``baggage`` or ``other``.
+            tenant: Whose it is; pseudonyms differ between tenants.
 
         Returns:
             Plain data (dictionaries, lists, texts, numbers), the same object where nothing was found.
         """
-        return self._run("", value, location)
+        return self._run("", value, location, tenant)
 
     def attribute(self, name: str, value: Any, location: str = "other") -> Any:
         """Return the value of one named attribute without its secrets; see :meth:`redact`."""
@@ -89,13 +100,16 @@ class Redactor:
         """Return a plain text, for example a line of a log, without its secrets; see :meth:`redact`."""
         return str(self._run("", text, location).value)
 
-    def _run(self, name: str, value: Any, location: str) -> RedactionResult:
-        walk = Walk(self._memory)
+    def _run(self, name: str, value: Any, location: str, tenant: str = "") -> RedactionResult:
+        show = deciding(self.policy, self._pseudonyms, location, tenant) if self._acts else None
+        walk = Walk(self._memory, show)
         try:
             clean = walk.value(value, name, self._memory.rules.of(name) if name else SCAN, 0)
         except Exception:  # fail closed, whatever it was
             clean = marker("unreadable")
             walk.matches = [["unreadable", ""]]
+        if clean is DROPPED:
+            clean = ""
         if not walk.matches:
             return RedactionResult(clean)
         tally.add([kind for kind, _ in walk.matches], location)

@@ -10,16 +10,19 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
+from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.detectors import Hits, is_card, marker
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, NameRules, keeps
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES, mask_header
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner, cut
 
-__all__ = ["Memory", "Walk"]
+__all__ = ["DROPPED", "Memory", "Walk"]
 
+#: Stands for a value that is taken out with its name.
+DROPPED: Final = object()
 _CLEAN_TEXTS = 8192
 _CLEAN_LENGTH = 256
 _SHORT = 64  # every limit on length is above it
@@ -63,17 +66,21 @@ class Walk:
         "_clean",
         "_in_sequence",
         "_items",
+        "_name",
         "_open",
         "_plain",
         "_policy",
         "_rules",
         "_scanner",
+        "_show",
         "matches",
     )
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, show: Show | None = None) -> None:
         policy = memory.policy
         self._policy = policy
+        self._show = show
+        self._name = ""
         self._rules = memory.rules
         self._scanner = memory.scanner
         self._clean = memory.clean
@@ -95,8 +102,12 @@ class Walk:
         """
         sort = type(value)
         if sort is str:
+            self._name = name
             if kind == SCAN:
-                return value if value in self._clean else self.text(value, depth)
+                if value in self._clean:
+                    return value
+                found = self.text(value, depth)
+                return DROPPED if not found and value and self._show is not None else found
             if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
                 return self.text(value, depth)  # where a process stands, not what it knows
             return self._named(value, kind)
@@ -123,7 +134,7 @@ class Walk:
             text = cut(text, most)
             self._found("length")
         self._characters -= length
-        hits: Hits = []
+        hits = Hits(self._decide) if self._show is not None else Hits()
         clean = self._scanner.scan(text, hits, self._document(depth))
         if hits:
             for kind in hits:
@@ -131,7 +142,7 @@ class Walk:
             if len(clean) > self._policy.max_length:  # markers may be longer than what they stand for
                 clean = cut(clean, self._policy.max_length)
             return clean
-        if length <= _CLEAN_LENGTH:
+        if length <= _CLEAN_LENGTH and not hits.passed:
             if len(self._clean) >= _CLEAN_TEXTS:
                 self._clean.clear()
             self._clean.add(text)
@@ -153,17 +164,30 @@ class Walk:
     def _found(self, kind: str) -> None:
         self.matches.append([kind, ""])
 
+    def _decide(self, kind: str, secret: str) -> str | None:
+        return self._show(kind, secret, self._name) if self._show is not None else marker(kind)
+
+    def _whole(self, kind: str, secret: str, value: Any) -> Any:
+        """Return what stands in the place of a whole value: a marker, itself, or DROPPED."""
+        shown = self._decide(kind, secret)
+        if shown is None:
+            return value
+        self._found(kind)
+        return shown or DROPPED
+
     def _blank(self, kind: str) -> str:
         self._found(kind)
         return marker(kind)
 
-    def _named(self, value: str, kind: str) -> str:
+    def _named(self, value: str, kind: str) -> Any:
         """Return a text that stands under a telling name."""
         if kind == TRUST:
             return value if len(value) <= self._policy.max_length else self._too_long(value)
         masked = mask_header(kind, value)
         if masked == value or keeps(kind, value):
             return value if len(value) <= _CLEAN_LENGTH else self.text(value, 0)
+        if self._show is not None and masked == marker(kind):
+            return self._whole(kind, value, value)
         self._found(kind)
         return masked
 
@@ -177,14 +201,19 @@ class Walk:
         if type(value) is int and -(10**20) < value < 10**20:
             digits = str(abs(value))
             if kind == SCAN:
-                card = len(digits) >= 14 and "card" not in self._policy.kinds_off and is_card(digits)
-                return self._blank("card") if card else value
+                if len(digits) < 14 or "card" in self._policy.kinds_off or not is_card(digits):
+                    return value
+                self._name = name
+                return self._whole("card", digits, value)
             if keeps(kind, digits):
                 return value
         elif kind == SCAN:
             # No one's number; and a number of thousands of digits takes long to be written.
             return value if not isinstance(value, int) or value.bit_length() < 4096 else self._blank("length")
-        return value if name.endswith("s") and not name.lower().endswith("pass") else self._blank(kind)
+        if name.endswith("s") and not name.lower().endswith("pass"):
+            return value
+        self._name = name
+        return self._whole(kind, str(value), value)
 
     def _container(self, value: Any, name: str, kind: str, depth: int, walk: Any) -> Any:
         """Walk into a container, unless it is one too many, too deep, or being walked already."""
@@ -231,7 +260,8 @@ class Walk:
                 changed = True
                 if shown is not key and shown in clean:
                     shown = f"{shown} {len(clean)}"
-            clean[shown] = new
+            if new is not DROPPED:
+                clean[shown] = new
         return clean if changed else value
 
     def _pair(self, key: Any, item: Any, name: str, around: tuple[str, str], depth: int) -> tuple[Any, Any]:
@@ -322,7 +352,8 @@ class Walk:
             if len(self.matches) > before:
                 self._under(before, f"[{index}]")
             changed = changed or new is not item
-            clean.append(new)
+            if new is not DROPPED:
+                clean.append(new)
         if type(value) is tuple:
             return tuple(clean) if changed else value
         return clean if changed or type(value) is not list else value
@@ -360,11 +391,13 @@ class Walk:
             return self._blank("length")
         return self.value(str.__str__(str(value)), name, kind, depth)
 
-    def _bytes(self, value: bytes | bytearray | memoryview, kind: str, depth: int) -> bytes:
+    def _bytes(self, value: bytes | bytearray | memoryview, kind: str, depth: int) -> Any:
         whole = value if type(value) is bytes else bytes(value[: self._policy.max_length + 1])
         # latin-1 reads any byte and writes the same one again.
         text = whole[: self._policy.max_length + 1].decode("latin-1")
         clean = self.text(text, depth) if kind == SCAN else self._named(text, kind)
+        if clean is DROPPED:
+            return clean
         return whole if clean is text or clean == text else clean.encode("latin-1", "replace")
 
     def _named_sequence(self, value: Iterable[Any], name: str, kind: str, depth: int) -> Any:
