@@ -1,5 +1,6 @@
 """Redaction: secrets are taken out of telemetry before it leaves the process."""
 
+from mobius_otel.telemetry.redaction.examples import FailedExample, failed_examples
 from mobius_otel.telemetry.redaction.explain import Explainer, Finding
 from mobius_otel.telemetry.redaction.logging import cover_logging, uncover_logging
 from mobius_otel.telemetry.redaction.own import Finder
@@ -16,6 +17,7 @@ from mobius_otel.telemetry.redaction.redactor import Match, RedactionResult, Red
 
 __all__ = [
     "Explainer",
+    "FailedExample",
     "Finder",
     "Finding",
     "Match",
@@ -29,6 +31,7 @@ __all__ = [
     "configured_redactor",
     "cover_logging",
     "cover_sdk",
+    "failed_examples",
     "uncover_logging",
     "uncover_sdk",
 ]
