@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What a user adds: functions that find, policies from files and out of two, and why something was found."""
 
 import itertools
@@ -56,6 +57,7 @@ def test_a_wrong_detector_is_refused_with_its_rule(detectors, words):
 def test_a_policy_is_read_from_its_file(tmp_path, monkeypatch):
     """Functions of modules beside the file are found, and the path is left as it was."""
     (tmp_path / "own_finders.py").write_text("def find_badges(text):\n    return [(0, 1)]\n")
+    monkeypatch.setattr(compat, "linear_pattern", lambda pattern: None)
     file = tmp_path / "mobius.toml"
     file.write_text('[redaction]\nnames = ["x"]\ndetectors = ["own_finders:find_badges"]\n')
     before = list(sys.path)
@@ -90,17 +92,17 @@ def test_two_policies_make_one():
 
 def test_an_explanation_names_the_rule_and_never_the_secret():
     """Names, detectors, patterns, limits; a marker that stood there before is no find."""
-    policy = RedactionPolicy(patterns=(("badge", "B-[0-9]{6}"),), detectors={"word": _badge}, max_depth=2)
+    policy = RedactionPolicy(patterns=(("number", "B-[0-9]{6}"),), detectors={"word": _badge}, max_depth=2)
     value = {
-        "user": {"password": "hunter2"}, "m": "[redacted:card] B-123456 4111 1111 1111 1111 password=hunter2 badge",
+        "user": {"password": "hunter2"}, "m": "[redacted:ssn] B-123456 4111 1111 1111 1111 password=hunter2 badge",
         "deep": {"a": {"b": {}}},
     }  # fmt: skip
     found = policy.explain(value)
     assert [(one.kind, one.path, one.rule) for one in found] == [
-        ("password", "user.password", "name 'password'"), ("badge", "m", "pattern 'badge'"),
+        ("password", "user.password", "name 'password'"), ("number", "m", "pattern 'number'"),
         ("card", "m", "detector 'card'"), ("password", "m", "name 'password'"), ("word", "m", "detector 'word'"),
         ("depth", "deep.a", "limit max_depth"),
-    ] or {one.rule for one in found} >= {"pattern 'badge'", "detector 'card'", "limit max_depth"}  # fmt: skip
+    ]  # fmt: skip
     assert "hunter2" not in repr(found)
     assert "4111" not in repr(found)
     assert policy.explain({"fine": "[redacted:card]"}) == []
