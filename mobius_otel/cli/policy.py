@@ -9,7 +9,8 @@ from mobius_otel.cli.common import Subparsers, add_json
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.policy import Policy, json_schema, load_policy
-from mobius_otel.runtime import check_policy
+from mobius_otel.runtime import check_policy, redaction_policy
+from mobius_otel.telemetry.redaction import failed_examples
 
 __all__ = ["add_parser"]
 
@@ -33,6 +34,7 @@ def _check(args: argparse.Namespace) -> int:
         policy = load_policy(args.file)
         if policy is not None:
             check_policy(policy)
+            _check_examples(policy)
     except PolicyError as error:
         if args.json:
             json_line({"ok": False, "file": error.file, "line": error.line, "key": error.key, "error": error.message})
@@ -56,6 +58,19 @@ def _check(args: argparse.Namespace) -> int:
     else:
         print(f"{policy.file}: good\n{_summary(policy)}")
     return 0
+
+
+def _check_examples(policy: Policy) -> None:
+    """Hold the policy to its own examples.
+
+    Raises:
+        ConfigurationError: One of them is not what was expected.
+    """
+    examples = [(example.value, example.expect) for example in policy.redaction.examples]
+    if failed := failed_examples(redaction_policy(policy), examples):
+        setting = f"redaction.examples[{failed[0].example}]" + (f".{failed[0].path}" if failed[0].path else "")
+        hint = "All that fail: mobius-otel redact test"
+        raise ConfigurationError(setting, failed[0].got, f"{failed[0].expected} as the example says", hint)
 
 
 def _summary(policy: Policy) -> str:

@@ -1,20 +1,41 @@
-"""``mobius-otel redact``: a filter that takes secrets out of text, logs and JSON lines."""
+"""``mobius-otel redact``: a filter that takes secrets out of text, logs and JSON lines.
+
+Also ``mobius-otel redact test``: tries a policy's own examples. A first argument that is exactly the name of such
+a command is the command, unless a file of that name exists; a file can always be meant as ``./test``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
+import os
+import stat
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
-from mobius_otel.cli.output import json_line, note, table
+from mobius_otel.cli.output import json_line, note, progress, table
+from mobius_otel.cli.pieces import LONGEST_LINE, Piece, pieces
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.policy import Policy
 from mobius_otel.runtime import redaction_policy
-from mobius_otel.telemetry.redaction import Redactor
+from mobius_otel.telemetry.redaction import Explainer, Finding, failed_examples
 
 __all__ = ["add_parser"]
+
+_STDIN = "-"
+_EPILOG = """\
+examples:
+  mobius-otel redact app.log > clean.log        a filter; `kubectl logs shop | mobius-otel redact` too
+  mobius-otel redact --check $(git ls-files)    status 1 when a secret was found: for CI and as a hook of pre-commit
+  mobius-otel redact test                       the [[redaction.examples]] of the policy file
+
+status: 0 done (--check: nothing was found), 1 --check found something or an example failed, 2 a file could not be read
+"""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -22,54 +43,208 @@ def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "redact",
         help="take secrets out of text; a filter",
-        description="Read files or standard input, line by line, and print them without their secrets.",
-        epilog="Example: mobius-otel redact app.log > clean.log",
+        description=(
+            "Read files or standard input, line by line, and print them without their secrets. A line of JSON is"
+            " read as JSON. A line without a secret is printed as it is, byte for byte."
+        ),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="default: standard input")
-    parser.add_argument("--check", action="store_true", help="print no text; status 1 when a secret was found")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="default, and what - stands for: standard input")
+    parser.add_argument("--check", action="store_true", help="print file, line and kind of what is found; status 1")
+    parser.add_argument("--explain", action="store_true", help="the same, and which rule found it at which path")
     add_policy(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    redactor = Redactor(redaction_policy(policy_of(args)))
-    kinds: Counter[str] = Counter()
-    for line in _lines(args.files):
-        result = redactor.redact(line)
-        kinds.update(match.kind for match in result.matches)
-        if not (args.check or args.json):
-            sys.stdout.write(str(result.value))
-    if args.json:
-        json_line({"matches": kinds.total(), "kinds": dict(sorted(kinds.items()))})
-    elif args.check:
-        table(["kind", "found"], sorted(kinds.items()), empty="no secret was found")
-    elif kinds:
-        note(f"{kinds.total()} secrets were taken out: " + ", ".join(f"{k} {n}" for k, n in sorted(kinds.items())))
-    return 1 if args.check and kinds else 0
-
-
-def _lines(files: list[str]) -> Iterator[str]:
-    if not files:
-        yield from _kept(sys.stdin)
-    for name in files:
+    first = args.files[0] if args.files else ""
+    if first in _VERBS and not os.path.lexists(first):
+        return _VERBS[first](args, args.files[1:])
+    run = _Run(args, policy_of(args))
+    for name in args.files or [_STDIN]:
         try:
-            with open(name, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                yield from _kept(file)
+            run.file(name)
+        except BrokenPipeError:
+            raise  # not the file, but who reads us
         except OSError as error:
-            raise ConfigurationError("FILE", name, "a file that can be read", str(error.strerror)) from None
+            run.unreadable(name, error)
+    return run.end()
 
 
-def _kept(stream: TextIO) -> Iterator[str]:
-    """Yield the stream line by line, keys in PEM form as one piece: a line of one alone looks like nothing."""
-    block: list[str] = []
-    for line in stream:
-        if block or "-----BEGIN" in line:
-            block.append(line)
-            if "-----END" in line or len(block) > 200:
-                yield "".join(block)
-                block = []
+class _Run:
+    """One call of the filter: where the text goes, what was found, what could not be read.
+
+    Args:
+        args: The arguments.
+        policy: The policy; its limits are widened to what a line of a file may hold.
+    """
+
+    def __init__(self, args: argparse.Namespace, policy: Policy) -> None:
+        found = redaction_policy(policy)
+        wide = dataclasses.replace(found, max_length=LONGEST_LINE, max_items=1_000_000, max_depth=64)
+        self._explainer = Explainer(wide)
+        self._args = args
+        self._prints_text = not (args.check or args.explain or args.json)
+        self._kinds: Counter[str] = Counter()
+        self._failed = False
+
+    def file(self, name: str) -> None:
+        """Filter one file, or standard input."""
+        if name == _STDIN:
+            self._stream("<stdin>", sys.stdin.buffer)
         else:
-            yield line
-    if block:
-        yield "".join(block)
+            with open(name, "rb") as stream:
+                self._stream(name, stream)
+
+    def unreadable(self, name: str, error: OSError) -> None:
+        """Say that a file cannot be read, and go on with the next."""
+        self._failed = True
+        sys.stdout.flush()
+        hint = error.strerror or type(error).__name__
+        note(f"mobius-otel: {ConfigurationError('FILE', name, 'a file that can be read', hint + '.')}")
+
+    def end(self) -> int:
+        """Sum up, and return the status."""
+        found = dict(sorted(self._kinds.items()))
+        total = self._kinds.total()
+        if self._args.json:
+            json_line({"matches": total, "kinds": found})
+        elif self._prints_text and total:
+            sys.stdout.flush()
+            note(f"{total} secrets were taken out: " + ", ".join(f"{kind} {number}" for kind, number in found.items()))
+        if self._failed:
+            return 2
+        return 1 if self._args.check and total else 0
+
+    def _stream(self, name: str, stream: BinaryIO) -> None:
+        status = os.fstat(stream.fileno()) if _has_descriptor(stream) else None
+        whole = status is not None and stat.S_ISREG(status.st_mode)
+        total = status.st_size if status is not None and whole else 0
+        draw = progress(name) if total else None
+        done = 0
+        out = sys.stdout.buffer
+        for piece in pieces(stream):
+            clean, found = self._piece(piece)
+            for finding in found:
+                self._kinds[finding.kind] += 1
+                if not self._prints_text:
+                    self._tell(name, piece.line, finding)
+            if self._prints_text:
+                out.write(clean)
+                if not whole:  # somebody may be looking on
+                    out.flush()
+            done += len(piece.raw)
+            if draw is not None:
+                draw(min(done, total - 1), total)
+        if draw is not None:
+            draw(total, total)
+
+    def _piece(self, piece: Piece) -> tuple[bytes, list[Finding]]:
+        """Return a piece without its secrets, and what they were."""
+        body = piece.raw.rstrip(b"\r\n")
+        end = piece.raw[len(body) :]
+        if piece.blank:
+            marker = f"[redacted:{piece.blank}]"
+            why = "limit: a line that is too long" if piece.blank == "length" else "detector 'private_key'"
+            return marker.encode() + end, [Finding(piece.blank, "", why, "the whole line", marker)]
+        if not body:
+            return piece.raw, []
+        text = body.decode("utf-8", "surrogateescape")  # what is no UTF-8 is written back as it was
+        document = _json(body)
+        if document is not None:
+            clean, found = self._explainer.explain(document)
+            return (_compact(clean, body) + end if found else piece.raw), found
+        clean, found = self._explainer.explain(text)
+        return (str(clean).encode("utf-8", "surrogateescape") + end if found else piece.raw), found
+
+    def _tell(self, name: str, line: int, finding: Finding) -> None:
+        if self._args.json:
+            if self._args.explain or self._args.check:
+                json_line({"file": name, "line": line, **dataclasses.asdict(finding)})
+        elif self._args.explain:
+            path = f" at {_printable(finding.path)}" if finding.path else ""
+            print(f"{name}:{line}: {finding.kind}: {finding.rule}{path}, {finding.where}: {finding.becomes}")
+        else:
+            print(f"{name}:{line} {finding.kind}")
+
+
+def _has_descriptor(stream: BinaryIO) -> bool:
+    try:
+        stream.fileno()
+    except OSError:
+        return False
+    return True
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+class _NotPlain(ValueError):
+    """A JSON text that would not come back as it was."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NotPlain
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _NotPlain
+    return number
+
+
+def _json(body: bytes) -> Any:
+    """Return what a line encodes when it is a JSON object or list, else None: then it is a text."""
+    ends = body.strip()
+    if ends[:1] + ends[-1:] not in {b"{}", b"[]"}:
+        return None
+    try:
+        return json.loads(body.decode("utf-8", "surrogateescape"), object_pairs_hook=_once, parse_float=_number)
+    except (ValueError, RecursionError):  # a number of thousands of digits among them
+        return None
+
+
+def _compact(value: Any, body: bytes) -> bytes:
+    r"""Write a value as one line of JSON; letters beyond ASCII as letters, where the line had them so.
+
+    A half of a pair (``\ud800``) is no letter and stays an escape.
+    """
+    if not body.isascii() and b"\\ud" not in body.lower():
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+# --- mobius-otel redact test --------------------------------------------------------------------------------
+
+
+def _test(args: argparse.Namespace, rest: list[str]) -> int:
+    """Try the examples of a policy file."""
+    if rest:
+        raise ConfigurationError(
+            "FILE", rest[0], "left out: `redact test` reads the policy alone", "Use --policy FILE."
+        )
+    policy = policy_of(args)
+    examples = [(example.value, example.expect) for example in policy.redaction.examples]
+    if not examples:
+        note(f"no examples in {policy.file or 'the policy'}: write [[redaction.examples]] with value and expect")
+        return 2
+    failed = failed_examples(redaction_policy(policy), examples)
+    if args.json:
+        json_line({"examples": len(examples), "failed": [dataclasses.asdict(failure) for failure in failed]})
+    elif failed:
+        shown = [(f"redaction.examples[{one.example}]", one.path, one.expected, one.got) for one in failed]
+        table(["example", "at", "expected", "got"], shown)
+    else:
+        print(f"{len(examples)} examples: all as expected")
+    return 1 if failed else 0
+
+
+#: What a first argument may be beside a file.
+_VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"test": _test}

@@ -2,6 +2,7 @@
 
 from mobius_otel.telemetry.redaction.actions import Pseudonyms, RedactionRule
 from mobius_otel.telemetry.redaction.baggage import RedactingBaggagePropagator, cover_baggage, uncover_baggage
+from mobius_otel.telemetry.redaction.examples import FailedExample, failed_examples
 from mobius_otel.telemetry.redaction.explain import Explainer, Finding
 from mobius_otel.telemetry.redaction.exporters import (
     RedactingLogRecordExporter,
@@ -22,6 +23,7 @@ from mobius_otel.telemetry.redaction.structlog import redact_event
 
 __all__ = [
     "Explainer",
+    "FailedExample",
     "Finder",
     "Finding",
     "Match",
@@ -41,6 +43,7 @@ __all__ = [
     "cover_baggage",
     "cover_logging",
     "cover_sdk",
+    "failed_examples",
     "redact_event",
     "uncover_baggage",
     "uncover_logging",

@@ -41,7 +41,8 @@ class Finding:
         kind: The kind of secret.
         path: Where in the value it stands, for example ``changes[0].after``; empty for the value itself.
         rule: Which rule found it: ``name 'password'``, ``detector 'card'``, ``pattern 'badge'``, a limit.
-        where: ``the whole value``, or the character at which its marker stands in the redacted text.
+        where: ``the whole value``, or the character at which its marker stands in the redacted text (of a text
+            that held a marker of the same kind before, the first one).
         becomes: What stands in its place.
     """
 
