@@ -1,6 +1,7 @@
 """``mobius-otel redact``: a filter that takes secrets out of text, logs and JSON lines.
 
-Also ``mobius-otel redact test``: tries a policy's own examples. A first argument that is exactly the name of such
+Also ``mobius-otel redact test``: tries a policy's own examples, and ``mobius-otel redact lookup VALUE``: tells the
+pseudonyms of a value. A first argument that is exactly the name of such
 a command is the command, unless a file of that name exists; a file can always be meant as ``./test``.
 """
 
@@ -23,7 +24,7 @@ from mobius_otel.cli.pieces import LONGEST_LINE, Piece, pieces
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy
 from mobius_otel.runtime import redaction_policy
-from mobius_otel.telemetry.redaction import Explainer, Finding, failed_examples
+from mobius_otel.telemetry.redaction import Explainer, Finding, Pseudonyms, Redactor, failed_examples
 
 __all__ = ["add_parser"]
 
@@ -33,6 +34,7 @@ examples:
   mobius-otel redact app.log > clean.log        a filter; `kubectl logs shop | mobius-otel redact` too
   mobius-otel redact --check $(git ls-files)    status 1 when a secret was found: for CI and as a hook of pre-commit
   mobius-otel redact test                       the [[redaction.examples]] of the policy file
+  mobius-otel redact lookup ann@example.com     the pseudonyms of a value, by the keys of MOBIUS_OTEL_PSEUDONYM_KEY
 
 status: 0 done (--check: nothing was found), 1 --check found something or an example failed, 2 a file could not be read
 """
@@ -53,6 +55,8 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("files", nargs="*", metavar="FILE", help="default, and what - stands for: standard input")
     parser.add_argument("--check", action="store_true", help="print file, line and kind of what is found; status 1")
     parser.add_argument("--explain", action="store_true", help="the same, and which rule found it at which path")
+    parser.add_argument("--kind", default="", help="lookup: the kind of secret that the value is (default: found out)")
+    parser.add_argument("--tenant", default="", help="lookup: whose value it is")
     add_policy(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
@@ -246,5 +250,27 @@ def _test(args: argparse.Namespace, rest: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _lookup(args: argparse.Namespace, values: list[str]) -> int:
+    """Print the pseudonyms of a value that an investigator knows, one for each key there is."""
+    if not values:
+        note("mobius-otel: whose pseudonym? For example: mobius-otel redact lookup ann@example.com")
+        return 2
+    pseudonyms = Pseudonyms.from_environment()
+    plain = Redactor(dataclasses.replace(redaction_policy(policy_of(args)), actions=(), rules=()))
+    rows = []
+    for value in values:
+        found = [match.kind for match in plain.redact(value).matches]
+        kind = args.kind or (found[0] if found else "name")
+        rows += [
+            {"kind": kind, "key": key, "marker": marker}
+            for key, marker in pseudonyms.all(kind, value, args.tenant).items()
+        ]
+    if args.json:
+        json_line(rows)
+    else:
+        table(["kind", "key", "stands as"], [[row["kind"], row["key"], row["marker"]] for row in rows])
+    return 0
+
+
 #: What a first argument may be beside a file.
-_VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"test": _test}
+_VERBS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"test": _test, "lookup": _lookup}

@@ -274,3 +274,25 @@ def test_the_hook_is_one_that_pre_commit_takes():
     text = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text(encoding="utf-8")
     assert "- id: mobius-otel-redact\n" in text
     assert "  entry: mobius-otel redact --check\n" in text
+
+
+def test_lookup_tells_the_pseudonym_that_stands_in_the_log(tmp_path, monkeypatch, capsys):
+    """What an investigator who knows the value searches for, by every key; without a key it says what to type."""
+    from mobius_otel.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mobius.toml").write_text('[redaction.actions]\nemail = "pseudonym"\n')
+    (tmp_path / "app.log").write_text("mail to ann@example.com\n")
+    monkeypatch.setenv("MOBIUS_OTEL_PSEUDONYM_KEY", "k2:a made-up key of tests,k1:an older made-up key")
+    assert main(["redact", "app.log"]) == 0
+    shown = capsys.readouterr().out.split()[-1]
+    assert main(["redact", "lookup", "Ann@example.com", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["kind"], row["key"]) for row in rows] == [("email", "k2"), ("email", "k1")]
+    assert rows[0]["marker"] == shown
+    assert main(["redact", "lookup", "ann@example.com", "--tenant", "acme"]) == 0
+    assert shown not in capsys.readouterr().out
+    assert main(["redact", "lookup"]) == 2
+    monkeypatch.delenv("MOBIUS_OTEL_PSEUDONYM_KEY")
+    assert main(["redact", "lookup", "x"]) == 2
+    assert "openssl rand -hex 32" in capsys.readouterr().err
