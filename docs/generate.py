@@ -12,6 +12,7 @@ from typing import Any
 
 from mobius_otel import conventions
 from mobius_otel.policy import model
+from mobius_otel.telemetry.redaction.kinds import MEANINGS
 
 HERE = Path(__file__).parent
 
@@ -162,7 +163,15 @@ def page() -> str:
     ) + "\n"  # fmt: skip
 
 
-PAGES = {"conventions.md": page, "policy.md": policy_page}
+def redaction_page() -> str:
+    """Return the page of redaction, which is written by hand, with the table of kinds made anew."""
+    before, begin, rest = (HERE / "redaction.md").read_text(encoding="utf-8").partition("<!-- kinds -->\n")
+    _, end, after = rest.partition("\n<!-- end of kinds -->")
+    kinds = table(["kind", "what it is"], ([code([kind]), meaning] for kind, meaning in sorted(MEANINGS.items())))
+    return f"{before}{begin}{kinds}{end}{after}"
+
+
+PAGES = {"conventions.md": page, "policy.md": policy_page, "redaction.md": redaction_page}
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from mobius_otel.policy import load_policy
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "quick-start.md", ROOT / "docs" / "demo.md", ROOT / "docs" / "metrics.md",
+         ROOT / "docs" / "redaction.md",
          ROOT / "examples" / "many_workers" / "README.md",
          ROOT / "examples" / "shop_fastapi" / "README.md", ROOT / "examples" / "shop_flask" / "README.md"]  # fmt: skip
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

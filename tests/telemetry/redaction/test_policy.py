@@ -99,3 +99,11 @@ def test_a_pattern_that_could_take_minutes_is_refused(pattern, monkeypatch):
     monkeypatch.setattr(compat, "linear_pattern", lambda pattern: None)
     with pytest.raises(ConfigurationError, match=r"redaction\.patterns\.mine"):
         RedactionPolicy(patterns=(("mine", pattern),))
+
+
+def test_every_kind_is_explained():
+    """The table of the documentation has them all, and none that is not there."""
+    from mobius_otel.telemetry.redaction.kinds import MEANINGS
+    from mobius_otel.telemetry.redaction.policy import KINDS
+
+    assert MEANINGS.keys() == KINDS
