@@ -14,7 +14,20 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["MARKER", "VALUE_KINDS", "Detector", "Hits", "is_card", "marker", "pem", "replace_spans", "value_scanner"]
+__all__ = [
+    "LONG",
+    "MARKER",
+    "VALUE_KINDS",
+    "WORDS",
+    "Detector",
+    "Hits",
+    "is_card",
+    "marker",
+    "may_hold_number",
+    "pem",
+    "replace_spans",
+    "value_scanner",
+]
 
 
 class Hits(list[str]):
@@ -41,11 +54,13 @@ MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7
 #: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CLASSES = bytes.maketrans(_LETTERS + b"0123456789", b"a" * 52 + b"0" * 10)
-_WORDS = bytes.maketrans(_LETTERS + b"0123456789_-", b"a" * 64)
-_LONG = b"a" * 16
+WORDS = bytes.maketrans(_LETTERS + b"0123456789_-", b"a" * 64)
+LONG = b"a" * 16
 _BETWEEN_DIGITS = b" -./()\xa0"
 # Digits as 0, everything that is no letter and no digit as a hyphen.
 _SHAPE = bytes(48 if chr(n).isdigit() and n < 128 else (97 if n in _LETTERS else 45) for n in range(256))
+# The same, with 1 for every digit but 0.
+_ZEROS = bytes(49 if 49 <= n <= 57 else shown for n, shown in enumerate(_SHAPE))
 Detector = Callable[[str, Hits], str]
 
 
@@ -540,6 +555,28 @@ def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
         yield start, end, "ipv6"
 
 
+def may_hold_number(text: str, raw: bytes) -> bool:
+    """Return whether digits of a text may be a card, a social security or a telephone number.
+
+    Args:
+        text: The text.
+        raw: The same in latin-1.
+    """
+    shape = raw.translate(_SHAPE)
+    if (
+        b"00000000000000" in shape
+        or b"0000-0000-0000-" in shape
+        or b"0000-000000-0000" in shape
+        or b"000-00-0000" in shape
+        or b"000-000-0000" in shape
+        or b"000--000-0000" in shape
+        or b"+" in raw
+    ):
+        return True
+    zeros = raw.translate(_ZEROS)
+    return (b"-0" in zeros or zeros[:1] == b"0") and _NATIONAL.search(text) is not None
+
+
 def value_scanner(off: frozenset[str] = frozenset()) -> Detector:
     """Return what finds all secrets that tell themselves by their value.
 
@@ -565,13 +602,14 @@ def value_scanner(off: frozenset[str] = frozenset()) -> Detector:
                 text = _phones(text, _E164, hits)
             if b"000-000-0000" in shape or b"000--000-0000" in shape:
                 text = _phones(text, _AMERICAN, hits)
-            if "0" in text and b"-" in shape:
+            zeros = text.encode("latin-1", "replace").translate(_ZEROS)
+            if b"-0" in zeros or zeros[:1] == b"0":
                 text = _phones(text, _NATIONAL, hits)
         return text
 
     def detect(text: str, hits: Hits) -> str:
         raw = text.encode("latin-1", "replace")
-        if _LONG in raw.translate(_WORDS) or ":AA" in text:
+        if LONG in raw.translate(WORDS) or ":AA" in text:
             for each in tokens:
                 text = each(text, hits)
         if wants_email and ("@" in text or "%40" in text):

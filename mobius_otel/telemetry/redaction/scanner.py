@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import Hits, marker, pem, value_scanner
+from mobius_otel.telemetry.redaction.detectors import LONG as _LONG
+from mobius_otel.telemetry.redaction.detectors import WORDS as _WORDS
+from mobius_otel.telemetry.redaction.detectors import Hits, marker, may_hold_number, pem, value_scanner
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -14,6 +16,16 @@ from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 
 __all__ = ["TextScanner", "cut"]
 
+# Digits, letters, blanks, full stops, hyphens and harmless signs; whatever else there is stands as an x.
+_MADE_OF = bytes(
+    48 if 48 <= n <= 57
+    else 32 if n in b" \n\t\r\x0b\x0c\xa0"
+    else 97 if 65 <= n <= 90 or 97 <= n <= 122 or n >= 128
+    else n if n in b".-/"
+    else 95 if n in b"_,;!?#*&$^~|`'"
+    else 120
+    for n in range(256)
+)  # fmt: skip
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -36,6 +48,39 @@ class TextScanner:
         self._pem = "private_key" not in policy.kinds_off
         self._pairs = PairScanner(rules, policy.kinds_off)
         self._values = value_scanner(policy.kinds_off)
+
+    def is_plain(self, text: str) -> bool:
+        """Return whether a short text certainly holds no secret, by what it is made of; no pattern is tried.
+
+        True for most of what telemetry says: words, names, small numbers. Each line stands for what the scan
+        would look for.
+        """
+        if self._own:
+            return False
+        raw = text.encode("latin-1", "replace")
+        made_of = raw.translate(_MADE_OF)
+        if b"x" in made_of or b"-----" in made_of:  # pairs, URLs, addresses, JSON, tables, PEM
+            return False
+        if _LONG in raw.translate(_WORDS):  # tokens
+            return False
+        digits = b"0" in made_of
+        if digits and (
+            b"aa00" in made_of  # bank accounts
+            or (b"0000000" in made_of.translate(None, b" -./") and may_hold_number(text, raw))
+            or made_of.count(b".") > 2  # addresses
+        ):
+            return False
+        if b" " not in made_of:
+            return True
+        low = text.lower()
+        if b" -" in made_of or made_of[:1] == b"-" or "bearer" in low or "basic" in low:  # flags, credentials
+            return False
+        if not digits and "my " not in low:
+            return True
+        return not (  # "the PIN is 1234"
+            "pass" in low or "token" in low or "secret" in low or "code" in low or "pin" in low or "pwd" in low
+            or "otp" in low or "api key" in low or "cv" in low or "identified" in low or "ssn" in low or "cookie" in low
+        )  # fmt: skip
 
     def scan(self, text: str, hits: Hits, walk: Walk | None = None) -> str:
         """Return `text` without its secrets.

@@ -106,6 +106,8 @@ class Walk:
             if kind == SCAN:
                 if value in self._clean:
                     return value
+                if self._is_plain(value):
+                    return value
                 found = self.text(value, depth)
                 return DROPPED if not found and value and self._show is not None else found
             if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
@@ -143,10 +145,22 @@ class Walk:
                 clean = cut(clean, self._policy.max_length)
             return clean
         if length <= _CLEAN_LENGTH and not hits.passed:
-            if len(self._clean) >= _CLEAN_TEXTS:
-                self._clean.clear()
-            self._clean.add(text)
+            self._remember_text(text)
         return clean
+
+    def _is_plain(self, text: str) -> bool:
+        """Return whether a short text certainly holds no secret; it is remembered then."""
+        length = len(text)
+        if length > _CLEAN_LENGTH or length > self._characters or not self._scanner.is_plain(text):
+            return False
+        self._characters -= length
+        self._remember_text(text)
+        return True
+
+    def _remember_text(self, text: str) -> None:
+        if len(self._clean) >= _CLEAN_TEXTS:
+            self._clean.clear()
+        self._clean.add(text)
 
     def _document(self, depth: int) -> Any:
         if depth >= self._policy.max_depth:
@@ -246,13 +260,19 @@ class Walk:
                 changed = True
                 break
             self._items -= 1
-            if type(key) is str and key in plain:
+            if type(key) is str and (said := plain.get(key)) is not None:
                 sort = type(item)
-                if (
-                    (item in known_clean or (plain[key] == TRUST and len(item) < _SHORT))
-                    if sort is str
-                    else (sort is float or sort is bool or item is None or (sort is int and -_SMALL < item < _SMALL))
-                ):
+                if sort is str:
+                    harmless = (
+                        item in known_clean
+                        or (said == TRUST and len(item) < _SHORT)
+                        or (said == SCAN and self._is_plain(item))
+                    )
+                else:
+                    harmless = (
+                        sort is float or sort is bool or item is None or (sort is int and -_SMALL < item < _SMALL)
+                    )
+                if harmless:
                     clean[key] = item
                     continue
             shown, new = self._pair(key, item, name, (kind, told), depth)
