@@ -154,6 +154,7 @@ REDACTION_KIND = "mobius.redaction.kind"
 REDACTION_LOCATION = "mobius.redaction.location"
 REDACTION_COUNT = "mobius.redaction.count"
 REDACTION_KINDS = "mobius.redaction.kinds"
+REDACTION_POLICY = "mobius.redaction.policy"
 AUDIT_RECORD_ID = "audit.record.id"
 AUDIT_ACTOR_ID = "audit.actor.id"
 AUDIT_ACTOR_TYPE = "audit.actor.type"
@@ -229,6 +230,7 @@ _ATTRIBUTES = (
     ),
     Attribute(REDACTION_COUNT, "How many matches were taken out of the record."),
     Attribute(REDACTION_KINDS, "The kinds of what was taken out."),
+    Attribute(REDACTION_POLICY, "The version of the redaction policy that it was taken out by."),
     _standard(AUDIT_RECORD_ID, "The record's id, a UUIDv7."),
     _standard(AUDIT_ACTOR_ID, "Who did it."),
     _standard(AUDIT_ACTOR_TYPE, "What kind of actor.", "user", "service", "system"),

@@ -13,7 +13,7 @@ from opentelemetry._logs import SeverityNumber
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import new_record_id
 from mobius_otel.telemetry.audit.event import AuditEvent
-from mobius_otel.telemetry.redaction.redactor import configured_redactor
+from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.safety import swallow
 
 __all__ = ["AnyRedactor", "build"]
@@ -83,6 +83,9 @@ def build(
     if count:
         attributes[conventions.REDACTION_COUNT] = count
         attributes[conventions.REDACTION_KINDS] = kinds
+        used = redactor if redactor is not None else configured_redactor()
+        if isinstance(used, Redactor):
+            attributes[conventions.REDACTION_POLICY] = used.policy.version
     attributes[conventions.AUDIT_OUTCOME] = event.outcome
     attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
     attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION

@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
 
-from mobius_otel import compat
+from mobius_otel import compat, conventions
 from mobius_otel.telemetry.redaction.detectors import marker
-from mobius_otel.telemetry.redaction.redactor import Redactor
+from mobius_otel.telemetry.redaction.redactor import RedactionResult, Redactor
 
 __all__ = ["redact_log", "redact_span", "redacted_log", "redacted_metrics", "redacted_span"]
 
@@ -63,7 +63,9 @@ def _scope_of(scope: InstrumentationScope | None, redactor: Redactor) -> Instrum
     return None if scope is None else cast(InstrumentationScope, _cached(scope, redactor, _scope))
 
 
-def _attributes(attributes: _Attributes | None, redactor: Redactor, where: str, *, immutable: bool = True) -> Any:
+def _attributes(
+    attributes: _Attributes | None, redactor: Redactor | _Noting, where: str, *, immutable: bool = True
+) -> Any:
     """Return the attributes without their secrets, the same object where there is none."""
     if not attributes:
         return attributes
@@ -74,6 +76,44 @@ def _attributes(attributes: _Attributes | None, redactor: Redactor, where: str, 
     return compat.bounded_like(
         attributes, after if isinstance(after, dict) else {"redacted": after}, immutable=immutable
     )
+
+
+class _Noting:
+    """A redactor that notes what it finds in one record.
+
+    Args:
+        redactor: The redactor.
+    """
+
+    __slots__ = ("kinds", "redactor")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self.redactor = redactor
+        self.kinds: list[str] = []
+
+    def redact(self, value: Any, where: str) -> RedactionResult:
+        result = self.redactor.redact(value, where)
+        if result.matches:
+            self.kinds += [match.kind for match in result.matches]
+        return result
+
+    def text(self, text: str, where: str) -> str:
+        return str(self.redact(text, where).value)
+
+    def noted(self, attributes: Any) -> Any:
+        """Return the record's attributes with what was done, where they have room for it."""
+        if not self.kinds:
+            return attributes
+        own = compat.plain_attributes(attributes)
+        most = getattr(attributes, "maxlen", None)
+        if most is not None and len(own) + 3 > most:
+            return attributes
+        count = own.get(conventions.REDACTION_COUNT, 0)
+        before = own.get(conventions.REDACTION_KINDS, ())
+        own[conventions.REDACTION_COUNT] = len(self.kinds) + (count if isinstance(count, int) else 0)
+        own[conventions.REDACTION_KINDS] = tuple(sorted({*self.kinds, *map(str, before)}))
+        own[conventions.REDACTION_POLICY] = self.redactor.policy.version
+        return own
 
 
 # --- spans --------------------------------------------------------------------------------------------------
@@ -120,19 +160,23 @@ def _blank_span() -> dict[str, Any]:
 def _span_parts(span: ReadableSpan, redactor: Redactor) -> dict[str, Any]:
     """Return the parts of a span that change."""
     changed: dict[str, Any] = {}
-    name = redactor.text(span.name, "span")
+    noting = _Noting(redactor)
+    name = noting.text(span.name, "span")
     if name != span.name:
         changed["name"] = name
     attributes = span._attributes if hasattr(span, "_attributes") else span.attributes
-    _note(changed, "attributes", attributes, _attributes(attributes, redactor, "span"))
+    clean = _attributes(attributes, noting, "span")
     if span.events:
-        _note_list(changed, "events", span, [_event(event, redactor) for event in span.events])
+        _note_list(changed, "events", span, [_event(event, noting) for event in span.events])
     if span.links:
-        _note_list(changed, "links", span, [_link(link, redactor) for link in span.links])
+        _note_list(changed, "links", span, [_link(link, noting) for link in span.links])
     if span.status.description:
-        described = redactor.text(span.status.description, "span")
+        described = noting.text(span.status.description, "span")
         if described != span.status.description:
             changed["status"] = Status(span.status.status_code, described)
+    if noting.kinds:
+        clean = compat.bounded_like(attributes, noting.noted(clean), immutable=True)
+    _note(changed, "attributes", attributes, clean)
     _note(changed, "resource", span.resource, _resource_of(span.resource, redactor))
     scope = span.instrumentation_scope
     _note(changed, "instrumentation_scope", scope, _scope_of(scope, redactor))
@@ -149,7 +193,7 @@ def _note_list(changed: dict[str, Any], part: str, span: ReadableSpan, after: li
         changed[part] = compat.listed_like(getattr(span, f"_{part}"), after)
 
 
-def _event(event: Event, redactor: Redactor) -> Event:
+def _event(event: Event, redactor: _Noting) -> Event:
     name = redactor.text(event.name, "span")
     attributes = _attributes(event.attributes, redactor, "span")
     if name == event.name and attributes is event.attributes:
@@ -157,7 +201,7 @@ def _event(event: Event, redactor: Redactor) -> Event:
     return Event(name, attributes, event.timestamp)
 
 
-def _link(link: Link, redactor: Redactor) -> Link:
+def _link(link: Link, redactor: _Noting) -> Link:
     attributes = _attributes(link.attributes, redactor, "span")
     return link if attributes is link.attributes else Link(link.context, attributes)
 
@@ -182,10 +226,14 @@ def redacted_log(record: Any, redactor: Redactor) -> Any:
 def _log_parts(record: Any, redactor: Redactor) -> tuple[Any, Any, Any]:
     inner = copy.copy(record.log_record)
     try:
-        inner.body = redactor.redact(inner.body, "log").value
-        inner.attributes = _attributes(inner.attributes, redactor, "log", immutable=False)
+        noting = _Noting(redactor)
+        inner.body = noting.redact(inner.body, "log").value
+        clean = _attributes(inner.attributes, noting, "log", immutable=False)
         if inner.event_name:
-            inner.event_name = redactor.text(inner.event_name, "log")
+            inner.event_name = noting.text(inner.event_name, "log")
+        if noting.kinds:
+            clean = compat.bounded_like(inner.attributes, noting.noted(clean), immutable=False)
+        inner.attributes = clean
         # Its attributes were set when the record was emitted; the live object would tell everything again.
         inner.exception = None
         return inner, _resource_of(record.resource, redactor), _scope_of(record.instrumentation_scope, redactor)
