@@ -182,7 +182,11 @@ def test_a_name_that_cannot_be_wrapped_is_an_error(monkeypatch, name):
 
 def test_a_description_without_the_package_that_reads_it_is_an_error(monkeypatch):
     """It says what is missing."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.configuration", None)
+    for name in {
+        "opentelemetry.configuration",
+        *(m for m in sys.modules if m.startswith("opentelemetry.configuration.")),
+    }:
+        monkeypatch.setitem(sys.modules, name, None)  # also what an earlier test has imported of it
     with pytest.raises(ConfigurationError, match="opentelemetry-configuration"):
         NamedSpanExporter({"otlp_http": {}})
 
