@@ -94,6 +94,8 @@ _SUFFIXES = (
     ("awsaccesskeyid", "aws"), ("googleaccessid", "credential"), ("accesssignature", "signature"),
 )  # fmt: skip
 
+_ANY_SUFFIX = tuple(suffix for suffix, _ in _SUFFIXES)
+
 #: Inside a container with a secret name, these still say something harmless.
 HARMLESS_INSIDE = word_set(
     "type id name username user count method expires expires_in expires_at expires_on expire expiry expiration"
@@ -215,9 +217,8 @@ def _judge(name: str) -> str:
     if kind := _by_last_word(found[end - 1], found[end - 2] if end > 1 else "", found):
         return kind
     tail = found[end - 1]
-    for suffix, kind in _SUFFIXES:
-        if tail.endswith(suffix):
-            return kind
+    if tail.endswith(_ANY_SUFFIX):
+        return next(kind for suffix, kind in _SUFFIXES if tail.endswith(suffix))
     if len(found) > 1:  # pAssWord, Api_Key_ID: the whole name in one piece
         whole = "".join(found)
         return "password" if whole == "password" else ("aws" if whole == "awsaccesskeyid" else SCAN)
