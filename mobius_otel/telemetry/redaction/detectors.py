@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 
 __all__ = [
+    "IBAN",
     "LONG",
     "MARKER",
     "VALUE_KINDS",
@@ -22,6 +23,7 @@ __all__ = [
     "Detector",
     "Hits",
     "is_card",
+    "known_tokens",
     "marker",
     "may_hold_number",
     "pem",
@@ -250,7 +252,7 @@ _INNER = (
 _DIGIT = re.compile(r"[0-9]")
 
 
-def _by_first_letter(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+def known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
     branches: dict[str, list[tuple[str, str, str]]] = {}
     for kind, prefixes, rest in _VENDORS:
@@ -272,7 +274,7 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
     Args:
         off: Kinds that are not looked for.
     """
-    known, kinds = _by_first_letter(off)
+    known, kinds = known_tokens(off)
     inner = tuple(
         (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
     )
@@ -421,7 +423,7 @@ _IBAN_LENGTHS = {
     "YE": 30,
 }  # fmt: skip
 # Digits first: the engine looks for them quickly, and few stand behind two letters.
-_IBAN = re.compile(
+IBAN = re.compile(
     r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])(?<![0-9A-Za-z][A-Za-z]{2}[0-9]{2})[ \-\u00a0]?[0-9A-Za-z]{4}"
 )
 _SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
@@ -447,7 +449,7 @@ def _iban_end(text: str, start: int, length: int) -> int:
 
 
 def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
-    for found in _IBAN.finditer(text):
+    for found in IBAN.finditer(text):
         start = found.start() - 2
         length = _IBAN_LENGTHS.get(text[start : start + 2].upper()) if start >= 0 else None
         if length is None or (start and text[start - 1].isalnum()):

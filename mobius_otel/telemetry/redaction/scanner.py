@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+from mobius_otel.telemetry.redaction.detectors import (
+    IBAN,
+    Hits,
+    known_tokens,
+    marker,
+    may_hold_number,
+    pem,
+    value_scanner,
+)
 from mobius_otel.telemetry.redaction.detectors import LONG as _LONG
 from mobius_otel.telemetry.redaction.detectors import WORDS as _WORDS
-from mobius_otel.telemetry.redaction.detectors import Hits, marker, may_hold_number, pem, value_scanner
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -26,6 +35,8 @@ _MADE_OF = bytes(
     else 120
     for n in range(256)
 )  # fmt: skip
+#: Ids and digests: a bank account, a card or a telephone number may still be in them, a token cannot.
+_HEX = re.compile(r"[0-9a-f\-]+")
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -41,13 +52,14 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_own", "_pairs", "_pem", "_values")
+    __slots__ = ("_own", "_pairs", "_pem", "_tokens", "_values")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
         self._pem = "private_key" not in policy.kinds_off
         self._pairs = PairScanner(rules, policy.kinds_off)
         self._values = value_scanner(policy.kinds_off)
+        self._tokens, _ = known_tokens(policy.kinds_off)
 
     def is_plain(self, text: str) -> bool:
         """Return whether a short text certainly holds no secret, by what it is made of; no pattern is tried.
@@ -61,11 +73,11 @@ class TextScanner:
         made_of = raw.translate(_MADE_OF)
         if b"x" in made_of or b"-----" in made_of:  # pairs, URLs, addresses, JSON, tables, PEM
             return False
-        if _LONG in raw.translate(_WORDS):  # tokens
+        if _LONG in raw.translate(_WORDS) and not _HEX.fullmatch(text) and self._may_hold_token(text):
             return False
         digits = b"0" in made_of
         if digits and (
-            b"aa00" in made_of  # bank accounts
+            (b"aa00" in made_of and IBAN.search(text))
             or (b"0000000" in made_of.translate(None, b" -./") and may_hold_number(text, raw))
             or made_of.count(b".") > 2  # addresses
         ):
@@ -80,6 +92,12 @@ class TextScanner:
         return not (  # "the PIN is 1234"
             "pass" in low or "token" in low or "secret" in low or "code" in low or "pin" in low or "pwd" in low
             or "otp" in low or "api key" in low or "cv" in low or "identified" in low or "ssn" in low or "cookie" in low
+        )  # fmt: skip
+
+    def _may_hold_token(self, text: str) -> bool:
+        return (
+            "_" in text or "~" in text or "eyJ" in text or "-us" in text
+            or (self._tokens is not None and self._tokens.search(text) is not None)
         )  # fmt: skip
 
     def scan(self, text: str, hits: Hits, walk: Walk | None = None) -> str:

@@ -147,7 +147,8 @@ def test_a_pattern_of_the_user_is_found_once():
 _PIECES = [
     "my ", "pass", "word", "pin ", "token", "code ", "is ", "1234", "4111", "-", "--", " ", ".", "/", "12", "0", "DE89",
     "\n", "\t", "\u00a0", "_", "api key ", "bearer ", "abcdefgh", "otp", "x", "+", "@", "=", "415-555", "ä", "ssn ",
-    "030 ", "901820", "078-05-1120",
+    "0123456789abcdef", "ghp_", "AKIA", "sk-", "SG.", "Q~", "-us12", "eyJhbGciOiJIUzI1NiJ9", "_live_",
+    "T3stT3stT3stT3st", "AA", "030 ", "901820", "078-05-1120",
 ]  # fmt: skip
 
 
