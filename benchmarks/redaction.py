@@ -148,7 +148,9 @@ def hostile() -> dict[str, Callable[[int], str]]:
         "secret_key_", "+1 ", "fe80:", "abc:", "mob_live_", "--password ", "Set-Cookie: ", "SharedAccessSignature=",
         "AccountKey=", "hooks.slack.com/services/", "k=v ", '"a":"b",', "a=b&", "aA1", "1.2.3.", "2001:", "''",
         "<a>", "(", "//a:b@", "Bearer a ", "eyJhbGciOi", '\\\\"', "password=x ", "a: b\n", "A_B=c\n", "-a ", "--a b ",
-        "4111 1111 1111 1111 ", "a@b.de ", "密",
+        "4111 1111 1111 1111 ", "a@b.de ", "密", "insert into t (pin) values ('", "('insert into t (pin) values ('),",
+        "insert into t (", "+1 555 ", "0 30 ", "078-05-", "v1.2.3.4 ", "1.2.3.4, ", "${", "my password is ",
+        "[redacted:card:",
     )  # fmt: skip
     made: dict[str, Callable[[int], str]] = {}
     for each in repeated:

@@ -520,10 +520,16 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:._])(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])")
 # What stands before a host, which is no person's, and around a version, which looks like an address.
 _NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
-_VERSION_NEAR = re.compile(
-    r"\bv[0-9]|\bver(?:sions?)?\b|version|releas|upgrad|downgrad|\bbuild|install|\bpackage|\bbump|\bpatch",
-    re.IGNORECASE,
-)
+_VERSION_NEAR = re.compile(r"\bv(?:er)?[0-9 .:]", re.ASCII)
+
+
+def _is_version(near: str) -> bool:
+    """Return whether what stands around four numbers, in lower case, speaks of a version."""
+    return (
+        "version" in near or "releas" in near or "upgrad" in near or "downgrad" in near or "build" in near
+        or "install" in near or "package" in near or "bump" in near or "patch" in near
+        or _VERSION_NEAR.search(near) is not None
+    )  # fmt: skip
 
 
 def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -532,15 +538,15 @@ def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
         after = text[end : end + 2]
         if after[:1].isalnum() or after[:1] in {"_", "-"} or (after[:1] == "." and after[1:].isdigit()):
             continue
-        if _NO_ADDRESS.search(text[max(0, start - 3) : start]) or _VERSION_NEAR.search(
-            text, max(0, start - 32), end + 16
-        ):
+        if _NO_ADDRESS.search(text[max(0, start - 3) : start]):
             continue
         octets = [int(part) for part in found.group().split(".")]
         if octets[0] in {0, 127, 255} or (after[:1] == "/" and octets[3] == 0):
             continue  # this host, no host, every host, a network
         if max(octets) < 30 and octets[0] != 10:
             continue  # a version: people number low
+        if _is_version(text[max(0, start - 32) : end + 16].lower()):
+            continue
         yield start, end, "ipv4"
 
 
