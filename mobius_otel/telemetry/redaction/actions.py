@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.names import words
 
 if TYPE_CHECKING:

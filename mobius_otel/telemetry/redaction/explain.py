@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import MARKER, VALUE_KINDS
+from mobius_otel.telemetry.redaction.detectors import VALUE_KINDS
+from mobius_otel.telemetry.redaction.hits import MARKER
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.redactor import Match, Redactor

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
-from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 
 __all__ = ["RedactingFilter", "cover_logging", "uncover_logging"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from mobius_otel.telemetry.redaction.detectors import MARKER, Detector, Hits, marker, replace_spans
+from mobius_otel.telemetry.redaction.hits import MARKER, Detector, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.patterns import Pattern, checked_pattern
 
 __all__ = ["Finder", "own_detectors"]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mobius_otel.telemetry.redaction.detectors import MARKER, Hits, marker, replace_spans
+from mobius_otel.telemetry.redaction.hits import MARKER, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps, word_set
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner", "mask_header"]

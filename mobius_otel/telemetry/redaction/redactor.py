@@ -11,7 +11,7 @@ from typing import Any
 
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.actions import Pseudonyms, deciding
-from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally

@@ -7,21 +7,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import (
-    IBAN,
-    Hits,
-    known_tokens,
-    marker,
-    may_hold_number,
-    pem,
-    value_scanner,
-)
-from mobius_otel.telemetry.redaction.detectors import LONG as _LONG
-from mobius_otel.telemetry.redaction.detectors import WORDS as _WORDS
+from mobius_otel.telemetry.redaction.detectors import value_scanner
+from mobius_otel.telemetry.redaction.hits import LONG, WORDS, Hits, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
+from mobius_otel.telemetry.redaction.personal import IBAN, may_hold_number
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+from mobius_otel.telemetry.redaction.tokens import known_tokens, pem
 
 __all__ = ["TextScanner", "cut"]
 
@@ -73,7 +66,7 @@ class TextScanner:
         made_of = raw.translate(_MADE_OF)
         if b"x" in made_of or b"-----" in made_of:  # pairs, URLs, addresses, JSON, tables, PEM
             return False
-        if _LONG in raw.translate(_WORDS) and not _HEX.fullmatch(text) and self._may_hold_token(text):
+        if LONG in raw.translate(WORDS) and not _HEX.fullmatch(text) and self._may_hold_token(text):
             return False
         digits = b"0" in made_of
         if digits and (

@@ -17,7 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status
 
 from mobius_otel import compat, conventions
-from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.redactor import RedactionResult, Redactor
 
 __all__ = ["redact_log", "redact_span", "redacted_log", "redacted_metrics", "redacted_span"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import marker
+from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.redaction.tally import tally
 

@@ -13,9 +13,10 @@ from itertools import islice
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
-from mobius_otel.telemetry.redaction.detectors import Hits, is_card, marker
+from mobius_otel.telemetry.redaction.hits import Hits, marker
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, NameRules, keeps
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES, mask_header
+from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner, cut
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor
-from mobius_otel.telemetry.redaction.detectors import Hits
+from mobius_otel.telemetry.redaction.hits import Hits
 from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
 
 REDACTOR = Redactor()

@@ -1,0 +1,329 @@
+"""Numbers and addresses of people: e-mail, cards, bank accounts, social security, telephone, network.
+
+What can be checked is checked: issuer, length, check digits, country.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from mobius_otel.telemetry.redaction.hits import SHAPE, ZEROS, Hits, replace_spans
+
+__all__ = [
+    "IBAN",
+    "cards",
+    "email",
+    "ibans",
+    "ipv4_addresses",
+    "ipv6_addresses",
+    "is_card",
+    "may_hold_number",
+    "phones",
+    "ssns",
+]
+
+# --- e-mail -------------------------------------------------------------------------------------------------
+
+_EMAIL = re.compile(
+    r"(?<![\w.+\-])([\w.+\-]{1,64}+)(?:@|%40)([A-Za-z0-9][A-Za-z0-9\-]{0,62}+(?:\.[A-Za-z0-9\-]{1,63}+){1,8}+)",
+    re.ASCII,
+)
+_NO_DOMAIN = frozenset(
+    {"png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "mjs", "ts", "tsx", "jsx", "py", "html", "htm",
+     "json", "map", "service", "socket", "timer", "mount", "target"}
+)  # fmt: skip
+
+
+def _email_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _EMAIL.finditer(text):
+        last = found.group(2).rpartition(".")[2]
+        if len(last) < 2 or not last.isalpha() or last.lower() in _NO_DOMAIN:
+            continue
+        if found.group(1) == "git" and text[found.end() : found.end() + 1] in {":", "/"}:
+            continue  # git@github.com:… is an address of code
+        if found.group(1) == "x-oauth-basic":
+            continue  # what stands for no password beside a token
+        yield found.start(), found.end(), "email"
+
+
+def email(text: str, hits: Hits) -> str:
+    """Find e-mail addresses; addresses of repositories and file names such as ``icon@2x.png`` stay."""
+    return replace_spans(text, _email_spans(text), hits) if "@" in text or "%40" in text else text
+
+
+# --- payment cards ------------------------------------------------------------------------------------------
+
+_COMPACT = re.compile(r"[0-9]{14,}+")
+_GROUPED = re.compile(
+    r"[2-6][0-9]{3}([ \-.\u00a0])(?:[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3}(?![0-9]))?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
+)
+_NOT_DIGITS = re.compile(r"[^0-9]+")
+_HEX = re.compile(r"[0-9a-fA-F]*+")
+# First digits (as a range of six), lengths.
+_ISSUERS = (
+    (400000, 499999, (16, 19)), (510000, 559999, (16,)), (222100, 272099, (16,)), (340000, 349999, (15,)),
+    (370000, 379999, (15,)), (601100, 601199, (16,)), (644000, 659999, (16,)), (300000, 305999, (14,)),
+    (309500, 309599, (14,)), (360000, 369999, (14,)), (380000, 399999, (14,)), (352800, 358999, (16,)),
+    (620000, 629999, (16, 17, 18, 19)), (676770, 676774, (16,)),
+    (501800, 501899, (16, 18, 19)), (502000, 502099, (16, 18, 19)),
+    (503800, 503899, (16, 18, 19)), (589300, 589399, (16, 18, 19)), (630400, 630499, (16, 18, 19)),
+    (675900, 675999, (16, 18, 19)), (676100, 676399, (16, 18, 19)), (650000, 650999, (16,)),
+)  # fmt: skip
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
+
+
+def is_card(digits: str) -> bool:
+    """Return whether `digits` have the issuer, the exact length and the check digit of a payment card.
+
+    Example:
+        >>> is_card("4111111111111111"), is_card("4111111111111112"), is_card("9" * 16)
+        (True, False, False)
+    """
+    head, length = int(digits[:6]), len(digits)
+    if not any(low <= head <= high and length in lengths for low, high, lengths in _ISSUERS):
+        return False
+    numbers = digits.encode()
+    return (sum(numbers[-1::-2]) + sum(numbers[-2::-2].translate(_DOUBLED)) - 48 * length) % 10 == 0
+
+
+def _inside_hash(text: str, start: int, end: int) -> bool:
+    before, after = text[max(0, start - 64) : start], _HEX.match(text, end, end + 64)
+    left = len(before) - len(before.rstrip("0123456789abcdefABCDEF"))
+    return left + (after.end() - after.start() if after else 0) + end - start >= 32
+
+
+def _compact_cards(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _COMPACT.finditer(text):
+        start, end = found.span()
+        if end - start > 19 or not is_card(found.group()):
+            continue
+        if text[start - 1 : start] == "." and text[max(0, start - 2) : start - 1].isdigit():
+            continue  # the digits behind a decimal point
+        if not _inside_hash(text, start, end):
+            yield start, end, "card"
+
+
+def _grouped_cards(text: str) -> Iterator[tuple[int, int, str]]:
+    at = 0
+    while found := _GROUPED.search(text, at):
+        start, end = found.span()
+        at = start + 5  # when it is none, one may begin at the next group
+        if start and text[start - 1].isdigit():
+            continue
+        digits = _NOT_DIGITS.sub("", found.group())
+        if is_card(digits):
+            at = end
+        elif len(digits) == 19 and is_card(digits[:16]):
+            end = at = end - 4  # a card and a number behind it
+        else:
+            continue
+        yield start, end, "card"
+
+
+def cards(text: str, hits: Hits) -> str:
+    """Find payment cards, written in one piece or in their usual groups; a longer run of digits is none."""
+    return replace_spans(replace_spans(text, _grouped_cards(text), hits), _compact_cards(text), hits)
+
+
+# --- bank accounts and social security numbers --------------------------------------------------------------
+
+_IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
+    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
+    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
+    "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
+    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
+    "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29,
+    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24,
+    "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
+    "YE": 30,
+}  # fmt: skip
+# Digits first: the engine looks for them quickly, and few stand behind two letters.
+IBAN = re.compile(
+    r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])(?<![0-9A-Za-z][A-Za-z]{2}[0-9]{2})[ \-\u00a0]?[0-9A-Za-z]{4}"
+)
+_SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
+
+
+def _mod97(iban: str) -> bool:
+    turned = iban[4:] + iban[:4]
+    return int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
+
+
+def _iban_end(text: str, start: int, length: int) -> int:
+    """Return where an IBAN of `length` characters that begins at `start` ends, or -1."""
+    seen, at = 0, start
+    while at < len(text) and seen < length:
+        character = text[at]
+        if character.isascii() and character.isalnum():
+            seen += 1
+        elif character not in " -\u00a0" or text[at - 1] == character:
+            return -1
+        at += 1
+    ends = seen == length and not (at < len(text) and text[at].isalnum())
+    return at if ends else -1
+
+
+def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in IBAN.finditer(text):
+        start = found.start() - 2
+        length = _IBAN_LENGTHS.get(text[start : start + 2].upper()) if start >= 0 else None
+        if length is None or (start and text[start - 1].isalnum()):
+            continue
+        end = _iban_end(text, start, length)
+        compact = "".join(filter(str.isalnum, text[start:end])) if end > 0 else ""
+        if compact and (compact.isupper() or compact.islower()) and _mod97(compact.upper()):
+            yield start, end, "iban"
+
+
+def ibans(text: str, hits: Hits) -> str:
+    """Find international bank account numbers by country, exact length and check digits."""
+    return replace_spans(text, _iban_spans(text), hits) if len(text) >= 15 else text
+
+
+def _ssn_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _SSN.finditer(text):
+        start, end = found.span()
+        number = found.group()
+        around = text[max(0, start - 1) : start] + text[end : end + 1]
+        if any(character.isalnum() or character in "-_" for character in around):
+            continue
+        if number[:3] in {"000", "666"} or number[0] == "9" or number[4:6] == "00" or number[7:] == "0000":
+            continue  # was never given out
+        yield start, end, "ssn"
+
+
+def ssns(text: str, hits: Hits) -> str:
+    """Find US social security numbers; those that were never given out stay."""
+    return replace_spans(text, _ssn_spans(text), hits) if text.count("-") > 1 else text
+
+
+# --- telephone numbers and addresses of the network ---------------------------------------------------------
+
+# ITU-T E.164: a plus, a country code, 8 to 15 digits in all; and the national forms that people write with blanks,
+# hyphens or brackets. Digits in one piece without a plus are no telephone number: a name has to say so.
+_E164 = re.compile(r"\+[1-9][0-9]{0,2}(?:[ \-.\u00a0]?\(?[0-9]{1,5}\)?){1,6}(?![0-9])")
+_AMERICAN = re.compile(
+    r"(?:1[ \-.])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}(?P<by>[\-. ]))[2-9][0-9]{2}"
+    r"(?(by)(?P=by)|[\-. ])[0-9]{4}(?![0-9])"
+)
+_NATIONAL = re.compile(
+    r"\(?0(?:[1-9](?:[ .\-][0-9]{2}){4}|[1-9][0-9]{1,4}\)?"
+    r"(?:[ /\-][0-9]{3,4}[ \-][0-9]{3,4}|[ /\-]{1,3}[0-9]{5,9}))(?![0-9])"
+)
+_GLUE_BEFORE = frozenset("_+&#$-/:.")
+_GLUE_AFTER = frozenset("_:%")
+
+
+def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+    for found in pattern.finditer(text):
+        start, end = found.span()
+        digits = len(_NOT_DIGITS.sub("", found.group()))
+        before, after = text[start - 1 : start], text[end : end + 2]
+        if not 8 <= digits <= 15 or before.isalnum() or before in _GLUE_BEFORE:
+            continue
+        if after[:1].isalnum() or after[:1] in _GLUE_AFTER or (after[:1] in {"-", "."} and after[1:].isdigit()):
+            continue
+        yield start, end, "phone"
+
+
+def _phones(text: str, pattern: re.Pattern[str], hits: Hits) -> str:
+    return replace_spans(text, _phone_spans(text, pattern), hits) if pattern.search(text) else text
+
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
+_IPV6 = re.compile(r"(?<![0-9A-Za-z:._])(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])")
+# What stands before a host, which is no person's, and around a version, which looks like an address.
+_NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
+_VERSION_NEAR = re.compile(r"\bv(?:er)?[0-9 .:]", re.ASCII)
+
+
+def _is_version(near: str) -> bool:
+    """Return whether what stands around four numbers, in lower case, speaks of a version."""
+    return (
+        "version" in near or "releas" in near or "upgrad" in near or "downgrad" in near or "build" in near
+        or "install" in near or "package" in near or "bump" in near or "patch" in near
+        or _VERSION_NEAR.search(near) is not None
+    )  # fmt: skip
+
+
+def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _IPV4.finditer(text):
+        start, end = found.span()
+        after = text[end : end + 2]
+        if after[:1].isalnum() or after[:1] in {"_", "-"} or (after[:1] == "." and after[1:].isdigit()):
+            continue
+        if _NO_ADDRESS.search(text[max(0, start - 3) : start]):
+            continue
+        octets = [int(part) for part in found.group().split(".")]
+        if octets[0] in {0, 127, 255} or (after[:1] == "/" and octets[3] == 0):
+            continue  # this host, no host, every host, a network
+        if max(octets) < 30 and octets[0] != 10:
+            continue  # a version: people number low
+        if _is_version(text[max(0, start - 32) : end + 16].lower()):
+            continue
+        yield start, end, "ipv4"
+
+
+def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _IPV6.finditer(text):
+        start, end = found.span()
+        value = found.group()
+        if sum(map(str.isdigit, value)) < 2 or len(value) < 6:
+            continue  # a name of C++, a time, ::1
+        try:
+            ipaddress.IPv6Address(value)
+        except ValueError:
+            continue
+        yield start, end, "ipv6"
+
+
+def may_hold_number(text: str, raw: bytes) -> bool:
+    """Return whether digits of a text may be a card, a social security or a telephone number.
+
+    Args:
+        text: The text.
+        raw: The same in latin-1.
+    """
+    shape = raw.translate(SHAPE)
+    if (
+        b"00000000000000" in shape
+        or b"0000-0000-0000-" in shape
+        or b"0000-000000-0000" in shape
+        or b"000-00-0000" in shape
+        or b"000-000-0000" in shape
+        or b"000--000-0000" in shape
+        or b"+" in raw
+    ):
+        return True
+    zeros = raw.translate(ZEROS)
+    return (b"-0" in zeros or zeros[:1] == b"0") and _NATIONAL.search(text) is not None
+
+
+def phones(text: str, shape: bytes, hits: Hits) -> str:
+    """Find telephone numbers in the forms that people write; a run of digits alone is none.
+
+    Args:
+        text: The text.
+        shape: Its digits as 0, its letters as a, everything else as a hyphen.
+        hits: Gets the kind of each find.
+    """
+    if "+" in text:
+        text = _phones(text, _E164, hits)
+    if b"000-000-0000" in shape or b"000--000-0000" in shape:
+        text = _phones(text, _AMERICAN, hits)
+    zeros = text.encode("latin-1", "replace").translate(ZEROS)
+    return _phones(text, _NATIONAL, hits) if b"-0" in zeros or zeros[:1] == b"0" else text
+
+
+def ipv4_addresses(text: str, hits: Hits) -> str:
+    """Find IPv4 addresses; versions, networks, hosts of URLs and this host stay."""
+    return replace_spans(text, _ipv4_spans(text), hits) if _IPV4.search(text) else text
+
+
+def ipv6_addresses(text: str, hits: Hits) -> str:
+    """Find IPv6 addresses."""
+    return replace_spans(text, _ipv6_spans(text), hits) if _IPV6.search(text) else text

@@ -1,0 +1,234 @@
+"""Tokens and keys that tell themselves by their form: PEM, our own keys, JSON web tokens, those of vendors.
+
+Every quantifier is bounded or possessive and every search moves on behind what it looked at, so that time grows with
+the length alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator
+
+from mobius_otel.telemetry.redaction.hits import Detector, Hits, replace_spans
+
+__all__ = ["VENDOR_KINDS", "jwt", "known_tokens", "own_keys", "pem", "vendor_tokens"]
+
+# --- keys in PEM form ---------------------------------------------------------------------------------------
+
+_PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40}+)-----")
+_IN_NAMES = frozenset("_.[]%$'\"")
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]|\\{1,4}+[nrt])*+")
+
+
+def _whole_words(text: str, start: int, end: int) -> int:
+    """Move `end` back before a word that it has cut in two: the name of something that follows the key."""
+    if text[end : end + 1] not in _IN_NAMES and text[end - 1 : end] != "=":
+        return end
+    while end > start and not text[end - 1].isspace():
+        end -= 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _pem_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    at = 0
+    while found := _PEM_BEGIN.search(text, at):
+        label = found.group(1)
+        at = found.end()
+        close = f"-----END {label}-----"
+        end = text.find(close, at)
+        if "CERTIFICATE" in label or "PUBLIC" in label:
+            at = end + len(close) if end >= 0 else at
+            continue
+        if end >= 0 and end - at < 20_000:
+            at = end + len(close)
+        else:  # cut off: as far as the characters of a key go
+            body = _PEM_BODY.match(text, at)
+            at = _whole_words(text, at, body.end()) if body else at
+        yield found.start(), at, "private_key"
+
+
+def pem(text: str, hits: Hits) -> str:
+    """Find private keys in PEM form, also when their end is missing."""
+    return replace_spans(text, _pem_spans(text), hits) if "-----BEGIN" in text else text
+
+
+# --- our own keys -------------------------------------------------------------------------------------------
+
+_OWN_BODY = re.compile(r"_[0-9A-Za-z]{43,56}(?![0-9A-Za-z])")
+_OWN_HEAD = re.compile(r"[a-z0-9]{1,64}_[a-z0-9]{1,64}\Z")
+
+
+def _own_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for body in _OWN_BODY.finditer(text):
+        start = max(0, body.start() - 129)
+        head = _OWN_HEAD.search(text[start : body.start()])
+        if head:
+            yield start + head.start(), body.end(), "mobius_key"
+
+
+def own_keys(text: str, hits: Hits) -> str:
+    """Find keys of :class:`ApiKeyManager`: any prefix and environment; also a mistyped one is worth hiding."""
+    return replace_spans(text, _own_spans(text), hits) if text.count("_") > 1 else text
+
+
+# --- JSON web tokens ----------------------------------------------------------------------------------------
+
+_JWT = re.compile(r"(eyJ[A-Za-z0-9_\-]*+)(\.[A-Za-z0-9_\-]*+){0,4}+")
+
+
+def _is_header(part: str) -> bool:
+    try:
+        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        header = json.loads(raw)
+    except (ValueError, binascii.Error, RecursionError):
+        return False
+    return isinstance(header, dict) and ("alg" in header or "typ" in header)
+
+
+def _jwt_spans(text: str) -> Iterator[tuple[int, int, str]]:
+    for found in _JWT.finditer(text):
+        head = found.group(1)
+        if found.end() > found.end(1) and len(head) < 4096 and _is_header(head):
+            full_stop = text[found.end() - 1] == "." and found.group().count(".") > 2
+            yield found.start(), found.end() - full_stop, "jwt"
+
+
+def jwt(text: str, hits: Hits) -> str:
+    """Find JSON web tokens: a header that decodes to JSON with an algorithm, and at least one part more."""
+    return replace_spans(text, _jwt_spans(text), hits) if "eyJ" in text else text
+
+
+# --- tokens of vendors, by their published shapes -----------------------------------------------------------
+
+# Kind, what a token begins with, and the rest of it. Prefixes of one first letter become one branch of the pattern,
+# so that a text is searched once, quickly, and not once for every vendor.
+_VENDORS = (
+    ("aws", "AKIA ASIA ABIA ACCA", r"[A-Z2-7]{16}(?![A-Z0-9])"),
+    ("gcp", "AIza", r"[0-9A-Za-z_\-]{35}"),
+    ("gcp", "GOCSPX-", r"[0-9A-Za-z_\-]{20,40}+"),
+    ("gcp", "ya29.", r"[0-9A-Za-z_\-.]{20,2000}+"),
+    ("github", "ghp_ gho_ ghu_ ghs_ ghr_", r"[0-9A-Za-z]{30,255}+"),
+    ("github", "github_pat_", r"[0-9A-Za-z_]{22,255}+"),
+    ("gitlab", ("glpat- gldt- glrt- glrtr- glsoat- glcbt- glptt- glimt- glagent- glft- gloas- glffct- glwt-"),
+     r"[0-9A-Za-z_\-.]{20,300}+"),
+    ("slack", "xoxa xoxb xoxe xoxo xoxp xoxr xoxs xoxc", r"(?:\.xox[bp])?-[0-9A-Za-z\-]{10,300}+"),
+    ("slack", "xapp-", r"[0-9]-[0-9A-Za-z\-]{20,300}+"),
+    ("slack", "hooks.slack.com/", r"(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+"),
+    ("stripe", "sk_live_ sk_test_ rk_live_ rk_test_", r"[0-9A-Za-z]{10,255}+"),
+    ("stripe", "whsec_", r"[0-9A-Za-z+/=]{20,255}+"),
+    ("anthropic", "sk-ant-", r"[0-9A-Za-z_\-]{20,255}+"),
+    ("openai", "sk-proj- sk-svcacct- sk-admin- sk-None- sk-or-v1-", r"[0-9A-Za-z_\-]{20,255}+"),
+    ("openai", "sk-", r"[0-9A-Za-z]{32,255}+"),
+    ("huggingface", "hf_ api_org_", r"[0-9A-Za-z]{30,255}+"),
+    ("npm", "npm_", r"[0-9A-Za-z]{36}"),
+    ("pypi", "pypi-", r"[0-9A-Za-z_\-]{50,1000}+"),
+    ("twilio", "SK AC", r"[0-9a-f]{32}(?![0-9A-Za-z])"),
+    ("sendgrid", "SG.", r"[0-9A-Za-z_\-]{16,64}+\.[0-9A-Za-z_\-]{16,100}+"),
+    ("vendor_token", "dop_v1_ doo_v1_ dor_v1_", r"[0-9a-f]{64}"),
+    ("vendor_token", "shpat_ shpca_ shppa_ shpss_", r"[0-9a-fA-F]{32}"),
+    ("vendor_token", "sq0atp- sq0csp-", r"[0-9A-Za-z_\-]{22,64}+"),
+    ("vendor_token", "EAAA", r"[0-9A-Za-z_\-]{60}"),
+    ("vendor_token", "key-", r"[0-9a-f]{32}(?![0-9a-z])"),
+    ("vendor_token", "lin_api_", r"[0-9A-Za-z]{32,64}+"),
+    ("vendor_token", "ntn_", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "secret_", r"[0-9A-Za-z]{43}(?![0-9A-Za-z])"),
+    ("vendor_token", "hvs. hvb. hvr.", r"[0-9A-Za-z_\-]{24,300}+"),
+    ("vendor_token", "dp.st. dp.pt. dp.ct. dp.sa. dp.scim. dp.audit.", r"[0-9A-Za-z_\-.]{32,120}+"),
+    ("vendor_token", "figd_", r"[0-9A-Za-z_\-]{30,64}+"),
+    ("vendor_token", "glsa_", r"[0-9A-Za-z]{32}_[0-9a-f]{8}"),
+    ("vendor_token", "glc_", r"[0-9A-Za-z+/=]{32,300}+"),
+    ("vendor_token", "sntrys_ sntryu_", r"[0-9A-Za-z_+/=]{32,300}+"),
+    ("vendor_token", "dckr_pat_", r"[0-9A-Za-z_\-]{20,64}+"),
+    ("vendor_token", "rubygems_", r"[0-9a-f]{48}"),
+    ("vendor_token", "xkeysib-", r"[0-9a-f]{64}-[0-9A-Za-z]{16}"),
+    ("vendor_token", "AGE-SECRET-KEY-1", r"[0-9A-Z]{58}"),
+    ("vendor_token", "gsk_", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "r8_", r"[0-9A-Za-z]{37}"),
+    ("vendor_token", "pplx-", r"[0-9A-Za-z]{40,64}+"),
+    ("vendor_token", "nvapi-", r"[0-9A-Za-z_\-]{60,80}+"),
+    ("vendor_token", "tskey-", r"[0-9A-Za-z\-]{20,100}+"),
+    ("vendor_token", "xai-", r"[0-9A-Za-z]{70,90}+"),
+    ("vendor_token", "ATATT3", r"[0-9A-Za-z_\-=]{100,255}+"),
+    ("vendor_token", "dapi", r"[0-9a-f]{32}"),
+    ("vendor_token", "PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
+    ("vendor_token", "NRAK-", r"[0-9A-Z]{27}"),
+    ("vendor_token", "sbp_", r"[0-9a-f]{40}"),
+    ("vendor_token", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[0-9A-Za-z_\-.=]{32,64}+"),
+    ("vendor_token", "pat", r"[0-9A-Za-z]{14}\.[0-9a-f]{64}"),
+    ("vendor_token", "M N O", r"[0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"),
+    ("vendor_token", "discord.com/api/webhooks/ discordapp.com/api/webhooks/",
+     r"[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+"),
+)  # fmt: skip
+# Shapes that begin with anything: looked for only where what stands inside of them does.
+_INNER = (
+    ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
+    ("telegram", (":AA",), r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
+    ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),
+    ("api_key", ("_live_", "_test_", "_prod_", "_production_", "_staging_", "_sandbox_", "_dev_"),
+     (r"(?!pk_)[A-Za-z][A-Za-z0-9]{1,15}_(?:live|test|prod|production|staging|sandbox|dev)_"
+      r"[0-9A-Za-z_]{16,255}+")),
+)  # fmt: skip
+
+_DIGIT = re.compile(r"[0-9]")
+
+
+def known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+    """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
+    branches: dict[str, list[tuple[str, str, str]]] = {}
+    for kind, prefixes, rest in _VENDORS:
+        if kind not in off:
+            for prefix in prefixes.split():
+                branches.setdefault(prefix[0], []).append((kind, prefix[1:], rest))
+    kinds = tuple(kind for lines in branches.values() for kind, _, _ in lines)
+    # The group stands behind the letters: the engine passes over a branch whose first letter differs.
+    parts = [
+        f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join(f'{re.escape(after)}({rest})' for _, after, rest in lines)})"
+        for letter, lines in branches.items()
+    ]
+    return (re.compile("|".join(parts)) if parts else None), kinds
+
+
+def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
+    """Return the detector for the tokens of vendors, by the shapes they publish.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    known, kinds = known_tokens(off)
+    inner = tuple(
+        (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
+    )
+
+    def spans(text: str) -> Iterator[tuple[int, int, str]]:
+        for found in known.finditer(text) if known else ():
+            yield found.start(), _without_full_stop(text, found.end()), kinds[(found.lastindex or 1) - 1]
+
+    def inner_spans(text: str, kind: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+        for found in pattern.finditer(text):
+            # A name such as my_test_something_long_written has no digit; a key of that length always has one.
+            if kind != "api_key" or _DIGIT.search(found.group()):
+                yield found.start(), _without_full_stop(text, found.end()), kind
+
+    def detect(text: str, hits: Hits) -> str:
+        if known and known.search(text):
+            text = replace_spans(text, spans(text), hits)
+        for kind, inside, pattern in inner:
+            for part in inside:
+                if part in text:
+                    text = replace_spans(text, inner_spans(text, kind, pattern), hits)
+                    break
+        return text
+
+    return detect
+
+
+def _without_full_stop(text: str, end: int) -> int:
+    return end - 1 if text[end - 1] == "." else end  # the end of a sentence
+
+
+VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_INNER))
