@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         MissingExtra,
         MobiusError,
         PolicyError,
-        RateLimitExceeded,
         RotationConflict,
     )
     from mobius_otel.runtime import Runtime, configure
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         KeyState,
         RateLimit,
         RateLimiter,
+        RateLimitExceeded,
     )
     from mobius_otel.telemetry import (
         Actor,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         InMemoryMetricsBackend,
         Ledger,
         MetricEmitter,
+        Pseudonyms,
         Receipt,
         RedactingLogRecordExporter,
         RedactingLogRecordProcessor,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         RedactingSpanProcessor,
         RedactionPolicy,
         RedactionResult,
+        RedactionRule,
         Redactor,
         Source,
         Target,
@@ -96,6 +98,7 @@ __all__ = [
     "MissingExtra",
     "MobiusError",
     "PolicyError",
+    "Pseudonyms",
     "RateLimit",
     "RateLimitExceeded",
     "RateLimiter",
@@ -106,6 +109,7 @@ __all__ = [
     "RedactingSpanProcessor",
     "RedactionPolicy",
     "RedactionResult",
+    "RedactionRule",
     "Redactor",
     "RotationConflict",
     "Runtime",

@@ -12,7 +12,7 @@ Hierarchy::
     │   └── MissingExtra (ImportError)         an optional package is not installed
     ├── InvalidEvent (ValueError)              an audit event that breaks a rule
     ├── AuditUnavailable (RuntimeError)        an audit record cannot be kept
-    ├── RateLimitExceeded                      a decorated call came too fast
+    ├── RateLimitExceeded                      a decorated call came too fast; beside its decision, in security
     └── ApiKeyError
         ├── InvalidApiKey (ValueError)         not a key that opens this door, for whatever reason
         ├── InsufficientScope (PermissionError)
@@ -26,10 +26,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mobius_otel.security.rate_limit.limiter import Decision
 
 __all__ = [
     "ApiKeyError",
@@ -44,7 +40,6 @@ __all__ = [
     "MissingExtra",
     "MobiusError",
     "PolicyError",
-    "RateLimitExceeded",
     "RotationConflict",
     "shown",
 ]
@@ -156,18 +151,6 @@ class AuditUnavailable(MobiusError, RuntimeError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the audit record cannot be kept: {reason}")
-
-
-class RateLimitExceeded(MobiusError):
-    """A call that :meth:`RateLimiter.limit` guards came too fast.
-
-    Args:
-        decision: The denial, with ``retry_after`` in seconds.
-    """
-
-    def __init__(self, decision: Decision) -> None:
-        self.decision = decision
-        super().__init__(f"limit {decision.policy!r} is used up; try again in {decision.retry_after:.3g} s")
 
 
 class ApiKeyError(MobiusError):

@@ -31,10 +31,11 @@ PUBLIC = {
         "RedactingLogRecordProcessor", "RedactingSpanExporter", "RedactingSpanProcessor", "RedactionPolicy",
         "RedactionResult", "Redactor", "Target", "metric_timer",
     ],
-    "mobius_otel.security": ["ApiKeyManager", "IssuedKey", "KeyRotator", "KeyState", "RateLimit", "RateLimiter"],
+    "mobius_otel.security": [
+        "ApiKeyManager", "IssuedKey", "KeyRotator", "KeyState", "RateLimit", "RateLimitExceeded", "RateLimiter",
+    ],
     "mobius_otel.errors": [
-        "InsufficientScope", "InvalidApiKey", "KeyStoreUnavailable", "KeyThrottled", "RateLimitExceeded",
-        "RotationConflict",
+        "InsufficientScope", "InvalidApiKey", "KeyStoreUnavailable", "KeyThrottled", "RotationConflict",
     ],
     "mobius_otel.runtime": ["Runtime", "configure"],
 }  # fmt: skip

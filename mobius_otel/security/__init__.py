@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobius_otel.security.api_keys import ApiKey, ApiKeyManager, IssuedKey, KeyRotator, KeyState
-from mobius_otel.security.rate_limit import Decision, RateLimit, RateLimiter
+from mobius_otel.security.rate_limit import Decision, RateLimit, RateLimiter, RateLimitExceeded
 
 __all__ = [
     "ApiKey",
@@ -13,5 +13,6 @@ __all__ = [
     "KeyRotator",
     "KeyState",
     "RateLimit",
+    "RateLimitExceeded",
     "RateLimiter",
 ]

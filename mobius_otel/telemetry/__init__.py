@@ -15,12 +15,14 @@ from mobius_otel.telemetry.metrics import (
     metric_timer,
 )
 from mobius_otel.telemetry.redaction import (
+    Pseudonyms,
     RedactingLogRecordExporter,
     RedactingLogRecordProcessor,
     RedactingSpanExporter,
     RedactingSpanProcessor,
     RedactionPolicy,
     RedactionResult,
+    RedactionRule,
     Redactor,
 )
 
@@ -35,6 +37,7 @@ __all__ = [
     "InMemoryMetricsBackend",
     "Ledger",
     "MetricEmitter",
+    "Pseudonyms",
     "Receipt",
     "RedactingLogRecordExporter",
     "RedactingLogRecordProcessor",
@@ -42,6 +45,7 @@ __all__ = [
     "RedactingSpanProcessor",
     "RedactionPolicy",
     "RedactionResult",
+    "RedactionRule",
     "Redactor",
     "Source",
     "Target",

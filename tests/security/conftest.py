@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +11,17 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
+from mobius_otel.telemetry.redaction import RedactionResult, Redactor
 
 
-class Blind:
+class Blind(Redactor):
     """A redactor that finds nothing, so that what reaches it can be looked at."""
 
-    def redact(self, value, location="audit"):
-        return SimpleNamespace(value=value, matches=())
+    def redact(self, value, location="audit", tenant=""):
+        return RedactionResult(value)
+
+    def text(self, text, location="other"):
+        return text
 
 
 class Told:

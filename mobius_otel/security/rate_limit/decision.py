@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from mobius_otel.errors import MobiusError
 from mobius_otel.security.rate_limit.algorithms import NEVER, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["Decision"]
+__all__ = ["Decision", "RateLimitExceeded"]
 
 
 class Decision:
@@ -72,3 +73,15 @@ class Decision:
             f"remaining={self.remaining}, retry_after={self.retry_after:g}, reset_after={self.reset_after:g}, "
             f"source={self.source!r})"
         )
+
+
+class RateLimitExceeded(MobiusError):
+    """A call that :meth:`RateLimiter.limit` guards came too fast.
+
+    Args:
+        decision: The denial, with ``retry_after`` in seconds.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        super().__init__(f"limit {decision.policy!r} is used up; try again in {decision.retry_after:.3g} s")

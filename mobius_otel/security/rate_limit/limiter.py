@@ -10,10 +10,10 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from mobius_otel.clock import Clock
-from mobius_otel.errors import ConfigurationError, RateLimitExceeded
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.rate_limit.algorithms import ALGORITHMS, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.backends import Backend, Counts, MemoryBackend
-from mobius_otel.security.rate_limit.decision import Decision
+from mobius_otel.security.rate_limit.decision import Decision, RateLimitExceeded
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
 from mobius_otel.telemetry.safety import guarded
@@ -176,7 +176,7 @@ class RateLimiter:
             >>> export("alice")
             Traceback (most recent call last):
             ...
-            mobius_otel.errors.RateLimitExceeded: limit 'default' is used up; try again in 60 s
+            mobius_otel.security.rate_limit.decision.RateLimitExceeded: limit 'default' is used up; try again in 60 s
         """
         cost = _checked(cost)
 

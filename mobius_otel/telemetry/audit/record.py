@@ -120,7 +120,7 @@ def _redacted(
         kept = {name: str(v) for name, v in texts.items() if name == conventions.AUDIT_SOURCE_ID and _is_address(v)}
         asked = [name for name in texts if name not in kept]
         # By their numbers: a name must not tell here, and what a policy drops must not move the others.
-        tenant = {"tenant": str(texts[conventions.AUDIT_TENANT])} if texts.get(conventions.AUDIT_TENANT) else {}
+        tenant = {"tenant": event_tenant} if (event_tenant := _tenant(texts)) and isinstance(redactor, Redactor) else {}
         ours = redactor.redact({n: texts[name] for n, name in enumerate(asked)}, location="audit", **tenant)
         theirs = redactor.redact(user, location="audit", **tenant)
         clean = {name: str(ours.value.get(number, "")) for number, name in enumerate(asked)} | kept
@@ -130,6 +130,10 @@ def _redacted(
         swallow("audit.redaction", error)
         blank = dict.fromkeys(texts, _BLANK)
         return blank, dict.fromkeys(("attributes",), _BLANK), len(texts) + len(user), ["error"]
+
+
+def _tenant(texts: Mapping[str, Any]) -> str:
+    return str(texts.get(conventions.AUDIT_TENANT) or "")
 
 
 def _is_address(value: Any) -> bool:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobius_otel import RateLimitExceeded
 from mobius_otel.clock import FrozenClock
-from mobius_otel.errors import ConfigurationError, RateLimitExceeded
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.security import RateLimit, RateLimiter
 
 
