@@ -158,10 +158,16 @@ class _Run:
         text = body.decode("utf-8", "surrogateescape")  # what is no UTF-8 is written back as it was
         document = _json(body)
         if document is not None:
-            clean, found = self._explainer.explain(document)
+            clean, found = self._redact(document)
             return (_compact(clean, body) + end if found else piece.raw), found
-        clean, found = self._explainer.explain(text)
+        clean, found = self._redact(text)
         return (str(clean).encode("utf-8", "surrogateescape") + end if found else piece.raw), found
+
+    def _redact(self, value: Any) -> tuple[Any, list[Finding]]:
+        if not self._prints_text:
+            return self._explainer.explain(value)
+        result = self._explainer.redactor.redact(value)  # which rule it was costs more than to find it
+        return result.value, [Finding(match.kind, match.path, "", "", "") for match in result.matches]
 
     def _tell(self, name: str, line: int, finding: Finding) -> None:
         if self._args.json:
