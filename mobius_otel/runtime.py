@@ -133,12 +133,13 @@ class Runtime:
                     self._shipper.start()
 
     def _show_metrics(self) -> None:
-        renew_on_fork(metrics_api.get_meter_provider())
         section = self.policy.metrics
         if section.sidecar is not None:
             attach_sidecar(_meter_provider(), section.sidecar)
         elif section.path is not None:
             attach_reader(_meter_provider())
+        else:
+            renew_on_fork(metrics_api.get_meter_provider())
 
     def shutdown(self) -> None:
         """Send what can be sent, end the audit stream, and put everything back. A second call does nothing."""

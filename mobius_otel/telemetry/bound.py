@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ Slow = Callable[[Any], float | None]
 _NOWHERE: Final = Context({"mobius_otel.collecting": True})
 
 
-class BoundSeries:
+class BoundSeries(ABC):
     """One series of a counter or gauge, shaped as OpenTelemetry's Bind API.
 
     It is made by ``bind()``, not by hand.
@@ -58,6 +59,7 @@ class BoundSeries:
         self._told: float = 0
         self._touched = False
 
+    @abstractmethod
     def add(self, amount: float = 1) -> None:
         """Add `amount` to the series; never raises.
 
@@ -65,7 +67,6 @@ class BoundSeries:
             amount: A finite number; a counter takes none below zero. What breaks the rule is refused once with
                 a log line, and counted.
         """
-        raise NotImplementedError
 
     def set(self, value: float) -> None:  # noqa: ARG002 - a gauge takes it
         """Set the value of a gauge's series; never raises.
@@ -139,8 +140,8 @@ class _GaugeSeries(_UpDownSeries):
             instrument.set(self._value, self.attributes, _NOWHERE)
 
 
-class LockedCounterSeries(_CounterSeries):
-    """A counter's series for Pythons without a GIL."""
+class _Locked(BoundSeries):
+    """What the series for Pythons without a GIL share."""
 
     __slots__ = ("_lock",)
 
@@ -150,39 +151,29 @@ class LockedCounterSeries(_CounterSeries):
 
     def add(self, amount: float = 1) -> None:
         with self._lock:
-            _CounterSeries.add(self, amount)
-
-
-class LockedUpDownSeries(_UpDownSeries):
-    """An up-down counter's series for Pythons without a GIL."""
-
-    __slots__ = ("_lock",)
-
-    def _reset(self) -> None:
-        self._lock = threading.RLock()
-        super()._reset()
-
-    def add(self, amount: float = 1) -> None:
-        with self._lock:
-            _UpDownSeries.add(self, amount)
-
-
-class LockedGaugeSeries(_GaugeSeries):
-    """A gauge's series for Pythons without a GIL."""
-
-    __slots__ = ("_lock",)
-
-    def _reset(self) -> None:
-        self._lock = threading.RLock()
-        super()._reset()
-
-    def add(self, amount: float = 1) -> None:
-        with self._lock:
-            _GaugeSeries.add(self, amount)
+            super().add(amount)  # type: ignore[safe-super]  # that of the class beside it
 
     def set(self, value: float) -> None:
         with self._lock:
-            _GaugeSeries.set(self, value)
+            super().set(value)
+
+
+class LockedCounterSeries(_Locked, _CounterSeries):
+    """A counter's series for Pythons without a GIL."""
+
+    __slots__ = ()
+
+
+class LockedUpDownSeries(_Locked, _UpDownSeries):
+    """An up-down counter's series for Pythons without a GIL."""
+
+    __slots__ = ()
+
+
+class LockedGaugeSeries(_Locked, _GaugeSeries):
+    """A gauge's series for Pythons without a GIL."""
+
+    __slots__ = ()
 
 
 class DelegatedSeries(BoundSeries):
