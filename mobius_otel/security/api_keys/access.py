@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mobius_otel.errors import AuditUnavailable, KeyNotFound, KeyStoreUnavailable, RotationConflict
-from mobius_otel.security.api_keys.record import ApiKey
 from mobius_otel.security.api_keys.reporting import Reporter
-from mobius_otel.security.api_keys.stores import KeyStore, Transaction
+from mobius_otel.security.api_keys.stores import KeyStore, StoredKey, Transaction
 
 __all__ = ["StoreAccess"]
 
@@ -63,13 +62,16 @@ class StoreAccess:
         with self.asking(operation) as store, store.changing() as change:
             yield change
 
-    def find(self, digest: bytes) -> ApiKey | None:
-        """Return the key whose secret has this digest.
+    def find(self, digests: Sequence[bytes]) -> StoredKey | None:
+        """Return the key that is found by one of these digests.
 
         Raises:
             KeyStoreUnavailable: The store failed.
         """
         with self.asking("get") as store:
-            found = store.find(digest)
+            found = store.find(digests)
+            if found is None:
+                return None
             # The store looked for equality its own way (a collation, a prefix): look again, in constant time.
-            return found[0] if found is not None and hmac.compare_digest(found[1], digest) else None
+            same = [hmac.compare_digest(found.digest, digest) for digest in digests]
+            return found if any(same) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import re
@@ -10,10 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 from mobius_otel.errors import ConfigurationError, KeyNotFound
+from mobius_otel.policy.rules import LIMIT
 from mobius_otel.security.api_keys.record import ApiKey, KeyState
 
 __all__ = [
+    "checked_limit",
     "checked_metadata",
+    "checked_networks",
     "checked_reason",
     "checked_scopes",
     "checked_text",
@@ -28,6 +32,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ID = re.compile(r"key_[0-9A-Za-z]{1,32}", re.ASCII)
 _LONGEST_TEXT = 256
 _LARGEST_METADATA = 8192
+_MOST_NETWORKS = 64
 
 
 def decide(key: ApiKey | None, now: float, required: frozenset[str]) -> str:
@@ -128,6 +133,62 @@ def seconds_of(setting: str, value: timedelta | float, *, zero: bool = False) ->
     if seconds < 0 or (seconds == 0 and not zero):
         raise ConfigurationError(setting, value, "zero or more" if zero else "longer than zero")
     return float(seconds)
+
+
+def checked_networks(networks: Iterable[str]) -> tuple[str, ...]:
+    """Return networks as CIDR texts, each once, in order.
+
+    Raises:
+        ConfigurationError: It is one text, or one of them is no network.
+
+    Example:
+        >>> checked_networks(["10.1.0.0/16", "2001:db8::1"])
+        ('10.1.0.0/16', '2001:db8::1/128')
+    """
+    if isinstance(networks, str | bytes) or not isinstance(networks, Iterable):
+        raise ConfigurationError("networks", networks, "a list of texts", 'For example: networks=["10.0.0.0/8"]')
+    found: dict[str, None] = {}
+    for network in networks:
+        try:
+            if not isinstance(network, str):
+                raise ValueError
+            found[str(ipaddress.ip_network(network))] = None
+        except ValueError:
+            raise ConfigurationError(
+                "networks", network, 'an address or a network without host bits such as "10.0.0.0/8"'
+            ) from None
+    if len(found) > _MOST_NETWORKS:
+        raise ConfigurationError("networks", f"{len(found)} networks", f"at most {_MOST_NETWORKS}")
+    return tuple(found)
+
+
+def checked_limit(limit: object) -> tuple[str, ...]:
+    """Return rate limits as texts; what they do is the business of whoever counts.
+
+    Args:
+        limit: A text such as ``"100/minute"``, an object with the numbers ``limit`` and ``per`` (seconds), or a
+            list of those; None: none.
+
+    Raises:
+        ConfigurationError: One of them is no limit.
+
+    Example:
+        >>> checked_limit(["10/second", "1000/hour"])
+        ('10/second', '1000/hour')
+    """
+    if limit is None:
+        return ()
+    several = limit if isinstance(limit, list | tuple) else [limit]
+    return tuple(_limit_text(one) for one in several)
+
+
+def _limit_text(limit: object) -> str:
+    units, per = getattr(limit, "limit", None), getattr(limit, "per", 0.0)
+    if type(units) is int and per == int(per) and 1 <= per < 1e7:
+        limit = f"{units}/{int(per)} seconds"
+    if not isinstance(limit, str) or not LIMIT.check(limit):
+        raise ConfigurationError("limit", limit, LIMIT.text)
+    return limit
 
 
 def checked_reason(reason: str | None) -> str | None:

@@ -27,7 +27,9 @@ from mobius_otel.security.api_keys import secret as secrets
 from mobius_otel.security.api_keys.access import StoreAccess
 from mobius_otel.security.api_keys.census import StoreGauges
 from mobius_otel.security.api_keys.checks import (
+    checked_limit,
     checked_metadata,
+    checked_networks,
     checked_reason,
     checked_scopes,
     checked_text,
@@ -39,7 +41,7 @@ from mobius_otel.security.api_keys.checks import (
 from mobius_otel.security.api_keys.last_used import LastUsed
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.reporting import Reporter
-from mobius_otel.security.api_keys.stores import KeyStore, Transaction, open_store
+from mobius_otel.security.api_keys.stores import KeyStore, Selection, StoredKey, Transaction, open_store
 from mobius_otel.security.api_keys.succession import Succession, deadline, existing
 from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.spans import started
@@ -143,6 +145,8 @@ class ApiKeyManager:
         ttl: timedelta | float | None = None,
         metadata: Mapping[str, Any] | None = None,
         tenant: str | None = None,
+        networks: Iterable[str] = (),
+        limit: object = None,
         issued_by: str | None = None,
     ) -> IssuedKey:
         """Issue a key.
@@ -154,6 +158,8 @@ class ApiKeyManager:
             ttl: How long it lives; default: the manager's; infinite: for ever.
             metadata: Facts of your own, at most 8 KiB as JSON.
             tenant: On whose behalf it acts.
+            networks: The networks that it may come from (CIDR); none: any.
+            limit: A rate limit of its own such as ``"100/minute"``, a ``RateLimit``, or a list of those.
             issued_by: Who issues it, for the audit trail.
 
         Returns:
@@ -177,6 +183,8 @@ class ApiKeyManager:
             expires_at=deadline(now, self._ttl if ttl is None else seconds_of("ttl", ttl)),
             lineage_id=key_id,
             tenant=checked_text("tenant", tenant),
+            networks=checked_networks(networks),
+            limit=checked_limit(limit),
             issued_by=checked_text("issued_by", issued_by),
             metadata=checked_metadata(metadata),
         )
@@ -214,7 +222,8 @@ class ApiKeyManager:
                 result = "throttled"
             else:
                 asked = True
-                key = self._access.find(self._digester.digest(raw))
+                found = self._access.find([self._digester.digest(raw)])
+                key = found.key if found is not None else None
                 now = self.clock()  # read last, so that a slow store never stretches a deadline
                 result = decide(key, now, required)
         except InvalidApiKey as error:
@@ -292,7 +301,7 @@ class ApiKeyManager:
                 key = existing(change, key_id)
                 first = key.revoked_at is None
                 if first:
-                    change.change(key.id, revoked_at=now)
+                    change.change(key.id, {"revoked_at": now})
                     key = replace(key, revoked_at=now)
             if first:
                 told.done(target=key.id)
@@ -325,7 +334,7 @@ class ApiKeyManager:
                     conventions.API_KEY_PURGED_EVENT, "api_keys", by=None, target_type="key_store"
                 ) as told:
                     with self._access.changing("purge") as change:
-                        count = change.purge(dead_by)
+                        count = change.purge(dead_by, 1_000_000_000)
                     if count:
                         told.done({conventions.COUNT: count})
             except BaseException:
@@ -363,10 +372,9 @@ class ApiKeyManager:
         if state is not None and state not in set(KeyState):
             raise ConfigurationError("state", state, f"one of {', '.join(KeyState)}")
         with self._access.asking("list") as store:
-            found = store.list(owner)
-        now = self.clock()
-        stamped = [key.at(now) for key in found]
-        return [key for key in stamped if state is None or key.state == state]
+            now = self.clock()
+            found = store.list(Selection(owner=owner, state=KeyState(state) if state else None, now=now))
+        return [key.at(now) for key in found]
 
     def observe(self, emitter: MetricEmitter) -> None:
         """Report how many keys there are, by state and by how soon they expire, whenever `emitter` is collected.
@@ -385,7 +393,7 @@ class ApiKeyManager:
     def _added(self, change: Transaction, record: ApiKey) -> IssuedKey:
         secret = secrets.generate(self.prefix, self.environment)
         record = replace(record, prefix=self.prefix, environment=self.environment)
-        change.add(record, self._digester.digest(secret.encode("ascii")))
+        change.add(StoredKey(record, self._digester.digest(secret.encode("ascii"))))
         return IssuedKey(record, secret)
 
     def __enter__(self) -> Self:

@@ -49,8 +49,13 @@ class ApiKey:
         rotated_from: The id of its predecessor.
         rotated_to: The id of its successor.
         overlap_until: When its predecessor's grace ends.
+        grace_on_first_use: Seconds of grace that its predecessor gets when this one is first used; None: that has
+            begun already, or there is no predecessor.
+        unused_since: When it was noted that nobody uses it in its grace any more.
         request_id: The request that made it by rotation.
         tenant: On whose behalf it acts.
+        networks: The networks it may come from (CIDR); none: any.
+        limit: Rate limits of its own such as ``"100/minute"``, shared by its lineage; none: those of the policy.
         issued_by: Who issued it.
         metadata: The caller's own facts.
     """
@@ -72,8 +77,12 @@ class ApiKey:
     rotated_from: str | None = None
     rotated_to: str | None = None
     overlap_until: float | None = None
+    grace_on_first_use: float | None = None
+    unused_since: float | None = None
     request_id: str | None = None
     tenant: str | None = None
+    networks: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
     issued_by: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

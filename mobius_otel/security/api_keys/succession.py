@@ -71,7 +71,7 @@ class Succession:
                             return IssuedKey(again.at(now), None)
                         retire_at = None if grace is None else _end_of_grace(old, now, grace)
                         issued = self._add(change, successor_of(old, now, retire_at, request_id, by))
-                        change.change(old.id, rotated_to=issued.key.id, retire_at=retire_at)
+                        change.change(old.id, {"rotated_to": issued.key.id, "retire_at": retire_at})
                     attributes = {conventions.API_KEY_ROTATED_FROM: old.id}
                     record.done(attributes, target=issued.key.id)
             except BaseException:
@@ -97,8 +97,8 @@ class Succession:
             if not (old := _waiting(change, old_id, new_id)):
                 return False
             retire_at = _end_of_grace(old, self._clock(), grace)
-            change.change(old_id, retire_at=retire_at)
-            change.change(new_id, overlap_until=retire_at)
+            change.change(old_id, {"retire_at": retire_at})
+            change.change(new_id, {"overlap_until": retire_at})
         return True
 
     def withdraw(self, old_id: str, new_id: str, reason: str) -> bool:
@@ -116,8 +116,8 @@ class Succession:
             with self._access.changing("update") as change:
                 if not _waiting(change, old_id, new_id):
                     return False
-                change.change(old_id, rotated_to=None)
-                change.change(new_id, revoked_at=self._clock())
+                change.change(old_id, {"rotated_to": None})
+                change.change(new_id, {"revoked_at": self._clock()})
             record.done()
         return True
 

@@ -121,7 +121,7 @@ def test_gauges_tell_states_and_what_expires_soon(told, clock, url):
 
 def test_the_census_of_a_store_agrees_with_the_records(manager, clock):
     """The store's own counting against the decision itself, over many ages."""
-    from mobius_otel.security.api_keys.stores.protocol import take_census
+    from mobius_otel.security.api_keys.stores.protocol import Selection, take_census
 
     for number in range(40):
         issued = manager.issue("alice", ttl=number * 7 + 1 if number % 5 else 1e18)
@@ -132,7 +132,7 @@ def test_the_census_of_a_store_agrees_with_the_records(manager, clock):
     for _ in range(30):
         now = clock.advance(11)
         taken = manager.store.census(now, [10.0, 100.0])
-        assert taken == take_census(manager.store.list(), now, [10.0, 100.0])
+        assert taken == take_census(manager.store.list(Selection()), now, [10.0, 100.0])
 
 
 def test_with_a_strict_ledger_that_is_gone_no_key_is_changed(told, clock, url):

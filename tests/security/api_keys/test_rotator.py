@@ -98,11 +98,11 @@ def test_it_runs_in_a_thread_until_it_is_stopped(told, url):
     arrived, failed = threading.Event(), threading.Event()
     real = manager.store.list
 
-    def failing(owner=None):
+    def failing(selection):
         if not failed.is_set():
             failed.set()
             raise OSError("gone")
-        return real(owner)
+        return real(selection)
 
     manager.store.list = failing
     rotator = KeyRotator(manager, sink=lambda *_: arrived.set() or True, every=0.02, rotate_before=200)
@@ -117,7 +117,7 @@ def test_it_runs_in_a_thread_until_it_is_stopped(told, url):
 
 def test_a_run_without_a_store_says_so(manager, monkeypatch):
     """For cron: an exit status."""
-    monkeypatch.setattr(manager.store, "list", lambda owner=None: 1 / 0)
+    monkeypatch.setattr(manager.store, "list", lambda selection: 1 / 0)
     with pytest.raises(KeyStoreUnavailable):
         KeyRotator(manager, sink=Sink()).run_once()
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from mobius_otel.errors import ConfigurationError, InvalidApiKey, KeyStoreUnavai
 from mobius_otel.security import ApiKeyManager, KeyState
 from mobius_otel.security.api_keys import SqliteKeyStore
 from mobius_otel.security.api_keys.secret import generate
+from mobius_otel.security.api_keys.stores import Selection
 from tests.security.api_keys.conftest import PEPPER
 
 
@@ -185,7 +187,7 @@ class Failing:
     def _fail(self, *args, **kwargs):
         raise self._error
 
-    find = get = list = changing = touch = count_dead = census = _fail
+    find = get = list = changing = touch = count_dead = census = peppers = claim = _fail
 
     def close(self):
         pass
@@ -260,7 +262,7 @@ def test_a_change_that_fails_leaves_nothing(manager):
 
     def fail():
         with manager.store.changing() as change:
-            change.change(issued.key.id, revoked_at=1.0)
+            change.change(issued.key.id, {"revoked_at": 1.0})
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -268,12 +270,59 @@ def test_a_change_that_fails_leaves_nothing(manager):
     assert manager.verify(issued.secret)
 
 
+def test_a_change_compares_before_it_sets(manager):
+    """Nobody's change is lost, and nothing is brought back."""
+    key = manager.issue("alice", networks=("10.0.0.0/8",), limit="5/second").key
+    with manager.store.changing() as change:
+        assert not change.change(key.id, {"revoked_at": 5.0}, {"rotated_to": "key_2"})
+        assert not change.change("key_0", {"revoked_at": 5.0})
+        assert change.change(key.id, {"revoked_at": 5.0}, {"revoked_at": None, "generation": 1, "limit": key.limit})
+        assert not change.change(key.id, {"revoked_at": 6.0}, {"revoked_at": None})
+    assert manager.get(key.id).revoked_at == 5.0
+
+
+def test_a_selection_means_the_same_to_every_store(manager, clock):
+    """Each of its conditions, alone and together, in order and in pages."""
+    for number in range(24):
+        issued = manager.issue("ab"[number % 2], ttl=50 + number, tenant="xyz"[number % 3])
+        clock.advance(number % 2)
+        if number % 5 == 0:
+            manager.rotate(issued.key.id, grace_period=number)
+    every, now = manager.store.list(Selection()), clock()
+    assert [(key.created_at, key.id) for key in every] == sorted((key.created_at, key.id) for key in every)
+    middle = (every[9].created_at, every[9].id)
+    for selection in (
+        Selection(owner="a"), Selection(tenant="x"), Selection(lineage=every[3].lineage_id), Selection(after=middle),
+        Selection(state=KeyState.RETIRING, now=now), Selection(state=KeyState.ACTIVE, now=now + 55),
+        Selection(expires_by=now + 60), Selection(owner="b", tenant="y", state=KeyState.ACTIVE, now=now),
+    ):  # fmt: skip
+        expected = [key for key in every if selection.matches(key)]
+        assert manager.store.list(selection) == expected
+        assert 0 < len(expected) < len(every)
+        assert manager.store.list(replace(selection, most=2)) == expected[:2]
+
+
+def test_a_period_of_a_job_is_taken_once(manager):
+    """And a clock that ran ahead keeps nobody out for ever."""
+    claim = manager.store.claim
+    assert [claim("rotate", 7, "a"), claim("rotate", 7, "b"), claim("purge", 7, "b")] == [True, False, True]
+    assert [claim("rotate", 6, "b"), claim("rotate", 8, "b"), claim("rotate", 7, "a")] == [False, True, False]
+    assert at_once(20, lambda: claim("rotate", 9, "x")).count(True) == 1
+    assert [claim("rotate", 10**9, "mad"), claim("rotate", 10, "a"), claim("rotate", 10, "b")] == [True, True, False]
+
+
+def test_peppers_are_counted_by_name(manager):
+    """So that an operator knows when an old one may go."""
+    manager.issue("alice")
+    assert sum(manager.store.peppers().values()) == 1
+
+
 def test_a_digest_is_unique(manager):
     """Two records of one secret would be a riddle."""
     issued = manager.issue("alice")
-    found = manager.store.find(manager._digester.digest(issued.secret.encode()))
+    found = manager.store.find([manager._digester.digest(issued.secret.encode())])
     with pytest.raises((ValueError, sqlite3.IntegrityError)), manager.store.changing() as change:
-        change.add(issued.key, found[1])
+        change.add(replace(found, key=replace(issued.key, id="key_2")))
     assert len(manager.list()) == 1
 
 

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from mobius_otel.security.api_keys.stores.memory import MemoryKeyStore
 from mobius_otel.security.api_keys.stores.opening import open_store
-from mobius_otel.security.api_keys.stores.protocol import Census, KeyStore, Transaction
+from mobius_otel.security.api_keys.stores.protocol import (
+    Census,
+    ChangeChannel,
+    KeyStore,
+    Selection,
+    StoredKey,
+    Transaction,
+)
 from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
 
-__all__ = ["Census", "KeyStore", "MemoryKeyStore", "SqliteKeyStore", "Transaction", "open_store"]
+__all__ = [
+    "Census",
+    "ChangeChannel",
+    "KeyStore",
+    "MemoryKeyStore",
+    "Selection",
+    "SqliteKeyStore",
+    "StoredKey",
+    "Transaction",
+    "open_store",
+]

@@ -13,7 +13,7 @@ __all__ = ["open_store"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.ASCII | re.IGNORECASE)
 _RULE = '"memory://" or "sqlite:///FILE" (an absolute one: "sqlite:////var/lib/keys.db") in this version'
-_NEEDED = ("find", "get", "list", "changing", "touch", "count_dead", "census", "close")
+_NEEDED = ("find", "get", "list", "changing", "touch", "count_dead", "census", "peppers", "claim", "close")
 
 
 def open_store(store: str | KeyStore) -> KeyStore:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from mobius_otel.security.api_keys.record import ApiKey, KeyState
-from mobius_otel.security.api_keys.stores.protocol import CHANGING, Census
+from mobius_otel.security.api_keys.stores.protocol import CHANGING, Census, Selection, StoredKey
 from mobius_otel.sqlite import SqliteFile
 
 __all__ = ["SqliteKeyStore"]
@@ -43,11 +43,24 @@ _MIGRATIONS = (
     );
     CREATE INDEX api_keys_owner ON api_keys (owner)
     """,
+    """
+    ALTER TABLE api_keys ADD COLUMN networks TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE api_keys ADD COLUMN "limit" TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE api_keys ADD COLUMN grace_on_first_use REAL;
+    ALTER TABLE api_keys ADD COLUMN unused_since REAL;
+    ALTER TABLE api_keys ADD COLUMN pepper TEXT NOT NULL DEFAULT '';
+    ALTER TABLE api_keys ADD COLUMN verifier TEXT;
+    CREATE INDEX api_keys_lineage ON api_keys (lineage_id);
+    CREATE INDEX api_keys_expiry ON api_keys (expires_at);
+    CREATE INDEX api_keys_age ON api_keys (created_at, id);
+    CREATE TABLE api_key_jobs (name TEXT PRIMARY KEY NOT NULL, period INTEGER NOT NULL, holder TEXT NOT NULL)
+    """,
 )
 
-_COLUMNS = tuple(f.name for f in fields(ApiKey) if f.name != "state")
-_SELECT = f"SELECT digest, {', '.join(_COLUMNS)} FROM api_keys"
-_INSERT = f"INSERT INTO api_keys (digest, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+_FIELDS = tuple(f.name for f in fields(ApiKey) if f.name != "state")
+_COLUMNS = ", ".join(f'"{name}"' for name in ("digest", "pepper", "verifier", *_FIELDS))
+_SELECT = f"SELECT {_COLUMNS} FROM api_keys"
+_INSERT = f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join('?' * (len(_FIELDS) + 3))})"
 _FOREVER = "9e999"
 _DEAD_SINCE = (
     f"min(coalesce(expires_at, {_FOREVER}), coalesce(retire_at, {_FOREVER}), coalesce(revoked_at, {_FOREVER}))"
@@ -60,6 +73,14 @@ _STATE = """CASE
     WHEN retire_at IS NOT NULL AND retire_at <= :now THEN 'retired'
     WHEN retire_at IS NOT NULL THEN 'retiring'
     ELSE 'active' END"""
+_CONDITIONS = {
+    "owner": "owner = :owner",
+    "tenant": "tenant = :tenant",
+    "lineage": "lineage_id = :lineage",
+    "state": f"{_STATE} = :state",
+    "expires_by": "expires_at <= :expires_by",
+    "after": "(created_at, id) > (:after_time, :after_id)",
+}
 _PATIENCE_FOR_TOUCH_MS = 20
 
 
@@ -78,25 +99,24 @@ class SqliteKeyStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = SqliteFile(path, _MIGRATIONS, what="key store")
 
-    def find(self, digest: bytes) -> tuple[ApiKey, bytes] | None:
-        """Return the record whose secret has this digest, and the digest as it is stored."""
+    def find(self, digests: Sequence[bytes]) -> StoredKey | None:
+        """Return the key that is found by one of these digests."""
+        where = "digest = ?" if len(digests) == 1 else f"digest IN ({', '.join('?' * len(digests))})"
         with self._file.reading() as connection:
             # Who deleted or replaced the file may have revoked keys in the new one; the old one still opens.
             self._file.check_still_there()
-            row = connection.execute(f"{_SELECT} WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else (_record(row), row[0])
+            row = connection.execute(f"{_SELECT} WHERE {where}", digests).fetchone()
+        return None if row is None else StoredKey(_record(row), row[0], row[1], row[2])
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id."""
         with self._file.reading() as connection:
             return _get(connection, key_id)
 
-    def list(self, owner: str | None = None) -> Sequence[ApiKey]:
-        """Return the records, of one owner or all, oldest first."""
-        where = "" if owner is None else " WHERE owner = :owner"
+    def list(self, selection: Selection) -> Sequence[ApiKey]:
+        """Return the records that are meant, oldest first."""
         with self._file.reading() as connection:
-            rows = connection.execute(f"{_SELECT}{where} ORDER BY created_at, id", {"owner": owner}).fetchall()
-        return [_record(row) for row in rows]
+            return _list(connection, selection)
 
     @contextmanager
     def changing(self) -> Iterator[_Change]:
@@ -129,7 +149,7 @@ class SqliteKeyStore:
                 connection.execute(f"PRAGMA busy_timeout={patience}")
 
     def count_dead(self, dead_by: float) -> int:
-        """Return how many records a purge would remove."""
+        """Return how many records have a deadline at or before `dead_by`."""
         with self._file.reading() as connection:
             (count,) = connection.execute(
                 f"SELECT count(*) FROM api_keys WHERE {_DEAD_SINCE} <= ?", (dead_by,)
@@ -137,17 +157,34 @@ class SqliteKeyStore:
         return int(count)
 
     def census(self, now: float, within: Sequence[float]) -> Census:
-        """Count the keys by their state at `now`, and the active ones that expire within so many seconds."""
+        """Count the keys at `now`, and the active ones that expire within so many seconds."""
         sums = "".join(f", sum(coalesce(expires_at, {_FOREVER}) <= :now + :w{i})" for i in range(len(within)))
         values = {"now": now, **{f"w{i}": seconds for i, seconds in enumerate(within)}}
         with self._file.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_STATE} AS state, count(*){sums} FROM api_keys GROUP BY 1", values
+                f"SELECT {_STATE} AS state, count(*), sum(last_used_at IS NULL), min(created_at){sums}"
+                " FROM api_keys GROUP BY 1",
+                values,
             ).fetchall()
         counted = {KeyState(row[0]): row for row in rows}
         states = {state: counted[state][1] if state in counted else 0 for state in KeyState}
-        active = counted.get(KeyState.ACTIVE)
-        return Census(states, {seconds: active[2 + i] if active else 0 for i, seconds in enumerate(within)})
+        _, _, never_used, oldest, *expiring = counted.get(KeyState.ACTIVE, (None, 0, 0, None, *[0] * len(within)))
+        return Census(states, dict(zip(within, expiring, strict=True)), never_used, oldest)
+
+    def peppers(self) -> Mapping[str, int]:
+        """Return how many keys there are by the name of their pepper."""
+        with self._file.reading() as connection:
+            return dict(connection.execute("SELECT pepper, count(*) FROM api_keys GROUP BY 1").fetchall())
+
+    def claim(self, job: str, period: int, holder: str) -> bool:
+        """Take one period of a job; True for one of those who ask."""
+        with self._file.writing() as connection:
+            taken = connection.execute(
+                "INSERT INTO api_key_jobs (name, period, holder) VALUES (?1, ?2, ?3)"
+                " ON CONFLICT (name) DO UPDATE SET period = ?2, holder = ?3 WHERE period < ?2 OR period > ?2 + 1",
+                (job, period, holder),
+            )
+            return taken.rowcount == 1
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -168,17 +205,28 @@ class _Change:
     def get(self, key_id: str) -> ApiKey | None:
         return _get(self._connection, key_id)
 
-    def add(self, record: ApiKey, digest: bytes) -> None:
-        values = [_stored(name, getattr(record, name)) for name in _COLUMNS]
-        self._connection.execute(_INSERT, [digest, *values])
+    def list(self, selection: Selection) -> Sequence[ApiKey]:
+        return _list(self._connection, selection)
 
-    def change(self, key_id: str, **values: Any) -> None:
+    def add(self, stored: StoredKey) -> None:
+        values = [_stored(name, getattr(stored.key, name)) for name in _FIELDS]
+        self._connection.execute(_INSERT, [stored.digest, stored.pepper, stored.verifier, *values])
+
+    def change(self, key_id: str, values: Mapping[str, Any], expect: Mapping[str, Any] | None = None) -> bool:
         assert values.keys() <= CHANGING
-        sets = ", ".join(f"{name} = :{name}" for name in values)
-        self._connection.execute(f"UPDATE api_keys SET {sets} WHERE id = :id", {**values, "id": key_id})
+        sets = ", ".join(f'"{name}" = ?' for name in values)
+        conditions = "".join(f' AND "{name}" IS ?' for name in expect or {})
+        written = self._connection.execute(
+            f"UPDATE api_keys SET {sets} WHERE id = ?{conditions}",
+            [*values.values(), key_id, *(_stored(name, value) for name, value in (expect or {}).items())],
+        )
+        return written.rowcount == 1
 
-    def purge(self, dead_by: float) -> int:
-        return self._connection.execute(f"DELETE FROM api_keys WHERE {_DEAD_SINCE} <= ?", (dead_by,)).rowcount
+    def purge(self, dead_by: float, most: int) -> int:
+        return self._connection.execute(
+            f"DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE {_DEAD_SINCE} <= ? LIMIT ?)",
+            (dead_by, most),
+        ).rowcount
 
 
 def _get(connection: sqlite3.Connection, key_id: str) -> ApiKey | None:
@@ -186,14 +234,27 @@ def _get(connection: sqlite3.Connection, key_id: str) -> ApiKey | None:
     return None if row is None else _record(row)
 
 
+def _list(connection: sqlite3.Connection, selection: Selection) -> Sequence[ApiKey]:
+    conditions = [text for name, text in _CONDITIONS.items() if getattr(selection, name) is not None]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    values = {name: getattr(selection, name) for name in (*_CONDITIONS, "now")}
+    values["after_time"], values["after_id"] = selection.after or (None, None)
+    values["most"] = -1 if selection.most is None else selection.most
+    del values["after"]
+    rows = connection.execute(f"{_SELECT}{where} ORDER BY created_at, id LIMIT :most", values).fetchall()
+    return [_record(row) for row in rows]
+
+
 def _stored(name: str, value: Any) -> Any:
-    if name == "scopes":
-        return json.dumps(sorted(value))
+    if name in {"scopes", "networks", "limit"}:
+        return json.dumps(sorted(value) if name == "scopes" else value)
     return json.dumps(dict(value), sort_keys=True) if name == "metadata" else value
 
 
 def _record(row: Sequence[Any]) -> ApiKey:
-    values = dict(zip(_COLUMNS, row[1:], strict=True))
+    values = dict(zip(_FIELDS, row[3:], strict=True))
     values["scopes"] = frozenset(json.loads(values["scopes"]))
+    for name in ("networks", "limit"):
+        values[name] = () if values[name] == "[]" else tuple(json.loads(values[name]))
     values["metadata"] = {} if values["metadata"] == "{}" else json.loads(values["metadata"])
     return ApiKey(**values)
