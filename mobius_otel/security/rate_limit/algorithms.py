@@ -12,21 +12,15 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
+from mobius_otel.security.rate_limit.facts import NEVER, Facts, ticks
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["ALGORITHMS", "NEVER", "TICKS_PER_SECOND", "Facts", "SlidingWindow", "WindowLog"]
+__all__ = ["ALGORITHMS", "SlidingWindow", "WindowLog"]
 
-TICKS_PER_SECOND = 1_000_000
-#: The ticks that a cost above the limit has to wait.
-NEVER = 2**63 - 1
 #: What ``RateLimiter(algorithm=…)`` may be.
 ALGORITHMS = ("sliding_window_log",)
 _MOST = 2**32 - 1
 _FEW = 32
-
-#: What was decided: whether it may pass; the limit that shows (the denying one, else the tightest); the units
-#: in use afterwards; ticks until all of them are free again; ticks until the same cost would pass (0: now).
-Facts = tuple[bool, int, int, int, int]
 
 
 class WindowLog:
@@ -79,6 +73,15 @@ class WindowLog:
         """Return the tick of the hit with which the oldest `units` units in use are complete."""
         return self._ticks[bisect_left(self._totals, self._base + units, self._head)]
 
+    def refund(self, at: int, cost: int) -> bool:
+        """Give back `cost` units that were used at `at`; return whether they were still in use."""
+        index = bisect_left(self._ticks, at, self._head)
+        if index == len(self._ticks) or self._ticks[index] != at:
+            return False
+        for later in range(index, len(self._totals)):
+            self._totals[later] -= cost
+        return True
+
     @property
     def last(self) -> int:
         """The tick of the newest hit."""
@@ -105,10 +108,11 @@ class SlidingWindow:
         [True, True, False, True]
     """
 
-    __slots__ = ("_several", "_windows", "longest", "peaks")
+    __slots__ = ("_several", "_windows", "limits", "longest", "peaks")
 
     def __init__(self, limits: Sequence[RateLimit]) -> None:
-        self._windows = [(limit.limit, max(1, round(limit.per * TICKS_PER_SECOND))) for limit in limits]
+        self.limits = tuple(limits)
+        self._windows = [(limit.limit, ticks(limit)) for limit in limits]
         self._several = len(self._windows) > 1
         #: The longest window, in ticks: of a key that was idle for so long nothing is left.
         self.longest = max(window for _, window in self._windows)
@@ -134,13 +138,14 @@ class SlidingWindow:
         used = log.used(now - window)
         if used + cost > limit:
             self._saw(0, used)
-            return False, 0, used, self._reset(log, 0, used, now), self._wait(log, 0, used, cost, now)
+            reset, wait = self._reset(log, 0, used, now), self._wait(log, 0, used, cost, now)
+            return False, self.limits[0], used, reset, wait, 0, "local"
         if charge and cost:
             log.charge(now, cost)
             used += cost
         if used > self.peaks[0]:  # noqa: PLR1730 - half the price of max()
             self.peaks[0] = used
-        return True, 0, used, log.last + window - now if used else 0, 0
+        return True, self.limits[0], used, log.last + window - now if used else 0, 0, now, "local"
 
     def _take_several(self, logs: tuple[WindowLog, ...], now: int, cost: int, charge: bool) -> Facts:
         uses = [log.used(now - window) for log, (_, window) in zip(logs, self._windows, strict=True)]
@@ -149,7 +154,8 @@ class SlidingWindow:
             waits = [(self._wait(logs[index], index, uses[index], cost, now), index) for index in denied]
             wait, index = max(waits)  # all of them must have room again
             self._saw(index, uses[index])
-            return False, index, uses[index], self._reset(logs[index], index, uses[index], now), wait
+            reset = self._reset(logs[index], index, uses[index], now)
+            return False, self.limits[index], uses[index], reset, wait, 0, "local"
         for index, log in enumerate(logs):
             if charge and cost:
                 log.charge(now, cost)
@@ -157,7 +163,8 @@ class SlidingWindow:
             self._saw(index, uses[index])
         left = [limit - used for (limit, _), used in zip(self._windows, uses, strict=True)]
         index = left.index(min(left))
-        return True, index, uses[index], self._reset(logs[index], index, uses[index], now), 0
+        reset = self._reset(logs[index], index, uses[index], now)
+        return True, self.limits[index], uses[index], reset, 0, now, "local"
 
     def _wait(self, log: WindowLog, index: int, used: int, cost: int, now: int) -> int:
         limit, window = self._windows[index]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from mobius_otel.errors import MobiusError
-from mobius_otel.security.rate_limit.algorithms import NEVER, TICKS_PER_SECOND, Facts
-from mobius_otel.security.rate_limit.limit import RateLimit
+from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
 
 __all__ = ["Decision", "RateLimitExceeded"]
 
@@ -21,35 +20,35 @@ class Decision:
         allowed: Whether the caller may go on; always true in shadow mode.
         shadow_denied: Whether it would have been denied, had the mode been ``enforce``.
         policy: The limiter's name.
-        source: Who decided: ``local``, ``remote``, or ``fallback`` where the backend was gone.
     """
 
-    __slots__ = ("_facts", "_limit", "allowed", "policy", "shadow_denied", "source")
+    __slots__ = ("_facts", "allowed", "policy", "shadow_denied")
 
-    def __init__(
-        self, limit: RateLimit, facts: Facts, policy: str, source: str = "local", *, shadow: bool = False
-    ) -> None:
-        self._limit = limit
+    def __init__(self, facts: Facts, policy: str, *, shadow: bool = False) -> None:
         self._facts = facts
         self.allowed = facts[0] or shadow
         self.shadow_denied = shadow and not facts[0]
         self.policy = policy
-        self.source = source
+
+    @property
+    def source(self) -> str:
+        """Who decided: ``local``, ``remote``, or ``fallback`` where the backend was gone."""
+        return self._facts[6]
 
     @property
     def limit(self) -> int:
         """Units in a window, of the limit that denied, else of the one with the fewest units left."""
-        return self._limit.limit
+        return self._facts[1].limit
 
     @property
     def window(self) -> float:
         """That limit's window in seconds."""
-        return self._limit.per
+        return self._facts[1].per
 
     @property
     def remaining(self) -> int:
         """Units that are left of it after this decision."""
-        return max(0, self._limit.limit - self._facts[2])
+        return max(0, self.limit - self._facts[2])
 
     @property
     def reset_after(self) -> float:

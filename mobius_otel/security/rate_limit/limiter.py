@@ -11,9 +11,13 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.security.rate_limit.algorithms import ALGORITHMS, TICKS_PER_SECOND, Facts
-from mobius_otel.security.rate_limit.backends import Backend, Counts, MemoryBackend
+from mobius_otel.security.rate_limit.algorithms import ALGORITHMS
+from mobius_otel.security.rate_limit.backends import Backend, Counts, LimiterSpec, MemoryBackend
+from mobius_otel.security.rate_limit.backends.failover import Failover, OnBackendError
+from mobius_otel.security.rate_limit.backends.opening import open_backend
+from mobius_otel.security.rate_limit.backends.protocol import Uncounted, require
 from mobius_otel.security.rate_limit.decision import Decision, RateLimitExceeded
+from mobius_otel.security.rate_limit.facts import Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
 from mobius_otel.telemetry.safety import guarded
@@ -22,12 +26,9 @@ __all__ = ["Decision", "RateLimiter"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OnBackendError = Literal["local", "open", "closed"]
 Mode = Literal["enforce", "shadow"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.ASCII)
-_RETRY_WHEN_CLOSED = 1 * TICKS_PER_SECOND
 
 
 class RateLimiter:
@@ -83,11 +84,8 @@ class RateLimiter:
         self.name = name
         self.limits = _limits(limits)
         self._shadow = mode == "shadow"
-        self._on_error = on_backend_error
-        self._counts: Counts = _backend(backend).counts(self.limits, name=name, algorithm=algorithm, clock=clock)
-        self._fallback: Counts | None = None
-        if on_backend_error == "local" and self._counts.source != "local":
-            self._fallback = MemoryBackend().counts(self.limits, name=name, algorithm=algorithm, clock=clock)
+        spec = LimiterSpec(limits=self.limits, name=name, algorithm=algorithm, clock=clock)
+        self._counts, self._remote = self._counting(open_backend(backend), spec, on_backend_error)
         self._reporter = Reporter(
             name,
             max(limit.per for limit in self.limits),
@@ -111,12 +109,9 @@ class RateLimiter:
         if cost.__class__ is not int or cost < 0:
             cost = _checked(cost)
         try:
-            facts = self._counts.take(key, cost, charge=True)
-        except Exception as error:
-            return self._without_backend(key, cost, error, start_ns)
-        if self._reporter.degraded:
-            self._reporter.change(degraded=False)
-        return self._told(facts, self._counts.source, key, start_ns)
+            return self._told(self._counts.take(key, cost), key, start_ns)
+        except Uncounted as answer:
+            return self._told_uncounted(answer, key, start_ns)
 
     def allow(self, key: Hashable, cost: int = 1) -> bool:
         """Charge `cost` units to `key` if every limit allows it, and return whether it did.
@@ -132,10 +127,9 @@ class RateLimiter:
         """
         cost = _checked(cost)
         try:
-            return self._decision(self._counts.take(key, cost, charge=False), self._counts.source)
-        except Exception as error:
-            facts, source, _ = self._fallback_facts(key, cost, error, charge=False)
-            return self._decision(facts, source)
+            return self._decision(self._counts.peek(key, cost))
+        except Uncounted as answer:
+            return self._decision(answer.facts)
 
     def reset(self, key: Hashable) -> None:
         """Forget what `key` has used.
@@ -143,16 +137,21 @@ class RateLimiter:
         Args:
             key: As for :meth:`acquire`.
         """
-        if self._fallback is not None:
-            self._fallback.reset(key)
         self._counts.reset(key)
 
     async def acquire_async(self, key: Hashable, cost: int = 1) -> Decision:
-        """Decide as :meth:`acquire` does; in memory nothing is ever awaited.
+        """Decide as :meth:`acquire` does; in memory nothing is ever awaited, and a server never blocks the loop.
 
         Args and Raises: as :meth:`acquire`.
         """
-        return self.acquire(key, cost)
+        if self._remote is None:
+            return self.acquire(key, cost)
+        start_ns = time.time_ns()
+        cost = _checked(cost)
+        try:
+            return self._told(await self._remote.take_async(key, cost), key, start_ns)
+        except Uncounted as answer:
+            return self._told_uncounted(answer, key, start_ns)
 
     def limit(
         self, key: Hashable | Callable[..., Hashable] = None, cost: int = 1
@@ -221,35 +220,35 @@ class RateLimiter:
         """Record the denials that are being counted for the next audit record."""
         self._reporter.flush()
 
-    def _told(self, facts: Facts, source: str, key: Hashable, start_ns: int) -> Decision:
-        decision = self._decision(facts, source)
+    def _counting(
+        self, backend: Backend, spec: LimiterSpec, on_error: OnBackendError
+    ) -> tuple[Counts, Failover | None]:
+        """Return what counts, and the same once more where it is a server that may fail."""
+        require(backend, spec)
+        counts = backend.counts(spec)
+        if counts.source == "local":
+            return counts, None
+        local = MemoryBackend().counts(spec) if on_error == "local" else None
+        remote = Failover(counts, local, spec.limits, on_error, self._changed)
+        return remote, remote
+
+    def _changed(self, degraded: bool, error: str | None) -> None:
+        with guarded("rate_limit"):
+            self._reporter.change(degraded=degraded, error=error)
+
+    def _told(self, facts: Facts, key: Hashable, start_ns: int) -> Decision:
+        decision = self._decision(facts)
         result = "allowed" if facts[0] else "shadow_denied" if self._shadow else "denied"
         self._reporter.decided(result, decision, key, start_ns)
         return decision
 
-    def _decision(self, facts: Facts, source: str) -> Decision:
-        return Decision(self.limits[facts[1]], facts, self.name, source, shadow=self._shadow)
-
-    def _without_backend(self, key: Hashable, cost: int, error: Exception, start_ns: int) -> Decision:
-        facts, source, counted = self._fallback_facts(key, cost, error, charge=True)
-        kind = type(error).__qualname__
-        with guarded("rate_limit"):
-            self._reporter.change(degraded=True, error=kind)
-        if counted:
-            return self._told(facts, source, key, start_ns)
-        decision = self._decision(facts, source)
-        self._reporter.decided("error", decision, key, start_ns, kind)
+    def _told_uncounted(self, answer: Uncounted, key: Hashable, start_ns: int) -> Decision:
+        decision = self._decision(answer.facts)
+        self._reporter.decided("error", decision, key, start_ns, answer.error)
         return decision
 
-    def _fallback_facts(self, key: Hashable, cost: int, error: Exception, *, charge: bool) -> tuple[Facts, str, bool]:
-        """Return facts, their source, and whether anything was counted, for when the backend has failed."""
-        if self._counts.source == "local":  # this process's own memory: a key that cannot be hashed, a broken clock
-            raise error
-        if self._fallback is not None:
-            return self._fallback.take(key, cost, charge=charge), "fallback", True
-        if self._on_error == "open":
-            return (True, 0, 0, 0, 0), "fallback", False
-        return (False, 0, self.limits[0].limit, 0, _RETRY_WHEN_CLOSED), "fallback", False
+    def _decision(self, facts: Facts) -> Decision:
+        return Decision(facts, self.name, shadow=self._shadow)
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{limit.limit}/{limit.per:g} s" for limit in self.limits)
@@ -264,19 +263,6 @@ def _limits(given: str | RateLimit | Iterable[str | RateLimit]) -> tuple[RateLim
     if not limits:
         raise ConfigurationError("limits", given, "one limit or more", 'For example: ["10/second", "1000/hour"]')
     return limits
-
-
-def _backend(backend: str | Backend) -> Backend:
-    if not isinstance(backend, str):
-        if not callable(getattr(backend, "counts", None)):
-            raise ConfigurationError("backend", type(backend).__qualname__, 'a URL or an object with a method "counts"')
-        return backend
-    if backend == "memory://":
-        return MemoryBackend()
-    scheme = _SCHEME.match(backend)  # the rest of the URL may hold a password
-    raise ConfigurationError(
-        "backend", f"{scheme[1]}://…" if scheme else "…", '"memory://" in this version', "One count for each process."
-    )
 
 
 def _one_of(setting: str, value: object, choices: tuple[str, ...]) -> None:

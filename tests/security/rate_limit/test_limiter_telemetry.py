@@ -108,17 +108,24 @@ class Remote:
     """A backend that can be cut off."""
 
     source = "remote"
+    capabilities = MemoryBackend.capabilities
     gone = False
 
-    def counts(self, limits, *, name, algorithm, clock):
-        self._counts = MemoryBackend().counts(limits, name=name, algorithm=algorithm, clock=clock)
+    def counts(self, spec):
+        self._counts = MemoryBackend().counts(spec)
         self.reset, self.saturation = self._counts.reset, self._counts.saturation
         return self
 
-    def take(self, key, cost, *, charge):
+    def take(self, key, cost):
+        return self._asked(self._counts.take, key, cost)
+
+    def peek(self, key, cost):
+        return self._asked(self._counts.peek, key, cost)
+
+    def _asked(self, method, *args):
         if self.gone:
             raise ConnectionError("redis://user:hunter2@cache is gone")
-        return self._counts.take(key, cost, charge=charge)
+        return (*method(*args)[:6], "remote")
 
     def __len__(self):
         return len(self._counts)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mobius_otel.security.rate_limit.backends.memory import MemoryBackend, MemoryCounts
-from mobius_otel.security.rate_limit.backends.protocol import Backend, Counts
+from mobius_otel.security.rate_limit.backends.protocol import AsyncCounts, Backend, Counts, LimiterSpec
 
-__all__ = ["Backend", "Counts", "MemoryBackend", "MemoryCounts"]
+__all__ = ["AsyncCounts", "Backend", "Counts", "LimiterSpec", "MemoryBackend", "MemoryCounts"]
