@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         AuditLogger,
         BoundSeries,
         Counter,
+        EventType,
         Gauge,
         Histogram,
         InMemoryMetricsBackend,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         Timer,
         UpDownCounter,
         metric_timer,
+        register_event,
     )
 
 __all__ = [
@@ -80,6 +82,7 @@ __all__ = [
     "ConfigurationError",
     "Counter",
     "Decision",
+    "EventType",
     "FrozenClock",
     "Gauge",
     "Histogram",
@@ -119,6 +122,7 @@ __all__ = [
     "UpDownCounter",
     "configure",
     "metric_timer",
+    "register_event",
 ]
 
 # Where a name is looked for: the ground first, the wiring last.

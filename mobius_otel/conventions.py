@@ -148,6 +148,7 @@ AUDIT_REASON = "mobius.audit.reason"
 AUDIT_TENANT = "mobius.audit.tenant"
 AUDIT_OWASP = "mobius.audit.owasp"
 AUDIT_OCSF = "mobius.audit.ocsf_type_uid"
+AUDIT_INVALID = "mobius.audit.invalid"
 GUARD_RESULT = "mobius.guard.result"
 COMPONENT = "mobius.component"
 REDACTION_KIND = "mobius.redaction.kind"
@@ -216,6 +217,9 @@ _ATTRIBUTES = (
     Attribute(AUDIT_TENANT, "On whose behalf."),
     Attribute(AUDIT_OWASP, "The event's name in the OWASP Logging Vocabulary."),
     Attribute(AUDIT_OCSF, "The event's type_uid in OCSF."),
+    Attribute(
+        AUDIT_INVALID, "The rule of its event that a record breaks which had to be kept: its action had happened."
+    ),
     Attribute(
         GUARD_RESULT,
         "The guard's verdict on a request.",

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Receipt, Source, Target
+from mobius_otel.telemetry.audit import (
+    Actor,
+    AuditEvent,
+    AuditLogger,
+    EventType,
+    Ledger,
+    Receipt,
+    Source,
+    Target,
+    register_event,
+)
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import (
     BoundSeries,
@@ -32,6 +42,7 @@ __all__ = [
     "AuditLogger",
     "BoundSeries",
     "Counter",
+    "EventType",
     "Gauge",
     "Histogram",
     "InMemoryMetricsBackend",
@@ -52,4 +63,5 @@ __all__ = [
     "Timer",
     "UpDownCounter",
     "metric_timer",
+    "register_event",
 ]

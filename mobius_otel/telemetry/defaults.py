@@ -45,6 +45,7 @@ class Defaults:
         redactor: What every record passes; None: the default policy (``redaction.configured_redactor()``).
         ledger: Where audit records go; None: straight to the log pipeline.
         fail_mode: What an ``AuditLogger`` without its own does when a record cannot be kept.
+        severity: Whether an ``AuditLogger`` without its own gives records a severity.
         spans: When decisions get spans of their own.
     """
 
@@ -52,6 +53,7 @@ class Defaults:
     redactor: Redactor | None = None
     ledger: Ledger | None = None
     fail_mode: Literal["strict", "spool", "best_effort"] = "spool"
+    severity: Literal["risk", "omit"] = "risk"
     spans: SpanMode = "auto"
 
 

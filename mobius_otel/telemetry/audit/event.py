@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 from mobius_otel.errors import InvalidEvent
+from mobius_otel.telemetry.audit.catalogue import ACTION, NAME, EventType, event_type
 from mobius_otel.telemetry.audit.chain import plain, plain_text
+from mobius_otel.telemetry.audit.risk import BANDS, severity
 
-__all__ = ["Actor", "ActorType", "AuditEvent", "Outcome", "Source", "SourceType", "Target", "severity"]
+__all__ = [
+    "Actor",
+    "ActorType",
+    "AuditEvent",
+    "Outcome",
+    "Source",
+    "SourceType",
+    "Target",
+    "checked_risk",
+    "unchecked",
+]
 
 Outcome = Literal["success", "failure", "unknown"]
 ActorType = Literal["user", "service", "system"]
@@ -22,32 +33,9 @@ SourceType = Literal["ipv4", "ipv6", "hostname"]
 # caller switch its own trail off.
 _LONGEST_ID: Final = 1024
 _LONGEST_REASON: Final = 8192
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 _LONGEST_NAME: Final = 128
-_ACTION = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _LATEST: Final = 2**63
-
-# Lower bound of the risk band -> OpenTelemetry severity number of a success, of a failure. An action that
-# worked is never an error (17 and above), whatever it risks.
-_SEVERITIES: Final = ((80, 15, 18), (60, 14, 17), (40, 13, 14), (20, 10, 13), (0, 9, 10))
-
-
-def severity(risk_score: int | None, outcome: Outcome) -> int:
-    """Return the OpenTelemetry severity number of a risk and an outcome.
-
-    Args:
-        risk_score: 0 to 100; None counts as 0.
-        outcome: ``unknown`` counts as ``success``.
-
-    Example:
-        >>> severity(10, "success"), severity(70, "failure"), severity(100, "success")
-        (9, 17, 15)
-    """
-    failed = outcome == "failure"
-    for lowest, worked, refused in _SEVERITIES:
-        if (risk_score or 0) >= lowest:
-            return refused if failed else worked
-    return _SEVERITIES[-1][1]
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_ID}
 
 
 def _text(name: str, value: object, longest: int = _LONGEST_ID) -> str:
@@ -64,6 +52,17 @@ def _optional(name: str, value: object, longest: int = _LONGEST_ID) -> str | Non
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidEvent(name, value, f"one of {', '.join(allowed)}")
+
+
+def checked_risk(score: int | None) -> int | None:
+    """Return a risk score that is one.
+
+    Raises:
+        InvalidEvent: It is not.
+    """
+    if score is not None and (not isinstance(score, int) or isinstance(score, bool) or not 0 <= score <= 100):
+        raise InvalidEvent("risk_score", score, "a whole number from 0 (none) to 100 (critical), or None")
+    return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,12 @@ class Source:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _text("source.id", self.id))
+        found = _source_type(self.id)
         if self.type is None:
-            object.__setattr__(self, "type", _source_type(self.id))
+            object.__setattr__(self, "type", found)
         _one_of("source.type", self.type, get_args(SourceType))
+        if self.type not in (found, "hostname"):
+            raise InvalidEvent("source.type", self.type, f"{found}, as its id is, or left out")
 
 
 def _source_type(source: str) -> SourceType:
@@ -150,11 +152,12 @@ class AuditEvent:
         outcome: ``success``, ``failure`` or ``unknown``.
         target: What it was done to.
         risk_score: 0 to 19 informational, 20 to 39 low, 40 to 59 medium, 60 to 79 high, 80 to 100 critical;
-            None: not rated.
+            None: as its name is registered (:func:`register_event`), else not rated.
         reason: Why it was done or refused, in words; cut at 8192 characters.
         source: Where it came from.
         tenant: On whose behalf.
-        attributes: Anything of JSON's shapes; other objects are kept as their text. It is copied.
+        attributes: Anything of JSON's shapes; other objects are kept as their text. It is copied. Where the event's
+            name is registered with attributes, they are checked.
         timestamp: When it happened, in nanoseconds since the epoch; None: when it is emitted.
 
     Raises:
@@ -188,17 +191,25 @@ class AuditEvent:
         object.__setattr__(self, "reason", _optional("reason", self.reason or None, _LONGEST_REASON))
         object.__setattr__(self, "tenant", _optional("tenant", self.tenant))
         if self.attributes is not None and not isinstance(self.attributes, Mapping):
-            raise InvalidEvent("attributes", self.attributes, "a mapping")
+            raise InvalidEvent("attributes", self.attributes, "a mapping of names to values")
+        known = event_type(self.event_name)
+        if known is not None:
+            self._check_known(known)
         object.__setattr__(self, "attributes", MappingProxyType(plain(self.attributes or {})))
+
+    def _check_known(self, known: EventType) -> None:
+        known.check(self.attributes or {}, self.outcome)
+        if self.risk_score is None and not known.own:
+            object.__setattr__(self, "risk_score", known.risk)
 
     def _check_names(self) -> None:
         name = self.event_name
-        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not NAME.fullmatch(name):
             raise InvalidEvent(
                 "event_name", name, 'a dotted name of letters, digits, "_" and "-", at most 128 characters,'
                 ' such as "payment.refund"',
             )  # fmt: skip
-        if not isinstance(self.action, str) or not _ACTION.fullmatch(self.action):
+        if not isinstance(self.action, str) or not ACTION.fullmatch(self.action):
             raise InvalidEvent("action", self.action, 'an upper-case verb such as "UPDATE"')
         _one_of("outcome", self.outcome, get_args(Outcome))
 
@@ -210,11 +221,47 @@ class AuditEvent:
                 raise InvalidEvent(name, value, f"{article} {kind.__name__}, for example {kind.__name__}('…')")
 
     def _check_numbers(self) -> None:
-        risk, time = self.risk_score, self.timestamp
-        if risk is not None and (not isinstance(risk, int) or isinstance(risk, bool) or not 0 <= risk <= 100):
-            raise InvalidEvent("risk_score", risk, "a whole number from 0 (none) to 100 (critical), or None")
+        time = self.timestamp
+        checked_risk(self.risk_score)
         if time is not None and (not isinstance(time, int) or isinstance(time, bool) or not 0 < time < _LATEST):
             raise InvalidEvent("timestamp", time, "nanoseconds since the epoch as a whole number, or None")
+
+    @classmethod
+    def schema(cls, event_name: str | None = None) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of events, as data.
+
+        Args:
+            event_name: A known event name: the schema of its events, attributes and all; None: that of any event.
+
+        Raises:
+            InvalidEvent: The name is not known.
+
+        Example:
+            >>> AuditEvent.schema()["properties"]["outcome"]
+            {'enum': ['success', 'failure', 'unknown']}
+        """
+        if event_name is None:
+            return _schema()
+        known = event_type(event_name)
+        if known is None:
+            raise InvalidEvent("event_name", event_name, "registered: register_event(name, …)")
+        return _schema(known)
+
+    def to_ocsf(self) -> dict[str, Any]:
+        """Return the event as an OCSF 1.x event, without its secrets.
+
+        It is redacted and gets an id as :meth:`AuditLogger.emit` would do it; nothing is recorded.
+
+        Example:
+            >>> event = AuditEvent("user.login", "LOGIN", Actor("u-1"), outcome="failure", reason="wrong password")
+            >>> made = event.to_ocsf()
+            >>> made["class_name"], made["activity_name"], made["status"], made["user"]["uid"]
+            ('Authentication', 'Logon', 'Failure', 'u-1')
+        """
+        from mobius_otel.telemetry.audit.ocsf import ocsf_event
+        from mobius_otel.telemetry.audit.record import build
+
+        return ocsf_event(build(self, "", None))
 
     @property
     def severity_number(self) -> int:
@@ -225,3 +272,57 @@ class AuditEvent:
         # A mapping proxy cannot be pickled or deep-copied.
         fields = (getattr(self, name) for name in self.__slots__)
         return type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in fields)
+
+
+def _schema(known: EventType | None = None) -> dict[str, Any]:
+    name = {"const": known.name} if known else {"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": 128}
+    scale = ", ".join(f"{band.name} from {band.lowest}" for band in BANDS)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": known.name if known else "AuditEvent",
+        **({"description": known.meaning} if known and known.meaning else {}),
+        "type": "object",
+        "properties": {
+            "event_name": name,
+            "action": {"type": "string", "pattern": f"^{ACTION.pattern}$"},
+            "actor": {**_party({"enum": list(get_args(ActorType))}), "type": "object"},
+            "outcome": {"enum": list(get_args(Outcome))},
+            "target": _party({**_TEXT, "type": ["string", "null"]}),
+            "risk_score": {"type": ["integer", "null"], "minimum": 0, "maximum": 100, "description": f"{scale}."},
+            "reason": {"type": ["string", "null"], "maxLength": _LONGEST_REASON},
+            "source": _party({"enum": [*get_args(SourceType), None]}),
+            "tenant": {**_TEXT, "type": ["string", "null"]},
+            "attributes": known.schema() if known else {"type": "object"},
+            "timestamp": {
+                "type": ["integer", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": _LATEST,
+                "description": "Nanoseconds since the epoch.",
+            },
+        },
+        "required": ["event_name", "action", "actor"],
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _party(kind: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": ["object", "null"], "properties": {"id": _TEXT, "type": kind}, "required": ["id"],
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+def unchecked(event: AuditEvent, **changes: Any) -> AuditEvent:
+    """Return a copy of `event` whose changes are not checked: for what has happened and must be written down.
+
+    Args:
+        event: An event that was checked.
+        **changes: Fields and their values; attributes are copied in JSON's shapes.
+    """
+    made = object.__new__(AuditEvent)
+    for name in AuditEvent.__slots__:
+        value = changes.get(name, getattr(event, name))
+        if name == "attributes":
+            value = MappingProxyType(plain(dict(value)))
+        elif name == "reason":
+            value = _optional(name, value or None, _LONGEST_REASON)
+        object.__setattr__(made, name, value)
+    return made

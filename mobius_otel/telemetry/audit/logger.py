@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, TypeVar, cast
 
 from opentelemetry import trace
 
@@ -12,15 +11,19 @@ from mobius_otel import conventions
 from mobius_otel.compat import logs_api
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEvent
 from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.blocks import Audited, wrap
+from mobius_otel.telemetry.audit.calls import Call
+from mobius_otel.telemetry.audit.catalogue import event_type
 from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Outcome, Source, Target
 from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
 from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
-from mobius_otel.telemetry.audit.record import AnyRedactor, build
+from mobius_otel.telemetry.audit.record import SEVERITIES, AnyRedactor, SeverityMode, build
 from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.safety import guarded, swallow
 
-__all__ = ["AuditLogger", "Audited", "FailMode", "listeners", "observe_ledger", "record_event"]
+__all__ = ["AuditLogger", "FailMode", "listeners", "observe_ledger", "record_event"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 FailMode = Literal["strict", "spool", "best_effort"]
 _FAIL_MODES: Final = ("strict", "spool", "best_effort")
 _DEFAULT_ACTION: Final = "EXECUTE"
@@ -41,9 +44,11 @@ class AuditLogger:
         fail_mode: What happens when a record cannot be kept. ``strict``: AuditUnavailable, so that the action
             does not happen. ``spool``: it waits in memory, up to 10,000 records, and then as ``strict``.
             ``best_effort``: it is counted and given up. Default: what ``configure()`` says, else ``spool``.
+        severity: ``risk``: a record's severity follows from its risk and outcome. ``omit``: it has none, as
+            OpenTelemetry's draft for audit records has it. Default: what ``configure()`` says, else ``risk``.
 
     Raises:
-        ConfigurationError: `fail_mode` is none of these.
+        ConfigurationError: `fail_mode` or `severity` is none of these.
 
     Example:
         >>> audit = AuditLogger("payments")
@@ -51,7 +56,7 @@ class AuditLogger:
         >>> receipt.durability  # no ledger is configured here
         'none'
         >>> with audit.audited("payment.refund", actor=Actor("u-1")) as refund:
-        ...     refund.risk_score = 70
+        ...     refund.set_risk(70)
     """
 
     def __init__(
@@ -60,13 +65,18 @@ class AuditLogger:
         redactor: AnyRedactor | None = None,
         ledger: Ledger | None = None,
         fail_mode: FailMode | None = None,
+        *,
+        severity: SeverityMode | None = None,
     ) -> None:
         if fail_mode is not None and fail_mode not in _FAIL_MODES:
             raise ConfigurationError("fail_mode", fail_mode, f"one of {', '.join(_FAIL_MODES)}")
+        if severity is not None and severity not in SEVERITIES:
+            raise ConfigurationError("severity", severity, f"one of {', '.join(SEVERITIES)}")
         self.name = name
         self._redactor = redactor
         self._ledger = ledger
         self._fail_mode = fail_mode
+        self._severity = severity
 
     @property
     def fail_mode(self) -> FailMode:
@@ -94,7 +104,7 @@ class AuditLogger:
         event_name: str,
         *,
         actor: Actor,
-        action: str = _DEFAULT_ACTION,
+        action: str | None = None,
         outcome: Outcome = "success",
         target: Target | None = None,
         risk_score: int | None = None,
@@ -105,10 +115,22 @@ class AuditLogger:
     ) -> Receipt:
         """Make an event and emit it.
 
-        Args and Raises: as :class:`AuditEvent` and :meth:`emit`.
+        Args and Raises: as :class:`AuditEvent` and :meth:`emit`. The action is by default the one that the name is
+        registered with, else ``EXECUTE``.
         """
         return self.emit(
-            AuditEvent(event_name, action, actor, outcome, target, risk_score, reason, source, tenant, attributes or {})
+            AuditEvent(
+                event_name,
+                action or _action(event_name),
+                actor,
+                outcome,
+                target,
+                risk_score,
+                reason,
+                source,
+                tenant,
+                attributes or {},
+            )
         )
 
     def audited(
@@ -116,7 +138,7 @@ class AuditLogger:
         event_name: str,
         *,
         actor: Actor,
-        action: str = _DEFAULT_ACTION,
+        action: str | None = None,
         target: Target | None = None,
         risk_score: int | None = None,
         reason: str | None = None,
@@ -132,14 +154,63 @@ class AuditLogger:
         Args and Raises: as :class:`AuditEvent` and :meth:`emit`.
         """
         event = AuditEvent(
-            event_name, action, actor, "unknown", target, risk_score, reason, source, tenant, attributes or {}
+            event_name,
+            action or _action(event_name),
+            actor,
+            "unknown",
+            target,
+            risk_score,
+            reason,
+            source,
+            tenant,
+            attributes or {},
         )
         return Audited(self, event)
 
-    def _emit(self, event: AuditEvent, spec: conventions.Event | None) -> Receipt:
+    def audits(
+        self,
+        event_name: str,
+        *,
+        actor: Actor | Callable[..., Actor | str],
+        action: str | None = None,
+        target: Target | Callable[..., Target | str | None] | None = None,
+        risk_score: int | None = None,
+        reason: str | None = None,
+        source: Source | Callable[..., Source | str | None] | None = None,
+        tenant: str | Callable[..., str | None] | None = None,
+        attributes: Mapping[str, Any] | Callable[..., Mapping[str, Any]] | None = None,
+    ) -> Callable[[F], F]:
+        """Audit every call of a function, as :meth:`audited` does a block.
+
+        Functions, coroutine functions, generators and asynchronous generators. What is not the same for every
+        call is given as a function of the call's arguments; should that fail, the call is recorded without it (the
+        actor as ``unknown``). The arguments themselves are not recorded.
+
+        Args and Raises: as :class:`AuditEvent`; what is the same for every call is checked at once.
+
+        Example:
+            >>> audit = AuditLogger("payments")
+            >>> @audit.audits("payment.refund", action="UPDATE", actor=lambda user, order: user,
+            ...               target=lambda user, order: Target(order, "order"))
+            ... def refund(user, order):
+            ...     return f"{order} is refunded"
+            >>> refund("u-1", "order-9")
+            'order-9 is refunded'
+        """
+        call = Call(event_name, action or _action(event_name), actor, target, risk_score, reason, source, tenant,
+                    attributes)  # fmt: skip
+
+        def decorate(function: F) -> F:
+            return cast("F", wrap(function, lambda *args, **kwargs: Audited(self, call.event(args, kwargs))))
+
+        return decorate
+
+    def _emit(self, event: AuditEvent, spec: conventions.Event | None, invalid: str = "") -> Receipt:
         if not isinstance(event, AuditEvent):
             raise InvalidEvent("event", event, "an AuditEvent")
-        record = build(event, self.name, self._redactor, spec)
+        record = build(
+            event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=invalid
+        )
         ledger = self._ledger or defaults.slot().ledger
         place = Place(ledger)
         try:
@@ -166,59 +237,6 @@ class AuditLogger:
 
     def __repr__(self) -> str:
         return f"AuditLogger({self.name!r}, fail_mode={self.fail_mode!r})"
-
-
-class Audited:
-    """A block that is being audited; made by :meth:`AuditLogger.audited`.
-
-    ``attributes`` can be added to and ``risk_score`` be set inside the block.
-    """
-
-    __slots__ = ("_event", "_logger", "attributes", "receipt", "risk_score")
-
-    def __init__(self, logger: AuditLogger, event: AuditEvent) -> None:
-        self._logger = logger
-        self._event = event
-        self.attributes: dict[str, Any] = dict(event.attributes)
-        self.risk_score = event.risk_score
-        #: The receipt, after the block.
-        self.receipt: Receipt | None = None
-
-    def __enter__(self) -> Self:
-        if self._logger.fail_mode == "strict":
-            self._logger.emit(self._event)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.attributes[conventions.ERROR_TYPE] = kind.__qualname__
-        try:
-            self.receipt = self._logger.emit(self._ended("success" if kind is None else "failure"))
-        except (AuditUnavailable, InvalidEvent) as failed:
-            if kind is None:
-                raise
-            with guarded("audit"):  # the block's own error is the one to go on
-                swallow("audit", failed)
-
-    def _ended(self, outcome: Outcome) -> AuditEvent:
-        e = self._event
-        return AuditEvent(
-            e.event_name, e.action, e.actor, outcome, e.target, self.risk_score, e.reason, e.source, e.tenant,
-            self.attributes,
-        )  # fmt: skip
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, traceback)
-
-    def __repr__(self) -> str:
-        return f"Audited({self._event.event_name!r})"
 
 
 def record_event(
@@ -286,6 +304,11 @@ def observe_ledger(emitter: MetricEmitter, ledger: Ledger) -> None:
     emitter.observe(spec.name, backlog, unit=spec.unit, description=spec.meaning)
 
 
+def _action(event_name: str) -> str:
+    known = event_type(event_name) if isinstance(event_name, str) else None
+    return known.action if known is not None else _DEFAULT_ACTION
+
+
 def _count(result: str) -> None:
     defaults.counter(conventions.AUDIT_RECORDS).add(1, {conventions.AUDIT_RESULT: result})
 
@@ -308,8 +331,8 @@ def _to_pipeline(scope: str, record: dict[str, Any]) -> None:
             event_name=record["event_name"],
             timestamp=int(record["timestamp"]),
             observed_timestamp=int(record["observed_timestamp"]),
-            severity_number=logs_api.SeverityNumber(record["severity_number"]),
-            severity_text=record["severity_text"],
+            severity_number=logs_api.SeverityNumber(record["severity_number"]) if "severity_number" in record else None,
+            severity_text=record.get("severity_text"),
             context=trace.set_span_in_context(trace.get_current_span()),
             attributes=kept,
         )

@@ -157,8 +157,8 @@ def _fill_record(log: Any, record: Mapping[str, Any]) -> None:
         log.event_name = record["event_name"]
         log.time_unix_nano = int(record["timestamp"])
         log.observed_time_unix_nano = int(record["observed_timestamp"])
-        log.severity_number = record["severity_number"]
-        log.severity_text = record["severity_text"]
+        log.severity_number = record.get("severity_number", 0)
+        log.severity_text = record.get("severity_text", "")
         if "trace_id" in record:
             log.trace_id = bytes.fromhex(record["trace_id"])
             log.span_id = bytes.fromhex(record["span_id"])

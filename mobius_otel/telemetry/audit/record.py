@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
 
 from mobius_otel import conventions
+from mobius_otel.telemetry.audit.catalogue import EventType, event_type
 from mobius_otel.telemetry.audit.chain import new_record_id
 from mobius_otel.telemetry.audit.event import AuditEvent
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.safety import swallow
 
-__all__ = ["AnyRedactor", "build"]
+__all__ = ["SEVERITIES", "AnyRedactor", "SeverityMode", "build"]
+
+SeverityMode = Literal["risk", "omit"]
+SEVERITIES: Final = ("risk", "omit")
 
 _SCHEMA_VERSION: Final = "1"
 _CANONICALIZATION: Final = "jcs"
 #: What stands where a value could not be redacted.
 _BLANK: Final = "[redacted]"
+# A marker with a pseudonym in it: the same for the same actor.
+_PSEUDONYM = re.compile(r"\[redacted:[a-z0-9_]+:[a-z0-9_]+\.[a-z2-7]{16}\]")
 # A caller's attributes may come from a request; one with a name of ours is kept under this one, so that nobody can
 # forge a field of the record, nor keep it from being written.
 _ESCAPE: Final = "attribute."
@@ -47,7 +54,13 @@ class AnyRedactor(Protocol):
 
 
 def build(
-    event: AuditEvent, scope: str, redactor: AnyRedactor | None, spec: conventions.Event | None = None
+    event: AuditEvent,
+    scope: str,
+    redactor: AnyRedactor | None,
+    spec: conventions.Event | EventType | None = None,
+    *,
+    severity: SeverityMode = "risk",
+    invalid: str = "",
 ) -> dict[str, Any]:
     """Return the redacted record of `event`.
 
@@ -55,12 +68,15 @@ def build(
         event: What happened.
         scope: The name of the logger.
         redactor: Takes the secrets out; None: the configured one. Should it fail, every text is blanked.
-        spec: The registry's entry, where the event is one of the package's own.
+        spec: What names others know the event by; default: as it is registered.
+        severity: ``risk``: from risk and outcome. ``omit``: none, as OpenTelemetry's draft for audit records has it.
+        invalid: Which rule of its kind the event breaks, where it has to be kept all the same.
 
     Returns:
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
+    spec = spec or event_type(event.event_name)
     texts = {"event_name": event.event_name, "scope": scope, **_texts(event)}
     texts, user, count, kinds = _redacted(texts, dict(event.attributes), redactor)
     record: dict[str, Any] = {
@@ -68,24 +84,31 @@ def build(
         "scope": texts.pop("scope"),
         "timestamp": str(event.timestamp or now),
         "observed_timestamp": str(max(now, event.timestamp or now)),
-        "severity_number": event.severity_number,
-        "severity_text": SeverityNumber(event.severity_number).name,
-        **_trace_context(),
     }
-    # Ours last: where attributes are limited, OpenTelemetry's SDK drops those that were set first.
+    if severity == "risk":
+        record["severity_number"] = event.severity_number
+        record["severity_text"] = SeverityNumber(event.severity_number).name
+    record.update(_trace_context())
+    # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
+    # those that were set first.
     attributes = {_escaped(name): value for name, value in user.items()}
-    attributes.update(texts)
-    if event.risk_score is not None:
-        attributes[conventions.AUDIT_RISK_SCORE] = event.risk_score
-    if spec is not None:
-        attributes[conventions.AUDIT_OWASP] = spec.owasp
-        attributes[conventions.AUDIT_OCSF] = spec.ocsf
+    for name, value in _standard(texts).items():
+        attributes.setdefault(name, value)
     if count:
         attributes[conventions.REDACTION_COUNT] = count
         attributes[conventions.REDACTION_KINDS] = kinds
         used = redactor if redactor is not None else configured_redactor()
         if isinstance(used, Redactor):
             attributes[conventions.REDACTION_POLICY] = used.policy.version
+    if spec is not None and spec.owasp is not None:
+        attributes[conventions.AUDIT_OWASP] = spec.owasp
+    if spec is not None and spec.ocsf is not None:
+        attributes[conventions.AUDIT_OCSF] = spec.ocsf
+    if invalid:
+        attributes[conventions.AUDIT_INVALID] = invalid
+    if event.risk_score is not None:
+        attributes[conventions.AUDIT_RISK_SCORE] = event.risk_score
+    attributes.update(texts)
     attributes[conventions.AUDIT_OUTCOME] = event.outcome
     attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
     attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION
@@ -94,18 +117,32 @@ def build(
     return record
 
 
+def _standard(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return what OpenTelemetry's semantic conventions call the source and the actor, as they were redacted."""
+    found = {}
+    if source := texts.get(conventions.AUDIT_SOURCE_ID):
+        found[conventions.CLIENT_ADDRESS] = source
+    if texts.get(conventions.AUDIT_ACTOR_TYPE) == "user":
+        actor = texts[conventions.AUDIT_ACTOR_ID]
+        if _PSEUDONYM.search(actor):
+            found[conventions.ENDUSER_PSEUDO_ID] = actor
+        elif "[redacted" not in actor:
+            found[conventions.USER_ID] = actor
+    return found
+
+
 def _texts(event: AuditEvent) -> dict[str, Any]:
     target, source = event.target, event.source
     texts = {
-        conventions.AUDIT_ACTION: event.action,
-        conventions.AUDIT_ACTOR_ID: event.actor.id,
-        conventions.AUDIT_ACTOR_TYPE: event.actor.type,
-        conventions.AUDIT_TARGET_ID: target and target.id,
-        conventions.AUDIT_TARGET_TYPE: target and target.type,
-        conventions.AUDIT_SOURCE_ID: source and source.id,
-        conventions.AUDIT_SOURCE_TYPE: source and source.type,
         conventions.AUDIT_REASON: event.reason,
         conventions.AUDIT_TENANT: event.tenant,
+        conventions.AUDIT_SOURCE_TYPE: source and source.type,
+        conventions.AUDIT_SOURCE_ID: source and source.id,
+        conventions.AUDIT_TARGET_TYPE: target and target.type,
+        conventions.AUDIT_TARGET_ID: target and target.id,
+        conventions.AUDIT_ACTION: event.action,
+        conventions.AUDIT_ACTOR_TYPE: event.actor.type,
+        conventions.AUDIT_ACTOR_ID: event.actor.id,
     }
     return {name: value for name, value in texts.items() if value is not None}
 

@@ -46,7 +46,8 @@ def test_a_field_that_breaks_its_rule_is_refused_by_name(field, value):
 @pytest.mark.parametrize(("make", "field"), [
     (lambda: Actor(""), "actor.id"), (lambda: Actor(7), "actor.id"), (lambda: Actor("u", "robot"), "actor.type"),
     (lambda: Target(" "), "target.id"), (lambda: Target("t", ""), "target.type"), (lambda: Source(None), "source.id"),
-    (lambda: Source("h", "dns"), "source.type"),
+    (lambda: Source("h", "dns"), "source.type"), (lambda: Source("h", "ipv4"), "source.type"),
+    (lambda: Source("::1", "ipv4"), "source.type"),
 ])  # fmt: skip
 def test_a_party_that_breaks_its_rule_is_refused_by_name(make, field):
     """Ids are texts, types are of the list."""
