@@ -8,11 +8,12 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.runtime import open_ledger
 from mobius_otel.telemetry import defaults
 
-__all__ = ["add_json", "add_policy", "policy_of", "records"]
+__all__ = ["add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records"]
 
 Subparsers = Any
 
@@ -25,6 +26,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_policy(parser: argparse.ArgumentParser) -> None:
     """Add ``--policy``."""
     parser.add_argument("--policy", metavar="FILE", help="the policy file (default: MOBIUS_OTEL_POLICY, mobius.toml)")
+
+
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """Add ``LEDGER`` and ``--policy``."""
+    parser.add_argument("ledger", nargs="?", metavar="LEDGER", help="the file (default: what the policy names)")
+    add_policy(parser)
+
+
+def ledger_of(args: argparse.Namespace) -> str:
+    """Return the ledger that the arguments name, else the one of the policy.
+
+    Raises:
+        ConfigurationError: Neither names one.
+        PolicyError: The policy breaks a rule.
+    """
+    if args.ledger:
+        return str(args.ledger)
+    policy = policy_of(args)
+    if not policy.audit.ledger:
+        where = f"{policy.file} has no [audit] ledger" if policy.file else "there is no policy file here"
+        raise ConfigurationError("LEDGER", "", "the path of an audit ledger", f"None was given, and {where}.")
+    return str(policy.beside(policy.audit.ledger))
 
 
 def policy_of(args: argparse.Namespace) -> Policy:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-__all__ = ["json_line", "note", "plain_table", "progress", "table", "utc"]
+__all__ = ["fields", "json_line", "note", "plain_table", "printable", "progress", "table", "utc"]
 
 
 def utc(seconds: float | None) -> str | None:
@@ -62,8 +62,12 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 
 def _cell(value: object) -> str:
-    text = "-" if value is None or value == "" else str(value)
-    return "".join(c if c.isprintable() else "�" for c in text)  # what a record says must not move the cursor
+    return printable("-" if value is None or value == "" else str(value))
+
+
+def printable(text: str) -> str:
+    """Return `text` without what would move a terminal's cursor: what a record says may come from anybody."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _is_terminal(stream: TextIO) -> bool:

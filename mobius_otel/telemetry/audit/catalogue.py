@@ -69,14 +69,20 @@ class EventType:
             return
         for name, value in attributes.items():
             if name in self.attributes:
-                rule = _broken_rule(self.attributes[name], value)
-                if rule:
-                    raise InvalidEvent(f"attributes[{name!r}]", value, rule)
+                if not _fits(self.attributes[name], value):
+                    raise InvalidEvent(f"attributes[{name!r}]", value, self.shape_of(name))
             elif name not in conventions.ATTRIBUTES:
                 raise InvalidEvent("attributes", name, self._known(str(name)))
         for name in sorted(self.required) if outcome == "success" else ():
             if attributes.get(name) is None:
                 raise InvalidEvent(f"attributes[{name!r}]", None, f"given where a {self.name} succeeded")
+
+    def shape_of(self, name: str) -> str:
+        """Return in words what an attribute must be."""
+        shape = (self.attributes or {}).get(name)
+        if isinstance(shape, tuple):
+            return f"one of {', '.join(map(str, shape))}"
+        return "anything" if shape is None else _WORDS.get(shape, f"a {shape.__name__}")
 
     def _known(self, name: str) -> str:
         known = sorted(self.attributes or ())
@@ -220,15 +226,14 @@ def _shapes(attributes: Mapping[str, Any] | Iterable[str] | None) -> Mapping[str
     return MappingProxyType(found)
 
 
-def _broken_rule(shape: Shape, value: Any) -> str:
-    """Return the rule that a value breaks, or an empty text; what is no JSON may also come as its text."""
+def _fits(shape: Shape, value: Any) -> bool:
+    """Return whether a value has a shape; what JSON does not know may also come as the text it is kept as."""
     if shape is None or value is None:
-        return ""
+        return True
     if isinstance(shape, tuple):
-        return "" if value in shape else f"one of {', '.join(map(str, shape))}"
+        return value in shape
     check = _CHECKS.get(shape)
-    good = check(value) if check else isinstance(value, (shape, str, int, float))
-    return "" if good else _WORDS.get(shape, f"a {shape.__name__}")
+    return check(value) if check else isinstance(value, (shape, str, int, float))
 
 
 _CHECKS: Final[dict[type, Callable[[Any], bool]]] = {

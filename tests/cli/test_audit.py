@@ -1,0 +1,199 @@
+"""``mobius-otel audit``: records for people and for other programs."""
+
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import jsonschema
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from mobius_otel.cli.main import main
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target, catalogue
+
+SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    """A ledger of four records, named by a policy, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mobius.toml").write_text('[service]\nname = "shop"\n[audit]\nledger = "audit.db"\n')
+    with Ledger("audit.db") as ledger:
+        audit = AuditLogger("payments", ledger=ledger)
+        for n in range(3):
+            audit.record("payment.refund", actor=Actor("u-1"), action="UPDATE", target=Target(f"order-{n}", "order"),
+                         source=Source("203.0.113.9"), risk_score=70, attributes={"n": n})  # fmt: skip
+        audit.record("odd.one", actor=Actor("\x1b[2Jevil"), outcome="failure", reason=f"because\r{SECRET}")
+        ledger.acknowledge(2)
+        ledger.quarantine(1, "HTTP 400")
+    return tmp_path / "audit.db"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; return its status and what it printed."""
+
+    def run(*argv):
+        status = main(["audit", *map(str, argv)])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def ids(ledger):
+    with closing(sqlite3.connect(ledger)) as connection:
+        return [record_id for (record_id,) in connection.execute("SELECT record_id FROM records ORDER BY id")]
+
+
+def test_the_ledger_is_the_one_of_the_policy(ledger, run):
+    """Unless another one is named; where there is neither, the error says what to do."""
+    assert run("tail", "-n", "1")[1] == run("tail", "audit.db", "-n", "1")[1]
+    assert run("verify")[:2] == (0, f"{ledger}: whole; 4 records in 1 streams\n")
+    (ledger.parent / "mobius.toml").unlink()
+    status, _, said = run("tail")
+    assert status == 2
+    assert "LEDGER = ''" in said
+    assert "there is no policy file here" in said
+
+
+def test_tail_shows_one_line_a_record_and_nothing_that_moves_the_cursor(ledger, run):
+    """Ids too, to go on with."""
+    _, out, _ = run("tail")
+    header, *lines = out.splitlines()
+    assert header.split() == ["time", "event", "actor", "outcome", "target", "risk", "id"]
+    assert [line.split()[-1] for line in lines] == ids(ledger)
+    assert "\x1b" not in out
+    assert "�[2Jevil" in lines[-1]
+    assert run("tail", "-n", "0")[1] == "no records\n"
+
+
+def test_tail_follows(ledger):
+    """What is recorded by another process comes, until somebody ends it."""
+    command = [sys.executable, "-m", "mobius_otel", "audit", "tail", "-f", "-n", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        try:
+            time.sleep(1.0)
+            with Ledger(ledger) as opened:
+                AuditLogger(ledger=opened).record("it.came", actor=Actor("u-1"))
+                assert json.loads(tail.stdout.readline())["event_name"] == "it.came"
+        finally:
+            tail.terminate()
+
+
+def test_show_says_everything_about_one_record(ledger, run):
+    """By its id, or so much of it as tells it from others."""
+    first, *_, last = ids(ledger)
+    status, out, _ = run("show", first)
+    assert status == 0
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines() if "hash before" not in line and " " in line)
+    assert (shown["event"], shown["actor"], shown["target"]) == ("payment.refund", "u-1 (user)", "order-0 (order)")
+    assert (shown["risk"], shown["collector"]) == ("70 (high)", "quarantined: HTTP 400")
+    assert shown["n:"] == "0"
+    status, out, _ = run("show", last, "--json")
+    found = json.loads(out)
+    assert (found["position"], found["delivery"]) == (4, "waiting")
+    assert SECRET not in run("show", last)[1]
+    assert "\r" not in run("show", last)[1]
+
+
+@pytest.mark.parametrize(("typed", "said"), [("zz", "no record in"), ("0", "several records"), (" ", "no record in")])
+def test_show_finds_none_or_several(ledger, run, typed, said):
+    """Status 1, and what to type next."""
+    status, _, err = run("show", typed)
+    assert (status, said in err) == (1, True)
+    assert json.loads(run("show", typed, "--json")[1]) is not None
+
+
+def test_an_export_is_every_record(ledger, run):
+    """As it left the ledger, one a line."""
+    status, out, err = run("export")
+    assert (status, err) == (0, "")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["attributes"]["audit.record.id"] for record in records] == ids(ledger)
+    assert records[0]["attributes"]["audit.integrity.value"]
+    assert SECRET not in out
+
+
+def test_an_export_may_begin_and_end_in_time(ledger, run):
+    """By when it was recorded."""
+    assert len(run("export", "--since", "1h")[1].splitlines()) == 4
+    assert run("export", "--until", "1h")[1] == ""
+    assert run("export", "--since", "2200-01-01")[1] == ""
+    for typed in ("yesterday", "99999999999999d", "2026-13-01"):
+        status, _, said = run("export", "--since", typed)
+        assert (status, "--since" in said, "24h" in said) == (2, True, True)
+
+
+def test_an_export_in_otlp_is_read_by_the_standard_classes(ledger, run):
+    """A collector's file receiver reads it: one request a line, ids in hexadecimal, the service's name."""
+    from google.protobuf.json_format import ParseDict
+
+    _, out, _ = run("export", "--format", "otlp")
+    (line,) = out.splitlines()
+    request = ParseDict(json.loads(line), ExportLogsServiceRequest())
+    (resource,) = request.resource_logs
+    assert resource.resource.attributes[0].value.string_value == "shop"
+    logs = resource.scope_logs[0].log_records
+    assert [log.event_name for log in logs] == ["payment.refund"] * 3 + ["odd.one"]
+    assert logs[0].severity_number == 14
+
+
+def test_an_export_in_ocsf_is_one_event_a_line(ledger, run):
+    """Each with the id of its record."""
+    _, out, _ = run("export", "--format", "ocsf")
+    assert [json.loads(line)["metadata"]["uid"] for line in out.splitlines()] == ids(ledger)
+
+
+def test_an_export_to_a_file_is_private_and_overwrites_nothing(ledger, run):
+    """What is in it is nobody else's business."""
+    status, out, err = run("export", "-o", "day.jsonl")
+    assert (status, out, err) == (0, "", "4 records are in day.jsonl\n")
+    if os.name == "posix":
+        assert stat.S_IMODE((ledger.parent / "day.jsonl").stat().st_mode) == 0o600
+    status, _, said = run("export", "-o", "day.jsonl")
+    assert status == 2
+    assert "a new file" in said
+    assert json.loads(run("export", "-o", "two.jsonl", "--json")[1])["records"] == 4
+
+
+def test_a_record_that_was_changed_to_none_spoils_no_export(ledger, run):
+    """The others come, the status tells, and verify names it."""
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("UPDATE records SET payload = '[]' WHERE id = 2")
+        connection.execute("""UPDATE records SET payload = '{"attributes":{}}' WHERE id = 3""")
+    for name, records in (("jsonl", 3), ("otlp", 1), ("ocsf", 2)):
+        status, out, err = run("export", "--format", name)
+        assert (status, len(out.splitlines())) == (1, records), name
+        assert "audit verify" in err
+    assert run("show", ids(ledger)[1])[2].endswith("see audit verify\n")
+    assert run("tail")[0] == 0
+
+
+def test_the_catalogue_is_printed_with_a_services_own_events(tmp_path, monkeypatch, run):
+    """As a table, as a page, and as schemas."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(catalogue, "_registered", {})
+    (tmp_path / "shop_events.py").write_text(
+        "from mobius_otel import register_event\n"
+        "register_event('payment.refund', attributes={'amount': float, 'currency': ['EUR', 'USD']}, risk=60,\n"
+        "               required=['amount'], owasp='sensitive_update', ocsf=600303, meaning='Money went back.')\n"
+    )
+    _, out, _ = run("events", "shop_events")
+    assert out.splitlines()[-1].split()[:5] == ["payment.refund", "EXECUTE", "60", "sensitive_update", "600303"]
+    _, page, _ = run("events", "shop_events", "--markdown")
+    assert "| `payment.refund` | Money went back. | EXECUTE | 60 (high) | `sensitive_update` | 600303 |" in page
+    assert "| `currency` | one of EUR, USD |  |" in page
+    described = json.loads(run("events", "shop_events", "--json")[1])
+    for event in described:
+        jsonschema.Draft202012Validator.check_schema(event["schema"])
+    assert "api_key.revoked" in {event["name"] for event in described}
+    (tmp_path / "broken_events.py").write_text("import no_such_module")
+    status, _, said = run("events", "broken_events")
+    assert (status, "no_such_module" in said) == (2, True)
