@@ -6,7 +6,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import jsonschema
@@ -76,10 +75,10 @@ def test_tail_shows_one_line_a_record_and_nothing_that_moves_the_cursor(ledger, 
 
 def test_tail_follows(ledger):
     """What is recorded by another process comes, until somebody ends it."""
-    command = [sys.executable, "-m", "mobius_otel", "audit", "tail", "-f", "-n", "0", "--json"]
+    command = [sys.executable, "-m", "mobius_otel", "audit", "tail", "-f", "-n", "1", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
         try:
-            time.sleep(1.0)
+            assert json.loads(tail.stdout.readline())["event_name"] == "odd.one"  # now it follows
             with Ledger(ledger) as opened:
                 AuditLogger(ledger=opened).record("it.came", actor=Actor("u-1"))
                 assert json.loads(tail.stdout.readline())["event_name"] == "it.came"
