@@ -149,6 +149,9 @@ AUDIT_TENANT = "mobius.audit.tenant"
 AUDIT_OWASP = "mobius.audit.owasp"
 AUDIT_OCSF = "mobius.audit.ocsf_type_uid"
 AUDIT_INVALID = "mobius.audit.invalid"
+AUDIT_SIGNATURE = "mobius.audit.signature"
+AUDIT_CHECKPOINT_COUNT = "mobius.audit.checkpoint.count"
+AUDIT_CHECKPOINT_HEAD = "mobius.audit.checkpoint.head"
 GUARD_RESULT = "mobius.guard.result"
 COMPONENT = "mobius.component"
 REDACTION_KIND = "mobius.redaction.kind"
@@ -169,6 +172,7 @@ AUDIT_SCHEMA_VERSION = "audit.schema.version"
 AUDIT_STREAM_ID = "audit.sequence.stream_id"
 AUDIT_SEQUENCE = "audit.sequence.number"
 AUDIT_PREVIOUS_HASH = "audit.sequence.previous_hash"
+AUDIT_SEQUENCE_END = "audit.sequence.end"
 AUDIT_INTEGRITY_VALUE = "audit.integrity.value"
 AUDIT_CANONICALIZATION = "audit.integrity.canonicalization"
 CLIENT_ADDRESS = "client.address"
@@ -217,6 +221,9 @@ _ATTRIBUTES = (
     Attribute(AUDIT_TENANT, "On whose behalf."),
     Attribute(AUDIT_OWASP, "The event's name in the OWASP Logging Vocabulary."),
     Attribute(AUDIT_OCSF, "The event's type_uid in OCSF."),
+    Attribute(AUDIT_SIGNATURE, "The signature of the record's hash: algorithm, key id, what is signed, signature."),
+    Attribute(AUDIT_CHECKPOINT_COUNT, "How many records a stream had when its state was noted."),
+    Attribute(AUDIT_CHECKPOINT_HEAD, "The hash of its last record then."),
     Attribute(
         AUDIT_INVALID, "The rule of its event that a record breaks which had to be kept: its action had happened."
     ),
@@ -248,6 +255,7 @@ _ATTRIBUTES = (
     _standard(AUDIT_STREAM_ID, "The stream that the sequence number counts in."),
     _standard(AUDIT_SEQUENCE, "The record's number in its stream, from 1."),
     _standard(AUDIT_PREVIOUS_HASH, "The hash of the stream's record before this one; absent on the first."),
+    _standard(AUDIT_SEQUENCE_END, "True on the last record of a stream that ended as it should."),
     _standard(AUDIT_INTEGRITY_VALUE, "SHA-256 over the record's canonical form, in hexadecimal."),
     _standard(AUDIT_CANONICALIZATION, "How the canonical form is made.", "jcs"),
     _standard(CODE_FUNCTION, "The function's name, with its module."),
@@ -317,6 +325,22 @@ AUDIT_BACKLOG = Metric(
     "mobius.audit.backlog", "gauge", "{record}",
     "Audit records in the ledger that no collector has acknowledged.", merge="last",
 )  # fmt: skip
+AUDIT_OLDEST = Metric(
+    "mobius.audit.oldest", "gauge", "s",
+    "Age of the oldest audit record that no collector has acknowledged; 0: there is none.", merge="max",
+)  # fmt: skip
+AUDIT_QUARANTINED = Metric(
+    "mobius.audit.quarantined", "gauge", "{record}",
+    "Audit records that a collector refuses alone and that are kept in the ledger.", merge="last",
+)  # fmt: skip
+AUDIT_STREAM_RECORDS = Metric(
+    "mobius.audit.stream.records", "gauge", "{record}",
+    "Records of this process's stream; a ledger that has fewer of it was cut.", (AUDIT_STREAM_ID,), merge="max",
+)  # fmt: skip
+AUDIT_STREAM_HEAD = Metric(
+    "mobius.audit.stream.head", "gauge", "1",
+    "The first 48 bits of the stream's newest hash as a number.", (AUDIT_STREAM_ID,), merge="last",
+)  # fmt: skip
 GUARD_REQUESTS = Metric(
     "mobius.guard.requests", "counter", "{request}", "Requests that the guard judged.", (HTTP_ROUTE, GUARD_RESULT)
 )
@@ -337,6 +361,7 @@ METRICS: dict[str, Metric] = {
         RATE_LIMIT_REQUESTS, RATE_LIMIT_SATURATION, RATE_LIMIT_DEGRADED, RATE_LIMIT_TRACKED_KEYS,
         RATE_LIMIT_BACKEND_DURATION, API_KEY_VERIFICATIONS, API_KEY_RETIRING_VERIFICATIONS, API_KEY_STORE_DURATION,
         API_KEY_KEYS, API_KEY_EXPIRING, API_KEY_ROTATIONS, API_KEY_PURGED, AUDIT_RECORDS, AUDIT_BACKLOG,
+        AUDIT_OLDEST, AUDIT_QUARANTINED, AUDIT_STREAM_RECORDS, AUDIT_STREAM_HEAD,
         GUARD_REQUESTS, GUARD_ARMED, INTERNAL_ERRORS, REDACTION_MATCHES,
     )
 }  # fmt: skip
@@ -355,11 +380,16 @@ API_KEY_ROTATE = Span(
     "api_key.rotate", "A key gets a successor.", (API_KEY_ID, API_KEY_ROTATED_FROM, OUTCOME, ERROR_TYPE), always=True
 )
 API_KEY_PURGE = Span("api_key.purge", "Dead keys are removed.", (COUNT, OUTCOME, ERROR_TYPE), always=True)
+AUDIT_SEAL = Span(
+    "audit.seal", "Carries the event `audit.checkpoint` where no other span is around.",
+    (AUDIT_STREAM_ID, AUDIT_CHECKPOINT_COUNT, AUDIT_CHECKPOINT_HEAD), always=True,
+)  # fmt: skip
 AUDIT_EXPORT = Span("audit.export", "Audit records are sent to a collector.", (COUNT, OUTCOME, ERROR_TYPE), always=True)
 
 #: Every span, by name.
 SPANS: dict[str, Span] = {
-    span.name: span for span in (RATE_LIMIT_ACQUIRE, API_KEY_VERIFY, API_KEY_ROTATE, API_KEY_PURGE, AUDIT_EXPORT)
+    span.name: span
+    for span in (RATE_LIMIT_ACQUIRE, API_KEY_VERIFY, API_KEY_ROTATE, API_KEY_PURGE, AUDIT_EXPORT, AUDIT_SEAL)
 }
 
 # --- events -------------------------------------------------------------------------------------------------
@@ -404,11 +434,25 @@ FUNCTION_CALLED = Event(
     (CODE_FUNCTION, ERROR_TYPE),
 )  # fmt: skip
 
+AUDIT_CHECKPOINT = Event(
+    "audit.checkpoint", "NOTE", "A stream of the ledger takes note of its length and its last hash.",
+    "sys_monitor_enabled", 600399, 0, (AUDIT_CHECKPOINT_COUNT, AUDIT_CHECKPOINT_HEAD),
+)  # fmt: skip
+AUDIT_STREAM_ENDED = Event(
+    "audit.stream.ended", "STOP", "A stream of the ledger ended as it should.", "sys_shutdown", 600399, 0,
+    (AUDIT_CHECKPOINT_COUNT, AUDIT_CHECKPOINT_HEAD, AUDIT_SEQUENCE_END),
+)  # fmt: skip
+AUDIT_STREAM_ADOPTED = Event(
+    "audit.stream.adopted", "ADOPT", "A process was gone and had not ended its stream; another one took note of it.",
+    "sys_crash", 600399, 20, (AUDIT_CHECKPOINT_COUNT, AUDIT_CHECKPOINT_HEAD),
+)  # fmt: skip
+
 #: Every event, by name.
 EVENTS: dict[str, Event] = {
     event.name: event
     for event in (
         RATE_LIMIT_EXCEEDED, API_KEY_ISSUED, API_KEY_VERIFIED, API_KEY_REJECTED, API_KEY_ROTATED, API_KEY_REVOKED,
         API_KEY_EXPIRED, API_KEY_PURGED_EVENT, API_KEY_REUSED, AUTHORIZATION_FAILED, HTTP_REQUEST, FUNCTION_CALLED,
+        AUDIT_CHECKPOINT, AUDIT_STREAM_ENDED, AUDIT_STREAM_ADOPTED,
     )
 }  # fmt: skip

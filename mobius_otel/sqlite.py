@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mobius_otel.errors import ConfigurationError
@@ -38,6 +38,7 @@ class SqliteFile:
         what: What the file is called in errors, for example ``"audit ledger"``.
         busy_timeout: Seconds to wait for another process that is writing.
         synchronous: ``NORMAL`` survives a killed process, ``FULL`` also a power cut.
+        prepare: Called with every new connection, for settings that hold for a connection alone.
 
     Raises:
         ConfigurationError: The folder is missing, others may read the file, it is no SQLite file, or its
@@ -52,12 +53,14 @@ class SqliteFile:
         what: str,
         busy_timeout: float = 5.0,
         synchronous: str = "NORMAL",
+        prepare: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self._migrations = tuple(migrations)
         self._what = what
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
+        self._prepare = prepare
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -74,6 +77,8 @@ class SqliteFile:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 self._migrate(connection)
+                if self._prepare is not None:
+                    self._prepare(connection)
             except BaseException:
                 connection.close()
                 raise

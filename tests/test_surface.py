@@ -67,6 +67,10 @@ METRICS: dict[str, tuple[str, str, set[str]]] = {
     "mobius.api_key.purged": ("counter", "{key}", {"mobius.outcome"}),
     "mobius.audit.records": ("counter", "{record}", {"mobius.audit.result"}),
     "mobius.audit.backlog": ("gauge", "{record}", set()),
+    "mobius.audit.oldest": ("gauge", "s", set()),
+    "mobius.audit.quarantined": ("gauge", "{record}", set()),
+    "mobius.audit.stream.records": ("gauge", "{record}", {"audit.sequence.stream_id"}),
+    "mobius.audit.stream.head": ("gauge", "1", {"audit.sequence.stream_id"}),
     "mobius.guard.requests": ("counter", "{request}", {"http.route", "mobius.guard.result"}),
     "mobius.guard.armed": ("gauge", "1", set()),
     "mobius.internal.errors": ("counter", "{error}", {"mobius.component", "error.type"}),
@@ -83,7 +87,7 @@ VALUES = {
     "mobius.audit.result": ("recorded", "exported", "quarantined", "rejected"),
     "mobius.guard.result": ("passed", "unauthenticated", "forbidden", "limited", "refused", "unavailable"),
 }  # fmt: skip
-SPANS = ["rate_limit.acquire", "api_key.verify", "api_key.rotate", "api_key.purge", "audit.export"]
+SPANS = ["rate_limit.acquire", "api_key.verify", "api_key.rotate", "api_key.purge", "audit.export", "audit.seal"]
 EVENTS = [
     "rate_limit.exceeded",
     *(f"api_key.{what}" for what in

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import uuid
 from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.sqlite import SqliteFile
+from mobius_otel.telemetry.audit.stream import is_dead, process_token
 
 __all__ = ["Lease"]
 
 _SELECT: Final = "SELECT owner, process, host, pid, taken, deadline FROM lease"
 _SLACK: Final = 1.0  # seconds that the clocks of two processes, or of two readings, may differ
-_imported = uuid.uuid4().hex
-
-
-def _process() -> str:
-    """Return what tells this process from every other: ids come again, in a container at every start."""
-    return f"{_imported}-{os.getpid()}"
 
 
 class Lease:
@@ -49,7 +43,7 @@ class Lease:
                 return False
             connection.execute(
                 "INSERT OR REPLACE INTO lease VALUES (1, ?, ?, ?, ?, ?, ?)",
-                (owner, _process(), platform.node(), os.getpid(), now, now + seconds),
+                (owner, process_token(), platform.node(), os.getpid(), now, now + seconds),
             )
             return True
 
@@ -64,18 +58,4 @@ def _is_free(found: tuple[Any, ...] | None, owner: str, now: float) -> bool:
         return True
     _, process, host, pid, taken, deadline = found
     holds = taken - _SLACK <= now < deadline  # one that was taken in the future: the clock was set back since
-    return not holds or (host == platform.node() and _is_dead(process, pid))
-
-
-def _is_dead(process: str, pid: int) -> bool:
-    if pid == os.getpid():
-        return process != _process()
-    if os.name != "posix":  # there, asking for a process would end it
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return not holds or is_dead(host, pid, process, None)

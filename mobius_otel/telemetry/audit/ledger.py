@@ -1,9 +1,12 @@
 """The ledger: where audit records are kept until a collector has acknowledged them, and after.
 
-A SQLite file in WAL mode. A record is committed before :meth:`Ledger.append` returns, so it survives the
-process. Each process and each `Ledger` object writes a stream of its own: a chain in which a record holds the
-hash of the one before. Next to the records stands how many each stream has and what the last hash is, in the
-same transaction, and the records' numbers have no holes: what is removed, at the end too, leaves a trace.
+A SQLite file in WAL mode. A record is committed before :meth:`Ledger.append` returns, so it survives the process,
+and with ``durability="power"`` the machine. Each process and each `Ledger` object writes a stream of its own: a
+chain in which a record holds the hash of the one before. Next to the records stands how many each stream has and
+what the last hash is, in the same transaction, and the records' numbers have no holes: what is removed, at the end
+too, leaves a trace.
+
+Threads that append at once share a transaction: one of them commits for all that wait.
 """
 
 from __future__ import annotations
@@ -15,56 +18,40 @@ import platform
 import sqlite3
 import threading
 import time
-import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self, get_args
 
 from mobius_otel import conventions
 from mobius_otel.clock import Clock
-from mobius_otel.errors import AuditUnavailable, MobiusError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError
 from mobius_otel.forks import on_fork
-from mobius_otel.sqlite import SqliteFile, SqliteFileGone
-from mobius_otel.telemetry.audit.chain import canonical, digest, parse
-from mobius_otel.telemetry.audit.lease import Lease
+from mobius_otel.sqlite import SqliteFileGone
+from mobius_otel.telemetry.audit.books import Books
+from mobius_otel.telemetry.audit.chain import parse
+from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of, finished
+from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
+from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream, is_dead, process_birth, process_token
 
-__all__ = ["MIGRATIONS", "SELECT", "Entry", "Kept", "Ledger", "entry_of", "finished"]
+__all__ = ["Entry", "Kept", "Ledger", "LedgerDurability", "finished"]
 
 _log = logging.getLogger("mobius_otel")
 
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE streams (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, stream_id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, pid INTEGER NOT NULL,
-        started REAL NOT NULL, count INTEGER NOT NULL, head BLOB NOT NULL, ended REAL
-    );
-    CREATE TABLE records (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
-        record_id TEXT NOT NULL, hash BLOB NOT NULL, payload TEXT NOT NULL
-    );
-    CREATE TABLE shipping (id INTEGER PRIMARY KEY CHECK (id = 1), acknowledged INTEGER NOT NULL);
-    INSERT INTO shipping VALUES (1, 0);
-    CREATE TABLE lease (
-        id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, process TEXT NOT NULL, host TEXT NOT NULL,
-        pid INTEGER NOT NULL, taken REAL NOT NULL, deadline REAL NOT NULL
-    );
-    CREATE TABLE quarantine (
-        record INTEGER PRIMARY KEY, since REAL NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL
-    )
-    """,
+LedgerDurability = Literal["process", "power", "sink"]
+_DURABILITIES: Final = get_args(LedgerDurability)
+_AT_ONCE: Final = 512  # records that one transaction takes
+_INSERT: Final = "INSERT INTO records (stream, sequence, record_id, hash, payload, signature) VALUES (?, ?, ?, ?, ?, ?)"
+_ADVANCE: Final = "UPDATE streams SET count = ?, head = ? WHERE id = ?"
+_OPEN_STREAM: Final = (
+    "INSERT INTO streams (stream_id, host, pid, started, count, head, process, born) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-_INSERT = "INSERT INTO records (stream, sequence, record_id, hash, payload) VALUES (?, ?, ?, ?, ?)"
-_ADVANCE = "UPDATE streams SET count = ?, head = ? WHERE id = ?"
-_OPEN_STREAM = "INSERT INTO streams (stream_id, host, pid, started, count, head) VALUES (?, ?, ?, ?, ?, ?)"
-#: Reads rows for :func:`entry_of`; as bytes, because somebody may have made texts of them that are no UTF-8.
-SELECT: Final = (
-    "SELECT r.id, CAST(s.stream_id AS BLOB), r.sequence, CAST(r.record_id AS BLOB), r.hash, CAST(r.payload AS BLOB)"
-    " FROM records r LEFT JOIN streams s ON s.id = r.stream"
+_LEFT: Final = (
+    "SELECT id, stream_id, count, head, host, pid, process, born FROM streams"
+    " WHERE ended IS NULL AND adopted IS NULL AND id != ?"
 )
-_NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'records'"
-_BACKLOG = f"SELECT COALESCE(({_NEWEST}), 0) - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine)"
+_ADOPT: Final = "UPDATE streams SET adopted = ?, adopted_by = ? WHERE id = ? AND ended IS NULL AND adopted IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +64,8 @@ class Kept:
         sequence: Its number in the stream, from 1.
         hash: Its SHA-256, in hexadecimal.
         record: The record as it was hashed.
+        signature: Its signature, where it has one.
+        durability: What it has survived so far: ``process`` or ``power``.
     """
 
     position: int
@@ -84,85 +73,121 @@ class Kept:
     sequence: int
     hash: str
     record: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record as it lies in the ledger.
-
-    Args:
-        position: Its number in the ledger, from 1.
-        stream_id: Its stream; None where the stream's row is gone.
-        sequence: Its number in the stream, from 1.
-        record_id: Its id.
-        hash: Its SHA-256, in hexadecimal.
-        payload: Its canonical form.
-    """
-
-    position: int
-    stream_id: str | None
-    sequence: int
-    record_id: str
-    hash: str
-    payload: bytes
-
-    def record(self) -> dict[str, Any]:
-        """Return the record as it leaves the ledger.
-
-        Raises:
-            ValueError: Somebody changed the payload to what is no record.
-        """
-        record = parse(self.payload)
-        if not isinstance(record, dict) or not isinstance(record.get("attributes"), dict):
-            raise ValueError("the payload is no audit record")
-        return finished(record, self.hash)
-
-
-def finished(record: Mapping[str, Any], digest_hex: str | None) -> dict[str, Any]:
-    """Return `record` with what is not part of its own hash: the hash, and the id by its standard name."""
-    attributes = dict(record["attributes"])
-    attributes[conventions.LOG_RECORD_UID] = attributes.get(conventions.AUDIT_RECORD_ID)
-    if digest_hex is not None:
-        attributes[conventions.AUDIT_INTEGRITY_VALUE] = digest_hex
-    return {**record, "attributes": attributes}
+    signature: str | None = None
+    durability: Literal["process", "power"] = "process"
 
 
 @dataclass(slots=True)
-class _Stream:
-    """The chain that this process and this object write."""
+class _Waiting:
+    """A record that a thread wants to have committed."""
 
-    stream_id: str
-    row: int | None = None
-    count: int = 0
-    head: bytes = b""
-    unsure: bool = False  # whether the last append was committed
+    record: Mapping[str, Any]
+    kept: Kept | None = None
+    error: AuditUnavailable | None = None
 
 
-class Ledger:
+@dataclass(slots=True)
+class _Work:
+    """What one transaction adds to a stream."""
+
+    stream: Stream
+    row: int
+    count: int
+    head: bytes
+    links: list[Link] = field(default_factory=list)
+
+    def add(self, record: Mapping[str, Any]) -> Link:
+        link = self.stream.link(record, self.count, self.head)
+        self.links.append(link)
+        self.count, self.head = link.sequence, link.hash
+        return link
+
+    def write(self, connection: sqlite3.Connection) -> int:
+        """Write it all; return the position of the first."""
+        rows = [(self.row, x.sequence, x.record_id, x.hash, x.payload.decode(), x.signature) for x in self.links]
+        if len(rows) == 1:
+            last = connection.execute(_INSERT, rows[0]).lastrowid or 0
+        else:
+            connection.executemany(_INSERT, rows)
+            (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+        if connection.execute(_ADVANCE, (self.count, self.head, self.row)).rowcount != 1:
+            raise sqlite3.DatabaseError("the stream's row is gone from the audit ledger")
+        return int(last) - len(rows) + 1
+
+
+class Ledger(Books):
     """A file of audit records that processes of one host share.
 
     Args:
         path: Where the file is; it is made, for its owner alone, when it is missing.
+        durability: What a record survives when :meth:`append` returns. ``process``: a killed process. ``power``: a
+            power cut too; threads that append at once share one fsync. ``sink``: as ``process``, and
+            ``AuditLogger.emit`` waits until a collector has the record.
+        sink_timeout: Seconds that it waits for that at most.
+        key: Signs the chain, so that nobody can write it anew without the key.
+        sign: ``checkpoint``: the first record of a stream, its checkpoints and its end are signed, which covers what
+            is between them. ``record``: every record.
+        checkpoint_records: A stream takes note of its length and head in a record after so many records.
+        checkpoint_seconds: And when so many seconds have passed since the last one, if there are new records.
+        max_bytes: Size that the file may have, beside its log of some megabytes; what a collector has is removed to
+            keep it, what none has never is: then :class:`AuditUnavailable` is raised. None: any size.
+        max_age: Seconds that a record is kept after a collector has it; None: for ever.
         clock: Seconds since the epoch, for leases and for when a stream began.
 
     Raises:
-        ConfigurationError: The file cannot be opened, may be read by others or was written by a newer version.
+        ConfigurationError: A value breaks its rule; the file cannot be opened, may be read by others or was written
+            by a newer version.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Clock = time.time) -> None:
-        self._file = SqliteFile(path, MIGRATIONS, what="audit ledger")
-        self.path = self._file.path
-        self._clock = clock
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: LedgerDurability = "process",
+        sink_timeout: float = 10.0,
+        key: AuditKey | None = None,
+        sign: SignScope = "checkpoint",
+        checkpoint_records: int = 1000,
+        checkpoint_seconds: float = 60.0,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        for name, value, allowed in (("durability", durability, _DURABILITIES), ("sign", sign, SCOPES)):
+            if value not in allowed:
+                raise ConfigurationError(name, value, f"one of {', '.join(allowed)}")
+        for name, number in (
+            ("sink_timeout", sink_timeout), ("checkpoint_records", checkpoint_records),
+            ("checkpoint_seconds", checkpoint_seconds),
+        ):  # fmt: skip
+            if not number > 0:
+                raise ConfigurationError(name, number, "a number above zero")
+        if key is not None:
+            key.sign(b"")  # a public key is refused now, not by the first record
+        super().__init__(
+            path, clock=clock, durability=durability, max_bytes=max_bytes, max_age=max_age, key=key, scope=sign
+        )
+        self.durability: LedgerDurability = durability
+        self.sink_timeout = sink_timeout
+        self._checkpoint_records = checkpoint_records
+        self._checkpoint_seconds = checkpoint_seconds
         self._lock = threading.RLock()
-        self._stream: _Stream | None = None
-        self._lease = Lease(self._file, clock)
+        self._queue: deque[_Waiting] = deque()
+        self._committing = False
+        self._stream: Stream | None = None
+        self._settled: dict[str, Kept] = {}
         self._after_append: list[Callable[[], None]] = []
+        self._told: list[Checkpoint] = []
+        #: Called with every checkpoint, after it was committed, in the thread that appended.
+        self.on_checkpoint: Callable[[Checkpoint], None] | None = None
         #: Records that wait in memory while the file cannot be written, with ``fail_mode="spool"``.
         self.spool = Spool(self.append)
         on_fork(self)
 
+    # --- writing --------------------------------------------------------------------------------------------
+
     def append(self, record: Mapping[str, Any]) -> Kept:
-        """Chain and commit `record`.
+        """Chain and commit `record`; threads that do so at once share a transaction.
 
         Args:
             record: A redacted record of JSON's shapes with ``attributes``, of which ``audit.record.id`` names it.
@@ -170,26 +195,58 @@ class Ledger:
         Raises:
             AuditUnavailable: It could not be committed.
         """
+        mine = _Waiting(record)
+        self._queue.append(mine)
         with self._lock:
-            try:
-                kept = self._append(record)
-            except Exception as error:
-                if self._stream is not None:
-                    self._stream.unsure = True
-                known = isinstance(error, sqlite3.Error | OSError | MobiusError)  # their texts quote no record
-                raise AuditUnavailable(str(error) if known else type(error).__name__) from error
+            if self._committing:  # a signal handler of the thread that is committing
+                self._queue.remove(mine)
+                raise AuditUnavailable("the thread was interrupted while it was committing")
+            while mine.kept is None and mine.error is None and self._queue:
+                self._commit([self._queue.popleft() for _ in range(min(len(self._queue), _AT_ONCE))])
+        if mine.kept is None:
+            raise mine.error or AuditUnavailable("it was not committed")
         for hook in self._after_append:
             hook()
-        return kept
+        if self._told:
+            self._tell_checkpoints()
+        return mine.kept
 
     def after_append(self, hook: Callable[[], None]) -> None:
         """Call `hook` after every record that was committed, in the thread that appended it."""
         if hook not in self._after_append:
             self._after_append.append(hook)
 
-    def _append(self, record: Mapping[str, Any]) -> Kept:
+    def _commit(self, waiting: list[_Waiting]) -> None:
+        self._committing = True
         try:
-            return self._committed(record)
+            try:
+                kept = self._written([one.record for one in waiting])
+            except sqlite3.OperationalError as error:
+                if "full" not in str(error) or self._max_bytes is None or not self.prune():
+                    raise
+                kept = self._written([one.record for one in waiting])
+        except Exception as error:
+            if self._stream is not None:
+                self._stream.unsure = True
+            known = isinstance(error, sqlite3.Error | OSError | MobiusError)  # their texts quote no record
+            text = f"{self.path}: {error}" if known else type(error).__name__
+            for one in waiting:
+                one.error = AuditUnavailable(text)
+                one.error.__cause__ = error
+        except BaseException:
+            if self._stream is not None:
+                self._stream.unsure = True
+            self._queue.extendleft(reversed(waiting))
+            raise
+        else:
+            for one, place in zip(waiting, kept, strict=True):
+                one.kept = place
+        finally:
+            self._committing = False
+
+    def _written(self, records: list[Mapping[str, Any]]) -> list[Kept]:
+        try:
+            return self._committed(records)
         except SqliteFileGone:
             _log.error(
                 "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
@@ -198,155 +255,184 @@ class Ledger:
             self._file.reopen()
             if self._stream is not None:  # the stream goes on: the new file shows that its beginning is missing
                 self._stream.row = None
-            return self._committed(record)
+            return self._committed(records)
 
-    def _committed(self, record: Mapping[str, Any]) -> Kept:
-        stream = self._stream = self._stream or _Stream(uuid.uuid4().hex)
+    def _committed(self, records: list[Mapping[str, Any]]) -> list[Kept]:
+        stream = self._stream = self._stream or Stream(self._key, self._scope)
         with self._file.writing() as connection:
-            if stream.unsure and (kept := self._settle(connection, stream, record)):
-                return kept
+            if stream.unsure:
+                self._settle(connection, stream)
             row = stream.row or self._open_stream(connection, stream)
-            sequence = stream.count + 1
-            attributes = dict(record["attributes"])
-            attributes[conventions.AUDIT_STREAM_ID] = stream.stream_id
-            attributes[conventions.AUDIT_SEQUENCE] = sequence
-            if stream.head:
-                attributes[conventions.AUDIT_PREVIOUS_HASH] = stream.head.hex()
-            whole = {**record, "attributes": attributes}
-            payload = canonical(whole)
-            head = digest(payload)
-            record_id = attributes[conventions.AUDIT_RECORD_ID]
-            position = connection.execute(_INSERT, (row, sequence, record_id, head, payload.decode())).lastrowid
-            if connection.execute(_ADVANCE, (sequence, head, row)).rowcount != 1:
-                raise sqlite3.DatabaseError("the stream's row is gone from the audit ledger")
-        stream.row, stream.count, stream.head, stream.unsure = row, sequence, head, False
-        return Kept(position or 0, stream.stream_id, sequence, head.hex(), whole)
+            work = _Work(stream, row, stream.count, stream.head)
+            if stream.row is None:
+                self._adopt(connection, work)
+            links = [
+                None if self._settled and self._id_of(record) in self._settled else work.add(record)
+                for record in records
+            ]
+            seal = self._is_due(stream, work.count)
+            if seal:
+                self._note(work)
+            first = work.write(connection) if work.links else 0
+        stream.row, stream.unsure = row, False
+        offset = first - stream.count - 1
+        stream.count, stream.head = work.count, work.head
+        if seal:
+            self._sealed(stream)
+        return [
+            self._settled.pop(self._id_of(record)) if link is None else self._kept(stream, link, offset)
+            for record, link in zip(records, links, strict=True)
+        ]
 
-    def _open_stream(self, connection: sqlite3.Connection, stream: _Stream) -> int:
-        values = (stream.stream_id, platform.node(), os.getpid(), self._clock(), stream.count, stream.head)
+    def _kept(self, stream: Stream, link: Link, offset: int) -> Kept:
+        return Kept(
+            link.sequence + offset, stream.stream_id, link.sequence, link.hash.hex(), link.record, link.signature,
+            "power" if self.durability == "power" else "process",
+        )  # fmt: skip
+
+    @staticmethod
+    def _id_of(record: Mapping[str, Any]) -> str:
+        return str(record["attributes"][conventions.AUDIT_RECORD_ID])
+
+    def _open_stream(self, connection: sqlite3.Connection, stream: Stream) -> int:
+        pid = os.getpid()
+        values = (
+            stream.stream_id, platform.node(), pid, self._clock(), stream.count, stream.head, process_token(),
+            process_birth(pid),
+        )  # fmt: skip
         found = connection.execute("SELECT id FROM streams WHERE stream_id = ?", values[:1]).fetchone()
         return int(found[0]) if found else connection.execute(_OPEN_STREAM, values).lastrowid or 0
 
-    def _settle(self, connection: sqlite3.Connection, stream: _Stream, record: Mapping[str, Any]) -> Kept | None:
-        """Find out whether the append that failed was committed after all, perhaps with this very record."""
-        stream.unsure = False
-        found = _entries(connection, " WHERE s.stream_id = ? ORDER BY r.id DESC LIMIT 1", (stream.stream_id,))
-        if not found or found[0].sequence != stream.count + 1:
-            return None
-        last = found[0]
-        stream.count, stream.head = last.sequence, bytes.fromhex(last.hash)
-        if last.record_id != record["attributes"][conventions.AUDIT_RECORD_ID]:
-            return None
-        return Kept(last.position, stream.stream_id, last.sequence, last.hash, parse(last.payload))
-
-    def unshipped(self, after: int = 0, limit: int = 512) -> list[Entry]:
-        """Return the oldest records that no collector has acknowledged and that are not in quarantine.
-
-        Args:
-            after: Only those with a later position.
-            limit: How many at most.
-        """
-        with self._file.reading() as connection:
-            return _entries(
-                connection,
-                " WHERE r.id > MAX(?, (SELECT acknowledged FROM shipping))"
-                " AND r.id NOT IN (SELECT record FROM quarantine) ORDER BY r.id LIMIT ?",
-                (after, limit),
-            )
-
-    def records(self, after: int = 0, limit: int = 512) -> list[Entry]:
-        """Return records in the order of their positions.
-
-        Args:
-            after: Only those with a later position.
-            limit: How many at most.
-        """
-        with self._file.reading() as connection:
-            return _entries(connection, " WHERE r.id > ? ORDER BY r.id LIMIT ?", (after, limit))
-
-    def acknowledge(self, up_to: int, hash: str | None = None) -> None:  # noqa: A002 - what it is
-        """Note that a collector has every record up to a position, those in quarantine excepted.
-
-        Args:
-            up_to: The position; it never moves back, and not past the newest record.
-            hash: That record's hash: nothing happens where another record stands there, as in a replaced file.
-        """
-        with self._file.writing() as connection:
-            if hash is not None:
-                found = connection.execute("SELECT hash FROM records WHERE id = ?", (up_to,)).fetchone()
-                if found is None or found[0].hex() != hash:
-                    return
-            connection.execute(
-                f"UPDATE shipping SET acknowledged = MAX(acknowledged, MIN(?, COALESCE(({_NEWEST}), 0)))", (up_to,)
-            )
-
-    def is_acknowledged(self, position: int, record_id: str) -> bool:
-        """Return whether a collector has the record `record_id`, which stands at `position`."""
-        with self._file.reading() as connection:
-            found = connection.execute(
-                "SELECT 1 FROM records WHERE id = ? AND record_id = ? AND id <= (SELECT acknowledged FROM shipping)"
-                " AND id NOT IN (SELECT record FROM quarantine)",
-                (position, record_id),
-            ).fetchone()
-        return found is not None
-
-    def backlog(self) -> int:
-        """Return how many records no collector has acknowledged, those in quarantine included."""
-        with self._file.reading() as connection:
-            return max(0, int(connection.execute(_BACKLOG).fetchone()[0]))
-
-    def lease(self, owner: str, seconds: float) -> bool:
-        """Take or renew the right to ship, which one owner has at a time.
-
-        Args:
-            owner: Who asks.
-            seconds: For how long.
-
-        Returns:
-            Whether `owner` has it now. A holder whose process on this host is dead loses it at once, and so
-            does one that took it at a time that is still to come: the clock was set back since.
-        """
-        return self._lease.take(owner, seconds)
-
-    def release(self, owner: str) -> None:
-        """Give the right to ship back."""
-        self._lease.give_back(owner)
-
-    def quarantine(self, position: int, reason: str) -> None:
-        """Set a record aside that the collector refuses alone; it is kept, counted and offered again later.
-
-        Args:
-            position: The record.
-            reason: What the collector answered, without any content of the record.
-        """
-        with self._file.writing() as connection:
-            connection.execute(
-                "INSERT INTO quarantine VALUES (?, ?, 1, ?)"
-                " ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
-                (position, self._clock(), reason[:500]),
-            )
-
-    def quarantined(self, after: int = 0, limit: int = 512) -> list[Entry]:
-        """Return records in quarantine, oldest first; arguments as for :meth:`records`."""
-        with self._file.reading() as connection:
-            return _entries(
-                connection, " WHERE r.id IN (SELECT record FROM quarantine) AND r.id > ? ORDER BY r.id LIMIT ?",
-                (after, limit),
+    def _settle(self, connection: sqlite3.Connection, stream: Stream) -> None:
+        """Find out whether the append that failed was committed after all, perhaps with these very records."""
+        found = connection.execute(
+            f"{SELECT} WHERE s.stream_id = ? AND r.sequence > ? ORDER BY r.id", (stream.stream_id, stream.count)
+        )
+        for entry in map(entry_of, found.fetchall()):
+            if entry.sequence != stream.count + 1:
+                break
+            stream.count, stream.head = entry.sequence, bytes.fromhex(entry.hash)
+            self._settled[entry.record_id] = Kept(
+                entry.position, stream.stream_id, entry.sequence, entry.hash, parse(entry.payload), entry.signature,
+                "power" if self.durability == "power" else "process",
             )  # fmt: skip
+        stream.unsure = False
 
-    def unquarantine(self, position: int) -> None:
-        """Take a record out of quarantine, because a collector has it now."""
-        with self._file.writing() as connection:
-            connection.execute("DELETE FROM quarantine WHERE record = ?", (position,))
+    # --- the stream about itself ----------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return how far this object's stream is; None while it has none."""
+        stream = self._stream
+        return None if stream is None or not stream.count else stream.checkpoint()
+
+    def seal(self, *, adopt: bool = False) -> None:
+        """Write a checkpoint where one is due, and take note of the streams that dead processes left.
+
+        Args:
+            adopt: Whether to look for such streams; a shipper does, now and then.
+
+        Raises:
+            AuditUnavailable: It could not be committed.
+        """
+        with self._lock:
+            stream = self._stream
+            if self._committing:
+                return
+            if stream is not None and stream.row is not None and self._is_due(stream, stream.count):
+                self._about_itself(lambda _, work: self._note(work))
+                self._sealed(stream)
+            if adopt and self._is_left():
+                self._about_itself(self._adopt)
+        self._tell_checkpoints()
+
+    def end(self) -> None:
+        """End this object's stream with a record that says so; a later append begins a new one.
+
+        Raises:
+            AuditUnavailable: It could not be committed.
+        """
+        with self._lock:
+            stream = self._stream
+            if stream is None or stream.row is None or self._committing:
+                return
+
+            def write(connection: sqlite3.Connection, work: _Work) -> None:
+                work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
+                connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
+
+            self._about_itself(write)
+            self._sealed(stream)
+            self._stream = None
+        self._tell_checkpoints()
+
+    def _about_itself(self, write: Callable[[sqlite3.Connection, _Work], object]) -> None:
+        """Commit records that the ledger writes about streams."""
+        stream = self._stream = self._stream or Stream(self._key, self._scope)
+        self._committing = True
+        try:
+            with self._file.writing() as connection:
+                if stream.unsure:
+                    self._settle(connection, stream)
+                row = stream.row or self._open_stream(connection, stream)
+                work = _Work(stream, row, stream.count, stream.head)
+                write(connection, work)
+                if work.links:
+                    work.write(connection)
+        except (sqlite3.Error, OSError, MobiusError) as error:
+            stream.unsure = True
+            raise AuditUnavailable(f"{self.path}: {error}") from error
+        finally:
+            self._committing = False
+        stream.row, stream.count, stream.head = row, work.count, work.head
+
+    def _is_left(self) -> bool:
+        with self._file.reading() as connection:
+            left = connection.execute(_LEFT, ((self._stream.row if self._stream else None) or 0,)).fetchall()
+        return any(is_dead(*row[4:]) for row in left)
+
+    def _adopt(self, connection: sqlite3.Connection, work: _Work) -> None:
+        """Take note, in this stream, of how far the streams were that dead processes left: once for each."""
+        for number, stream_id, count, head, *process in connection.execute(_LEFT, (work.row,)).fetchall():
+            if (
+                is_dead(*process)
+                and connection.execute(_ADOPT, (self._clock(), work.stream.stream_id, number)).rowcount == 1
+            ):
+                of = Checkpoint(stream_id, count, head.hex())
+                work.add(work.stream.own_record(conventions.AUDIT_STREAM_ADOPTED, of))
+
+    @staticmethod
+    def _note(work: _Work) -> None:
+        """Add a record that says how far the stream is."""
+        of = Checkpoint(work.stream.stream_id, work.count, work.head.hex())
+        work.add(work.stream.own_record(conventions.AUDIT_CHECKPOINT, of))
+
+    def _is_due(self, stream: Stream, count: int) -> bool:
+        new = count - stream.sealed
+        return new >= self._checkpoint_records or (
+            new > 0 and time.monotonic() - stream.sealed_at >= self._checkpoint_seconds
+        )
+
+    def _sealed(self, stream: Stream) -> None:
+        stream.sealed, stream.sealed_at = stream.count, time.monotonic()
+        self._told.append(stream.checkpoint())
+
+    def _tell_checkpoints(self) -> None:
+        """Tell of checkpoints outside the lock: it may take long, and it may come back here."""
+        while self._told:
+            with contextlib.suppress(IndexError):
+                told = self._told.pop(0)
+                if self.on_checkpoint is not None:
+                    self.on_checkpoint(told)
+
+    # --- life -----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Mark the end of this object's stream and close the file; a later append begins a new stream."""
+        """End this object's stream and close the file; a later append begins a new stream."""
         self.spool.drain()
         with self._lock:
-            stream, self._stream = self._stream, None
-            if stream is not None:
-                with contextlib.suppress(sqlite3.Error, OSError, MobiusError), self._file.writing() as connection:
-                    connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), stream.row))
+            with contextlib.suppress(AuditUnavailable):
+                self.end()
+            self._stream = None
             self._file.close()
 
     def __enter__(self) -> Self:
@@ -357,25 +443,14 @@ class Ledger:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self._queue = deque()
+        self._committing = False
         self._stream = None
+        self._settled = {}
+        self._told = []
+        self.wanted = threading.Event()
+        self.shippers = 0
 
     def __repr__(self) -> str:
         count = self._stream.count if self._stream else 0
         return f"Ledger({str(self.path)!r}, {count} records of its own)"
-
-
-def _entries(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Entry]:
-    return [entry_of(row) for row in connection.execute(SELECT + where, values)]
-
-
-def entry_of(row: tuple[Any, ...]) -> Entry:
-    """Return the entry of a row of `SELECT`, whatever somebody may have put into it."""
-    position, stream_id, sequence, record_id, head, payload = row
-    return Entry(
-        position,
-        str(stream_id, "utf-8", "replace") if isinstance(stream_id, bytes) else None,
-        sequence if isinstance(sequence, int) else 0,
-        str(record_id, "utf-8", "replace") if isinstance(record_id, bytes) else "",
-        head.hex() if isinstance(head, bytes) else str(head),
-        payload if isinstance(payload, bytes) else b"",
-    )

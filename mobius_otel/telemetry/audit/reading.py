@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.telemetry.audit.ledger import MIGRATIONS
+from mobius_otel.telemetry.audit.schema import MIGRATIONS
 
 __all__ = ["UNREADABLE", "read"]
 

@@ -39,6 +39,7 @@ class Spool:
         self._bound = bound
         self._clock = clock
         self._lock = threading.RLock()
+        self._draining = threading.RLock()
         self._waiting: deque[tuple[Record, Callable[[Kept], None]]] = deque()
         self._retry_at = 0.0
         on_fork(self)
@@ -68,28 +69,46 @@ class Spool:
                     self._keep(record, placed)
                 return None
         with self._lock:
-            if self._clock() >= self._retry_at and self.drain() == 0:
-                return self.append(record, placed)
             self._keep(record, placed)
+        if self._clock() >= self._retry_at:
+            self.drain(wait=False)
         return None
 
-    def drain(self) -> int:
-        """Write what waits in memory to the ledger, as far as it takes it; return how many still wait."""
-        with self._lock:
-            written = 0
-            while self._waiting:
-                record, placed = self._waiting[0]
-                try:
-                    kept = self._write(record)
-                except AuditUnavailable:
-                    self._retry_at = self._clock() + _RETRY_SECONDS
-                    break
-                self._waiting.popleft()
-                written += 1
-                placed(kept)
-            if written and not self._waiting:
-                _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
+    def drain(self, *, wait: bool = True) -> int:
+        """Write what waits in memory to the ledger, as far as it takes it.
+
+        Args:
+            wait: Whether to wait for another thread that does it already.
+
+        Returns:
+            How many still wait.
+        """
+        if not self._draining.acquire(blocking=wait):
             return len(self._waiting)
+        try:
+            return self._drain()
+        finally:
+            self._draining.release()
+
+    def _drain(self) -> int:
+        written = 0
+        while self._waiting:
+            record, placed = self._waiting[0]
+            began = self._clock()
+            try:
+                kept = self._write(record)
+            except AuditUnavailable:
+                # A file that somebody holds locked costs its whole timeout: no request pays that often.
+                now = self._clock()
+                self._retry_at = now + max(_RETRY_SECONDS, 4 * (now - began))
+                break
+            with self._lock:
+                self._waiting.popleft()
+            written += 1
+            placed(kept)
+        if written and not self._waiting:
+            _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
+        return len(self._waiting)
 
     def _begin(self, error: AuditUnavailable) -> None:
         self._retry_at = self._clock() + _RETRY_SECONDS
@@ -106,6 +125,7 @@ class Spool:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self._draining = threading.RLock()
         self._waiting = deque()  # the parent writes its own
 
     def __repr__(self) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Final, Literal
 
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import digest
-from mobius_otel.telemetry.audit.ledger import SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.reading import UNREADABLE, read
+from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.stream import NOTES, is_note
 
 __all__ = ["Problem", "VerifyResult", "read_records", "verify_ledger"]
 
@@ -48,15 +49,17 @@ class VerifyResult:
 
     Args:
         ok: Whether the ledger is whole.
-        records: How many records were read.
+        records: How many records were read, those not counted that the ledger wrote about itself.
         streams: How many streams the ledger names.
         problems: What is wrong.
+        notes: How many records were read that the ledger wrote about itself: checkpoints, ends and adoptions.
     """
 
     ok: bool
     records: int
     streams: int
     problems: tuple[Problem, ...]
+    notes: int = 0
 
 
 def verify_ledger(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> VerifyResult:
@@ -77,7 +80,7 @@ def verify_ledger(path: str | os.PathLike[str], *, progress: Callable[[int, int]
 
 
 def read_records(
-    path: str | os.PathLike[str], *, after: int = 0, last: int | None = None
+    path: str | os.PathLike[str], *, after: int = 0, last: int | None = None, notes: bool = False
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return records of a ledger with their positions, oldest first, without a change to any file.
 
@@ -85,20 +88,25 @@ def read_records(
         path: The ledger.
         after: Only those with a later position.
         last: Only so many of the newest; None: all.
+        notes: Also what the ledger wrote about itself: checkpoints, ends and adoptions of streams.
 
     Raises:
         ConfigurationError: As for :func:`verify_ledger`.
     """
-    newest = "" if last is None else f" LIMIT {int(last)}"
-    rows = read(
-        path, lambda connection: connection.execute(f"{SELECT} WHERE r.id > ? ORDER BY r.id DESC{newest}", (after,))
-        .fetchall()
-    )  # fmt: skip
-    found = []
-    for entry in map(entry_of, reversed(rows)):
-        with contextlib.suppress(ValueError):  # verify names what is no record
-            found.append((entry.position, entry.record()))
-    return found
+
+    def newest(connection: sqlite3.Connection) -> list[tuple[int, dict[str, Any]]]:
+        found: list[tuple[int, dict[str, Any]]] = []
+        for row in connection.execute(f"{SELECT} WHERE r.id > ? ORDER BY r.id DESC", (after,)):
+            if last is not None and len(found) >= last:
+                break
+            entry = entry_of(row)
+            with contextlib.suppress(ValueError):  # verify names what is no record
+                record = entry.record()
+                if notes or not is_note(record):
+                    found.append((entry.position, record))
+        return found[::-1]
+
+    return read(path, newest)
 
 
 def _nobody(_: int, __: int) -> None:
@@ -127,6 +135,7 @@ class _Verification:
         self._chains: dict[str, _Chain] = {}
         self._positions = 0
         self._records = 0
+        self._notes = 0
 
     def run(self) -> VerifyResult:
         streams = 0
@@ -137,7 +146,9 @@ class _Verification:
             self._check_numbers()
         except UNREADABLE as error:
             self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
-        return VerifyResult(not self._problems, self._records, streams, tuple(self._problems))
+        return VerifyResult(
+            not self._problems, self._records - self._notes, streams, tuple(self._problems), self._notes
+        )
 
     def _read_streams(self) -> int:
         number = 0
@@ -178,6 +189,8 @@ class _Verification:
         ):  # fmt: skip
             self._name(entry, "forged", "it stands under another id, number or stream than it was hashed with")
             fields = None
+        elif fields.get(conventions.AUDIT_TARGET_TYPE) == NOTES and is_note(json.loads(entry.payload)):
+            self._notes += 1
         chain = self._chains.get(entry.stream_id or "")
         if chain is None:
             if fields is not None:

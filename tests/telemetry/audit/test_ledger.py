@@ -45,7 +45,7 @@ def test_a_stream_is_made_with_its_first_record(ledger, path):
     first = ledger.append(record())
     ledger.close()
     second = ledger.append(record(1))
-    assert (second.sequence, second.position) == (1, 2)
+    assert (second.sequence, second.position) == (1, 3)  # the second record says that the stream ended
     assert second.stream_id != first.stream_id
     with ledger._file.reading() as connection:
         assert [bool(ended) for (ended,) in connection.execute("SELECT ended FROM streams")] == [True, False]

@@ -18,12 +18,14 @@ from mobius_otel.telemetry.audit.chain import canonical, digest
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 
 
-def write(path, count=10, streams=2):
+def write(path, count=10, streams=2, **options):
+    """Write streams that did not end, as those of processes that were killed."""
     for number in range(streams):
-        with Ledger(path) as ledger:
-            audit = AuditLogger(f"stream-{number}", ledger=ledger)
-            for n in range(count):
-                audit.record("order.placed", actor=Actor("u-1"), attributes={"n": n})
+        ledger = Ledger(path, **{"checkpoint_records": 10**6, **options})
+        audit = AuditLogger(f"stream-{number}", ledger=ledger)
+        for n in range(count):
+            audit.record("order.placed", actor=Actor("u-1"), attributes={"n": n})
+        ledger._file.close()
 
 
 @pytest.fixture

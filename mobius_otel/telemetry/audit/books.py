@@ -1,0 +1,348 @@
+"""The ledger's books: what a collector has, what is in quarantine, who ships, what was pruned."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mobius_otel.clock import Clock
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.sqlite import SqliteFile
+from mobius_otel.telemetry.audit.lease import Lease
+from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
+
+__all__ = ["Books", "LedgerStats"]
+
+_NEWEST: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'records'"
+_BACKLOG: Final = (
+    f"SELECT COALESCE(({_NEWEST}), 0) - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine"
+    " WHERE record <= (SELECT acknowledged FROM shipping))"
+)
+_NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
+_PRUNE_AT_ONCE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStats:
+    """The state of a ledger.
+
+    Args:
+        records: Records that lie in it.
+        pruned: Records that were removed after a collector had them.
+        backlog: Records that no collector has, those in quarantine included.
+        quarantined: Records that a collector refused alone.
+        oldest: Seconds since the oldest record of the backlog was made; None: there is no backlog.
+        streams: Streams it knows.
+        open_streams: Streams that neither ended nor were adopted.
+        adopted_streams: Streams of dead processes that a living one took note of.
+        bytes: Size of file and log on disk.
+        payload_bytes: Size of the records' JSON.
+    """
+
+    records: int
+    pruned: int
+    backlog: int
+    quarantined: int
+    oldest: float | None
+    streams: int
+    open_streams: int
+    adopted_streams: int
+    bytes: int
+    payload_bytes: int
+
+
+class Books:
+    """What one file of records is to a shipper and to an operator.
+
+    Args:
+        path: Where the file is.
+        clock: Seconds since the epoch.
+        durability: ``power``: a commit waits for the disk.
+        max_bytes: Size that the file may have; None: any.
+        max_age: Seconds that a record is kept after a collector has it; None: for ever.
+        key: Signs what was pruned.
+        scope: What the key signs.
+
+    Raises:
+        ConfigurationError: A value breaks its rule, or the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock = time.time,
+        durability: str = "process",
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        key: AuditKey | None = None,
+        scope: SignScope = "checkpoint",
+    ) -> None:
+        if max_bytes is not None and max_bytes < 1_000_000:
+            raise ConfigurationError("max_bytes", max_bytes, "at least 1,000,000 bytes, or None")
+        if max_age is not None and not max_age > 0:
+            raise ConfigurationError("max_age", max_age, "a number of seconds above zero, or None")
+        self._max_bytes = max_bytes
+        self._file = SqliteFile(
+            path, MIGRATIONS, what="audit ledger", synchronous="FULL" if durability == "power" else "NORMAL",
+            prepare=self._prepare,
+        )  # fmt: skip
+        self.path = self._file.path
+        self._clock = clock
+        self._max_age = max_age
+        self._key = key
+        self._scope = scope
+        self._lease = Lease(self._file, clock)
+        #: Set when records wait for whom their delivery matters now; a shipper of this process looks.
+        self.wanted = threading.Event()
+        #: How many shippers of this process serve the ledger.
+        self.shippers = 0
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Let SQLite itself hold the bound: exact, and at no cost."""
+        if self._max_bytes is not None:
+            (size,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {self._max_bytes // size}").fetchone()
+
+    @contextlib.contextmanager
+    def _unbounded(self) -> Iterator[sqlite3.Connection]:
+        """Write what makes room, or what must be written, also when the records have reached their bound."""
+        with self._file.writing() as connection:
+            if self._max_bytes is None:
+                yield connection
+                return
+            connection.execute(f"PRAGMA max_page_count = {_NO_BOUND}").fetchone()
+            try:
+                yield connection
+            finally:
+                self._prepare(connection)
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def unshipped(self, after: int = 0, limit: int = 512) -> list[Entry]:
+        """Return the oldest records that no collector has acknowledged and that are not in quarantine.
+
+        Args:
+            after: Only those with a later position.
+            limit: How many at most.
+        """
+        with self._file.reading() as connection:
+            return _entries(
+                connection,
+                f"{SELECT} WHERE r.id > MAX(?, (SELECT acknowledged FROM shipping))"
+                " AND r.id NOT IN (SELECT record FROM quarantine) ORDER BY r.id LIMIT ?",
+                (after, limit),
+            )
+
+    def records(self, after: int = 0, limit: int = 512) -> list[Entry]:
+        """Return records in the order of their positions.
+
+        Args:
+            after: Only those with a later position.
+            limit: How many at most.
+        """
+        with self._file.reading() as connection:
+            return _entries(connection, f"{SELECT} WHERE r.id > ? ORDER BY r.id LIMIT ?", (after, limit))
+
+    # --- delivery -------------------------------------------------------------------------------------------
+
+    def acknowledge(self, up_to: int, hash: str | None = None) -> None:  # noqa: A002 - what it is
+        """Note that a collector has every record up to a position, those in quarantine excepted.
+
+        Args:
+            up_to: The position; it never moves back, and not past the newest record.
+            hash: That record's hash: nothing happens where another record stands there, as in a replaced file.
+        """
+        with self._file.writing() as connection:
+            if hash is not None:
+                found = connection.execute("SELECT hash FROM records WHERE id = ?", (up_to,)).fetchone()
+                if found is None or found[0].hex() != hash:
+                    return
+            connection.execute(
+                f"UPDATE shipping SET acknowledged = MAX(acknowledged, MIN(?, COALESCE(({_NEWEST}), 0)))", (up_to,)
+            )
+
+    def is_acknowledged(self, position: int, record_id: str) -> bool:
+        """Return whether a collector has the record `record_id`, which stands or stood at `position`."""
+        with self._file.reading() as connection:
+            found = connection.execute(
+                "SELECT r.record_id, ? <= s.pruned FROM shipping s LEFT JOIN records r ON r.id = ?"
+                " WHERE ? <= s.acknowledged AND ? NOT IN (SELECT record FROM quarantine)",
+                (position,) * 4,
+            ).fetchone()
+        return found is not None and (found[0] == record_id or bool(found[1]))
+
+    def backlog(self) -> int:
+        """Return how many records no collector has acknowledged, those in quarantine included."""
+        with self._file.reading() as connection:
+            return max(0, int(connection.execute(_BACKLOG).fetchone()[0]))
+
+    def oldest(self) -> float | None:
+        """Return the seconds since the oldest record was made that no collector has; None: there is none."""
+        with self._file.reading() as connection:
+            found = connection.execute(
+                "SELECT record_id FROM (SELECT * FROM records UNION ALL SELECT * FROM kept) r WHERE r.id = ("
+                "SELECT MIN(id) FROM (SELECT MIN(record) AS id FROM quarantine UNION ALL"
+                " SELECT MIN(id) FROM records WHERE id > (SELECT acknowledged FROM shipping)))"
+            ).fetchone()
+        made = None if found is None else _made(found[0])
+        return None if made is None else max(0.0, self._clock() - made)
+
+    def lease(self, owner: str, seconds: float) -> bool:
+        """Take or renew the right to ship, which one owner has at a time.
+
+        Args:
+            owner: Who asks.
+            seconds: For how long.
+
+        Returns:
+            Whether `owner` has it now. A holder whose process on this host is dead loses it at once, and so
+            does one that took it at a time that is still to come: the clock was set back since.
+        """
+        return self._lease.take(owner, seconds)
+
+    def release(self, owner: str) -> None:
+        """Give the right to ship back."""
+        self._lease.give_back(owner)
+
+    # --- quarantine -----------------------------------------------------------------------------------------
+
+    def quarantine(self, position: int, reason: str) -> None:
+        """Set a record aside that the collector refuses alone; it is kept, counted and offered again later.
+
+        Args:
+            position: The record.
+            reason: What the collector answered, without any content of the record.
+        """
+        with self._unbounded() as connection:
+            connection.execute(
+                "INSERT INTO quarantine VALUES (?, ?, 1, ?)"
+                " ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
+                (position, self._clock(), reason[:500]),
+            )
+
+    def quarantined(self, after: int = 0, limit: int = 512) -> list[Entry]:
+        """Return records in quarantine, oldest first; arguments as for :meth:`records`."""
+        with self._file.reading() as connection:
+            return _entries(
+                connection,
+                f"{KEPT_TOO} WHERE r.id IN (SELECT record FROM quarantine) AND r.id > ? ORDER BY r.id LIMIT ?",
+                (after, limit),
+            )
+
+    def quarantine_reasons(self) -> dict[str, tuple[float, int, str]]:
+        """Return, by record id, since when each record is in quarantine, how often it was refused, and the answer."""
+        with self._file.reading() as connection:
+            return {
+                record_id: (since, attempts, reason)
+                for record_id, since, attempts, reason in connection.execute(
+                    "SELECT r.record_id, q.since, q.attempts, q.reason FROM quarantine q JOIN (SELECT id, record_id"
+                    " FROM records UNION ALL SELECT id, record_id FROM kept) r ON r.id = q.record ORDER BY q.record"
+                )
+            }
+
+    def unquarantine(self, position: int) -> None:
+        """Take a record out of quarantine, because a collector has it now."""
+        with self._file.writing() as connection:
+            connection.execute("DELETE FROM quarantine WHERE record = ?", (position,))
+            connection.execute("DELETE FROM kept WHERE id = ?", (position,))
+
+    # --- retention ------------------------------------------------------------------------------------------
+
+    def prune(self, *, max_age: float | None = None, max_bytes: int | None = None) -> int:
+        """Remove records that a collector has: those that are too old, then the oldest while the file is too large.
+
+        Records that no collector has are never removed. What was removed stays provable: each stream keeps how many
+        of its records that were, and the hash of the last one.
+
+        Args:
+            max_age: Seconds; default: the ledger's own.
+            max_bytes: Default: nine tenths of the ledger's own.
+
+        Returns:
+            How many records were removed.
+        """
+        age = self._max_age if max_age is None else max_age
+        size = (self._max_bytes or 0) * 9 // 10 if max_bytes is None else max_bytes
+        removed = 0
+        while (age is not None or size) and (number := self._prune_some(age, size)):
+            removed += number
+        return removed
+
+    def _prune_some(self, age: float | None, size: int) -> int:
+        with self._unbounded() as connection:
+            rows = connection.execute(
+                "SELECT id, record_id, LENGTH(payload) + 200 FROM records"
+                f" WHERE id <= (SELECT acknowledged FROM shipping) ORDER BY id LIMIT {_PRUNE_AT_ONCE}"
+            ).fetchall()
+            surplus = self._used(connection) - size if size else 0
+            last, oldest = 0, None if age is None else self._clock() - age
+            for number, record_id, weight in rows:
+                made = _made(record_id)
+                if not (surplus > 0 or (oldest is not None and made is not None and made < oldest)):
+                    break
+                last, surplus = number, surplus - weight
+            return self._remove(connection, last) if last else 0
+
+    def _remove(self, connection: sqlite3.Connection, last: int) -> int:
+        connection.execute(
+            "INSERT INTO kept SELECT * FROM records WHERE id <= ? AND id IN (SELECT record FROM quarantine)", (last,)
+        )
+        ends = connection.execute(
+            "SELECT stream, MAX(sequence), hash FROM records WHERE id <= ? GROUP BY stream", (last,)
+        ).fetchall()
+        for stream, sequence, head in ends:
+            signed = None if self._key is None else sign(self._key, self._scope, head)
+            connection.execute(
+                "UPDATE streams SET pruned = ?, pruned_head = ?, pruned_signature = ? WHERE id = ?",
+                (sequence, head, signed, stream),
+            )
+        removed = connection.execute("DELETE FROM records WHERE id <= ?", (last,)).rowcount
+        connection.execute("UPDATE shipping SET pruned = MAX(pruned, ?)", (last,))
+        return removed
+
+    @staticmethod
+    def _used(connection: sqlite3.Connection) -> int:
+        (pages,), (free,), (size,) = (
+            connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def stats(self) -> LedgerStats:
+        """Return the ledger's state; it reads all records' sizes, which takes a moment on a large one."""
+        with self._file.reading() as connection:
+            records, payload = connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0) FROM records"
+            ).fetchone()
+            pruned, quarantined = connection.execute(
+                "SELECT (SELECT COALESCE(SUM(pruned), 0) FROM streams), (SELECT COUNT(*) FROM quarantine)"
+            ).fetchone()
+            streams = connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(ended IS NULL AND adopted IS NULL), 0),"
+                " COALESCE(SUM(adopted IS NOT NULL), 0) FROM streams"
+            ).fetchone()
+        files = (f"{self.path}{suffix}" for suffix in ("", "-wal"))
+        size = sum(os.path.getsize(file) for file in files if os.path.exists(file))
+        known, still_open, adopted = streams
+        return LedgerStats(
+            records, pruned, self.backlog(), quarantined, self.oldest(), known, still_open, adopted, size, payload
+        )
+
+
+def _entries(connection: sqlite3.Connection, query: str, values: tuple[object, ...]) -> list[Entry]:
+    return [entry_of(row) for row in connection.execute(query, values)]
+
+
+def _made(record_id: Any) -> float | None:
+    """Return when a record was made, in seconds since the epoch: its id begins with that."""
+    try:
+        return int(record_id[:8] + record_id[9:13], 16) / 1000
+    except (TypeError, ValueError):
+        return None

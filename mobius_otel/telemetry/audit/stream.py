@@ -1,0 +1,167 @@
+"""A stream: the chain that one process writes, and the records it writes about itself.
+
+Each record holds the hash of the one before. At its checkpoints, at its end, and where it takes note of a stream
+that a dead process left, the stream says so in records of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mobius_otel import conventions
+from mobius_otel.telemetry.audit.chain import canonical, digest, new_record_id
+from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
+
+__all__ = ["NOTES", "Checkpoint", "Link", "Stream", "is_dead", "is_note", "process_birth", "process_token"]
+
+_SCOPE: Final = "mobius_otel"
+#: The type of the target of what a stream writes about itself.
+NOTES: Final = "audit.stream"
+#: Records of these names are signed whatever the scope of signatures.
+SEALED: Final = frozenset(
+    event.name
+    for event in (conventions.AUDIT_CHECKPOINT, conventions.AUDIT_STREAM_ENDED, conventions.AUDIT_STREAM_ADOPTED)
+)
+_imported = uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a stream was, for another place than the ledger.
+
+    Args:
+        stream_id: The stream.
+        count: How many records it had.
+        head: The hash of the last one, in hexadecimal.
+    """
+
+    stream_id: str
+    count: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A record as a part of its chain.
+
+    Args:
+        sequence: Its number in the stream.
+        record_id: Its id.
+        record: The record, as it was hashed.
+        payload: Its canonical form.
+        hash: The SHA-256 of that.
+        signature: Its signature, where it has one.
+    """
+
+    sequence: int
+    record_id: str
+    record: dict[str, Any]
+    payload: bytes
+    hash: bytes
+    signature: str | None
+
+
+@dataclass(slots=True)
+class Stream:
+    """A chain that grows.
+
+    Args:
+        key: Signs, where there is one.
+        scope: What it signs.
+    """
+
+    key: AuditKey | None = None
+    scope: SignScope = "checkpoint"
+    stream_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    row: int | None = None
+    count: int = 0
+    head: bytes = b""
+    unsure: bool = False  # whether the last append was committed
+    sealed: int = 0  # how many records it had at its last checkpoint
+    sealed_at: float = field(default_factory=time.monotonic)
+
+    def link(self, record: Mapping[str, Any], count: int, head: bytes) -> Link:
+        """Return `record` as the next one after `count` records, the last of which has the hash `head`."""
+        sequence = count + 1
+        attributes = dict(record["attributes"])
+        attributes[conventions.AUDIT_STREAM_ID] = self.stream_id
+        attributes[conventions.AUDIT_SEQUENCE] = sequence
+        if head:
+            attributes[conventions.AUDIT_PREVIOUS_HASH] = head.hex()
+        whole = {**record, "attributes": attributes}
+        payload = canonical(whole)
+        found = digest(payload)
+        signature = None
+        if self.key is not None and (self.scope == "record" or sequence == 1 or record.get("event_name") in SEALED):
+            signature = sign(self.key, self.scope, found)
+        return Link(sequence, attributes[conventions.AUDIT_RECORD_ID], whole, payload, found, signature)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return how far it is."""
+        return Checkpoint(self.stream_id, self.count, self.head.hex())
+
+    def own_record(self, event: conventions.Event, of: Checkpoint, *, end: bool = False) -> dict[str, Any]:
+        """Return a record about a stream, this one or one that a dead process left."""
+        now = str(time.time_ns())
+        attributes: dict[str, Any] = {
+            conventions.AUDIT_ACTION: event.action,
+            conventions.AUDIT_ACTOR_ID: _SCOPE,
+            conventions.AUDIT_ACTOR_TYPE: "system",
+            conventions.AUDIT_TARGET_ID: of.stream_id,
+            conventions.AUDIT_TARGET_TYPE: NOTES,
+            conventions.AUDIT_OUTCOME: "success",
+            conventions.AUDIT_CHECKPOINT_COUNT: of.count,
+            conventions.AUDIT_CHECKPOINT_HEAD: of.head,
+            conventions.AUDIT_SCHEMA_VERSION: "1",
+            conventions.AUDIT_CANONICALIZATION: "jcs",
+            conventions.AUDIT_RECORD_ID: new_record_id(),
+        }
+        if end:
+            attributes[conventions.AUDIT_SEQUENCE_END] = True
+        return {
+            "event_name": event.name, "scope": _SCOPE, "timestamp": now, "observed_timestamp": now,
+            "severity_number": 9, "severity_text": "INFO", "attributes": attributes,
+        }  # fmt: skip
+
+
+def is_note(record: Mapping[str, Any]) -> bool:
+    """Return whether a record is one that the ledger wrote about itself."""
+    return record.get("event_name") in SEALED and record.get("scope") == _SCOPE
+
+
+def process_token() -> str:
+    """Return what tells this process from every other: ids come again, in a container at every start."""
+    return f"{_imported}-{os.getpid()}"
+
+
+def process_birth(pid: int) -> str | None:
+    """Return when a process of this host began, where the system tells; it tells processes of one id apart."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return None
+
+
+def is_dead(host: str, pid: int, process: str | None, born: str | None) -> bool:
+    """Return whether a process is known to be dead; one of another host is not."""
+    if host != platform.node() or process == process_token():
+        return False
+    if pid == os.getpid():
+        return process is not None
+    if os.name != "posix":  # there, asking for a process would end it
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    now = process_birth(pid)
+    return born is not None and now is not None and now != born
