@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mobius_otel.telemetry.audit.ledger import SELECT, entry_of
 from mobius_otel.telemetry.audit.reading import read
+from mobius_otel.telemetry.audit.schema import SELECT, entry_of
 
 __all__ = ["Found", "count_events", "find_records", "walk_records"]
 
