@@ -20,17 +20,18 @@ SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
 
 @pytest.fixture
 def ledger(tmp_path, monkeypatch):
-    """A ledger of four records, named by a policy, in a folder of its own."""
+    """A ledger of four records, named by a policy, in a folder of its own; its process was killed, so to speak."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mobius.toml").write_text('[service]\nname = "shop"\n[audit]\nledger = "audit.db"\n')
-    with Ledger("audit.db") as ledger:
-        audit = AuditLogger("payments", ledger=ledger)
-        for n in range(3):
-            audit.record("payment.refund", actor=Actor("u-1"), action="UPDATE", target=Target(f"order-{n}", "order"),
-                         source=Source("203.0.113.9"), risk_score=70, attributes={"n": n})  # fmt: skip
-        audit.record("odd.one", actor=Actor("\x1b[2Jevil"), outcome="failure", reason=f"because\r{SECRET}")
-        ledger.acknowledge(2)
-        ledger.quarantine(1, "HTTP 400")
+    ledger = Ledger("audit.db")
+    audit = AuditLogger("payments", ledger=ledger)
+    for n in range(3):
+        audit.record("payment.refund", actor=Actor("u-1"), action="UPDATE", target=Target(f"order-{n}", "order"),
+                     source=Source("203.0.113.9"), risk_score=70, attributes={"n": n})  # fmt: skip
+    audit.record("odd.one", actor=Actor("\x1b[2Jevil"), outcome="failure", reason=f"because\r{SECRET}")
+    ledger.acknowledge(2)
+    ledger.quarantine(1, "HTTP 400")
+    ledger._file.close()
     return tmp_path / "audit.db"
 
 
