@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mobius_otel.telemetry import (
         Actor,
         AuditEvent,
+        AuditHandler,
         AuditLogger,
         BoundSeries,
         Counter,
@@ -76,6 +77,7 @@ __all__ = [
     "ApiKeyError",
     "ApiKeyManager",
     "AuditEvent",
+    "AuditHandler",
     "AuditLogger",
     "AuditUnavailable",
     "BoundSeries",

@@ -25,6 +25,7 @@ from mobius_otel.instrumentation import audit_function, guard_frameworks, time_f
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.security.api_keys import ApiKeyManager
 from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.logger import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
@@ -91,7 +92,9 @@ class Runtime:
         except BaseException:
             self._close()
             raise
-        self._defaults = defaults.Defaults(redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode)
+        self._defaults = defaults.Defaults(
+            redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode, severity=policy.audit.severity
+        )
         self._before: defaults.Defaults | None = None
         self._shipper: Shipper | None = None
         self._connected = False
@@ -109,7 +112,9 @@ class Runtime:
         for spec in self.policy.instrument:
             time_function(spec.target, spec.timer)
         for target in self.policy.audit.functions:
-            audit_function(target)
+            audit_function(target, self.policy.audit.actor)
+        if self.policy.audit.logging:
+            bridge_logging()
         if self.policy.audit.ledger is None and (self.policy.audit.routes or self.policy.audit.functions):
             _log.warning("mobius_otel: no [audit] ledger: audit events go straight to the log pipeline, at most once")
 
@@ -150,6 +155,7 @@ class Runtime:
         if self._installed:
             self._installed = False
             install_guard(None)
+            unbridge_logging()
             detach_sidecar()
             defaults.install(self._before)
             self._defaults.emitter.close()

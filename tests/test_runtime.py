@@ -107,29 +107,41 @@ def test_functions_are_timed_and_audited_by_name(tmp_path):
         def refund(amount):
             if amount < 0: raise ValueError("no")
             return amount
+        def export():
+            yield 1
+            yield 2
+        def user(): return "u-7"
         """)
     )
     (tmp_path / "mobius.toml").write_text(
-        '[audit]\nledger = "audit.db"\nfunctions = ["billing:refund", "billing:charge"]\n'
+        '[audit]\nledger = "audit.db"\nfunctions = ["billing:refund", "billing:charge", "billing:export"]\n'
+        'actor = "billing:user"\nlogging = true\nseverity = "omit"\n'
         '[[instrument]]\ntarget = "billing:charge"\ntimer = "billing.charge"\n'
     )
     code = """
-    import asyncio, contextlib, json
+    import asyncio, contextlib, json, logging
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     from mobius_otel import configure
+    from mobius_otel.telemetry.audit.verify import read_records
     with configure():
         import billing
         assert billing.refund(3) == 3 and asyncio.run(billing.charge()) == 1
         with contextlib.suppress(ValueError):
             billing.refund(-1)
+        rows = billing.export()
+        next(rows)
+        before = len(read_records("audit.db"))
+        assert list(rows) == [2]
+        logging.getLogger("shop").warning("x", extra={"audit": {"event_name": "by.log", "actor": "u-8"}})
         names = [m.name for r in reader.get_metrics_data().resource_metrics for s in r.scope_metrics for m in s.metrics]
-    from mobius_otel.telemetry.audit.verify import read_records
-    records = [r for _, r in read_records("audit.db")]
-    print(json.dumps([names, [(r["event_name"], r["attributes"]["audit.outcome"]) for r in records]]))
+    logging.getLogger("shop").warning("x", extra={"audit": {"event_name": "by.log", "actor": "too late"}})
+    records = [r for _, r in read_records("audit.db") if not r["event_name"].startswith("audit.")]
+    rows = [(r["event_name"], r["attributes"]["audit.outcome"], r["attributes"]["audit.actor.id"]) for r in records]
+    print(json.dumps([names, before, rows, [r for r in records if "severity_number" in r]]))
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -140,9 +152,11 @@ def test_functions_are_timed_and_audited_by_name(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    names, records = json.loads(done.stdout)
+    names, before, records, severe = json.loads(done.stdout)
     assert "billing.charge" in names
-    assert records == [["function.called", "success"], ["function.called", "success"], ["function.called", "failure"]]
+    calls = ["success", "success", "failure", "success"]
+    assert records == [*(["function.called", end, "u-7"] for end in calls), ["by.log", "success", "u-8"]]
+    assert (before, severe) == (3, [])  # a generator's call ends with its last item
 
 
 def test_importing_the_package_is_cheap_and_brings_no_extra():

@@ -5,15 +5,21 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import wrapt
 
 from mobius_otel import conventions
+from mobius_otel.errors import AuditUnavailable
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Target
+from mobius_otel.telemetry.audit.blocks import wrap
+from mobius_otel.telemetry.audit.event import Outcome
 from mobius_otel.telemetry.audit.logger import record_event
+from mobius_otel.telemetry.safety import guarded, swallow
 from mobius_otel.web import current_principal
+from mobius_otel.web.recorder import told_actor
 
 __all__ = ["audit_function", "time_function"]
 
@@ -44,55 +50,68 @@ def time_function(target: str, timer: str) -> None:
     _wrap_when_imported(target, around)
 
 
-def audit_function(target: str) -> None:
+def audit_function(target: str, actor: str | None = None) -> None:
     """Write every call of a function into the audit trail, once its module is imported.
 
-    The record is kept when the call has ended; with ``fail_mode = "strict"`` an ``unknown`` one is kept
-    before it, and a call that cannot be recorded does not happen. Arguments are not recorded.
+    The record is kept when the call has ended: of a coroutine when it returns, of a generator after its last item.
+    With ``fail_mode = "strict"`` an ``unknown`` one is kept before it, and a call that cannot be recorded does not
+    happen. Arguments are not recorded.
 
     Args:
         target: ``"package.module:name"``.
+        actor: ``"module:function"`` that says who did it; None, or where it does not know: the owner of the key that
+            the request came with.
     """
 
     def around(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-        if defaults.slot().fail_mode == "strict":
-            _record(target, "unknown", None)
-        if inspect.iscoroutinefunction(wrapped):
-            return _audited(target, wrapped(*args, **kwargs))
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            _record(target, "failure", error)
-            raise
-        _record(target, "success", None)
-        return result
+        return wrap(wrapped, lambda *_, **__: _Call(target, actor))(*args, **kwargs)
 
     _wrap_when_imported(target, around)
 
 
-async def _audited(target: str, coroutine: Any) -> Any:
-    try:
-        result = await coroutine
-    except BaseException as error:
-        _record(target, "failure", error)
-        raise
-    _record(target, "success", None)
-    return result
+class _Call:
+    """One call that is being audited."""
 
+    __slots__ = ("_actor", "_target")
 
-def _record(target: str, outcome: str, error: BaseException | None) -> None:
-    key = current_principal()
-    attributes: dict[str, Any] = {conventions.CODE_FUNCTION: target.replace(":", ".")}
-    if error is not None:
-        attributes[conventions.ERROR_TYPE] = type(error).__qualname__
-    record_event(
-        conventions.FUNCTION_CALLED,
-        actor=Actor(key.owner, "service") if key is not None else Actor("service", "system"),
-        outcome=outcome,  # type: ignore[arg-type]
-        target=Target(target, "function"),
-        attributes=attributes,
-        risk_score=_RISK_OF_A_CALL,
-    )
+    def __init__(self, target: str, actor: str | None) -> None:
+        self._target = target
+        self._actor = actor
+
+    def __enter__(self) -> None:
+        if defaults.slot().fail_mode == "strict":
+            self._record("unknown", None)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ended: Outcome = "success" if kind is None else "unknown" if kind is GeneratorExit else "failure"
+        try:
+            self._record(ended, kind)
+        except AuditUnavailable as unkept:
+            if kind is None:
+                raise
+            with guarded("audit"):  # the call's own error is the one to go on
+                swallow("audit", unkept)
+
+    def _record(self, outcome: Outcome, kind: type[BaseException] | None) -> None:
+        attributes: dict[str, Any] = {conventions.CODE_FUNCTION: self._target.replace(":", ".")}
+        if kind is not None:
+            attributes[conventions.ERROR_TYPE] = kind.__qualname__
+        record_event(
+            conventions.FUNCTION_CALLED,
+            actor=self._who(),
+            outcome=outcome,
+            target=Target(self._target, "function"),
+            attributes=attributes,
+            risk_score=_RISK_OF_A_CALL,
+        )
+
+    def _who(self) -> Actor:
+        if found := told_actor(self._actor):
+            return found
+        key = current_principal()
+        return Actor(key.owner, "service") if key is not None else Actor("service", "system")
 
 
 def _wrap_when_imported(target: str, around: Callable[..., Any]) -> None:

@@ -171,6 +171,8 @@ class _Reader:
             value = self._filled(value, path)
         number = hint in {int, float}
         fits = isinstance(value, int | float) and not isinstance(value, bool) if number else isinstance(value, str)
+        if hint is bool:
+            fits = isinstance(value, bool)
         if not fits or (rule is not None and not rule.check(value)):
             text = rule.text if rule else ("a number" if number else "text")
             near = difflib.get_close_matches(str(given), rule.choices, 1) if rule and rule.choices else []

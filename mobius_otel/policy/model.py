@@ -114,6 +114,15 @@ class AuditSection:
     routes: tuple[str, ...] = _key((), "Routes whose every answer is audited.", rules.ROUTE)
     actor: str | None = _key(None, "A function that says who did it; absent: the API key's owner.", rules.FUNCTION)
     functions: tuple[str, ...] = _key((), "Functions whose every call is audited.", rules.FUNCTION)
+    logging: bool = _key(
+        False,
+        'Whether log records with `extra={"audit": …}` become audit events.',
+        rules.BOOL,
+    )
+    severity: Literal["risk", "omit"] = _key(
+        "risk", "risk: severity by risk and outcome; omit: none, as OpenTelemetry's audit draft has it.",
+        rules.choice("risk", "omit"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

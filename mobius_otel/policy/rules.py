@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "BY", "DATA", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH", "POSITIVE",
-    "ROUTE", "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
+    "ADDRESSES", "ANY", "BOOL", "BY", "DATA", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH",
+    "POSITIVE", "ROUTE", "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def _is_network(value: object) -> bool:
 
 _PATH = r"/(?:[^*\s?#]*[^*\s?#/])?(?:/\*)?|/\*|/[^*\s?#]*/"
 ANY = Rule("text", lambda value: isinstance(value, str))
+BOOL = Rule("true or false", lambda value: isinstance(value, bool))
 DATA = Rule("a text or a table", lambda value: isinstance(value, str | dict))
 NAME = _matching("a name of letters, digits, '_', '.' or '-'", r"[A-Za-z0-9_.-]{1,64}")
 IDENTIFIER = _matching("lower-case letters and digits, beginning with a letter", r"[a-z][a-z0-9]{0,15}")

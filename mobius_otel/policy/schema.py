@@ -65,6 +65,8 @@ def _value(hint: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
     if origin is not None and origin is not typing.Literal:
         inner = _value(typing.get_args(hint)[1], {"rule": meta["rule"], "names": None})
         return {"type": "object", "additionalProperties": inner, "propertyNames": _text(meta["names"] or HEADER_NAME)}
+    if hint is bool:
+        return {"type": "boolean"}
     return {"type": "number", "exclusiveMinimum": 0} if hint in {int, float} else _text(meta["rule"])
 
 

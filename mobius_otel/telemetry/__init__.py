@@ -5,6 +5,7 @@ from __future__ import annotations
 from mobius_otel.telemetry.audit import (
     Actor,
     AuditEvent,
+    AuditHandler,
     AuditLogger,
     EventType,
     Ledger,
@@ -39,6 +40,7 @@ from mobius_otel.telemetry.redaction import (
 __all__ = [
     "Actor",
     "AuditEvent",
+    "AuditHandler",
     "AuditLogger",
     "BoundSeries",
     "Counter",

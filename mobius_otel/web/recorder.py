@@ -6,6 +6,7 @@ ledger whatever happens next.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,21 @@ from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable
 from mobius_otel.telemetry.audit import Actor, Source, Target
 from mobius_otel.telemetry.audit.logger import record_event
+from mobius_otel.telemetry.audit.vocabulary import ACTION_TYPES
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.web.verdict import Verdict
 
-__all__ = ["RouteRecorder", "find_function"]
+__all__ = ["RouteRecorder", "find_function", "told_actor"]
 
 _ACTIONS = {"GET": "READ", "HEAD": "READ", "POST": "CREATE", "PUT": "UPDATE", "PATCH": "UPDATE", "DELETE": "DELETE"}
 _RISK_OF_A_CHANGE = 40
+#: What others call a request, by what it does.
+_SPECS = {
+    action: dataclasses.replace(
+        conventions.HTTP_REQUEST, owasp=f"sensitive_{action.lower()}", ocsf=ACTION_TYPES[action]
+    )
+    for action in ("CREATE", "READ", "UPDATE", "DELETE")
+}
 
 
 def find_function(target: str) -> Callable[..., Any]:
@@ -35,6 +44,22 @@ def find_function(target: str) -> Callable[..., Any]:
     for part in name.split("."):
         found = getattr(found, part)
     return found  # type: ignore[no-any-return]
+
+
+def told_actor(target: str | None) -> Actor | None:
+    """Ask the service who acts now.
+
+    Args:
+        target: ``"module:function"`` that returns an ``Actor``, an id of a user, or None; None: nobody is asked.
+
+    Returns:
+        None where it does not know, or fails.
+    """
+    if target is not None:
+        with guarded("audit.actor"):
+            found = find_function(target)()
+            return found if found is None or isinstance(found, Actor) else Actor(str(found), "user")
+    return None
 
 
 class RouteRecorder:
@@ -90,7 +115,7 @@ class RouteRecorder:
         if error_type is not None:
             attributes[conventions.ERROR_TYPE] = error_type
         return record_event(
-            conventions.HTTP_REQUEST,
+            _SPECS.get(action, conventions.HTTP_REQUEST),
             actor=self._who(verdict),
             action=action,
             outcome="unknown" if status is None else "success" if status < 400 else "failure",
@@ -101,13 +126,8 @@ class RouteRecorder:
         )
 
     def _who(self, verdict: Verdict) -> Actor:
-        if self._actor is not None:
-            with guarded("audit.actor"):
-                found = find_function(self._actor)()
-                if isinstance(found, Actor):
-                    return found
-                if found is not None:
-                    return Actor(str(found), "user")
+        if found := told_actor(self._actor):
+            return found
         if verdict.key is not None:
             return Actor(verdict.key.owner, "service")
         return Actor("anonymous", "user")

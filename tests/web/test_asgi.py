@@ -92,6 +92,8 @@ def test_an_exception_goes_on_and_is_audited(guard, keys, telemetry):
         drive(SecurityMiddleware(fails), scope("/v1/refunds", "POST", x_api_key=secret))
     record = telemetry.audit("http.request")
     assert record["attributes"]["audit.outcome"] == "failure"
+    assert record["attributes"]["mobius.audit.owasp"] == "sensitive_create"  # a POST
+    assert record["attributes"]["mobius.audit.ocsf_type_uid"] == 600301
     assert record["attributes"]["error.type"] == "LookupError"
     assert record["attributes"]["audit.actor.id"] == "bob"
 

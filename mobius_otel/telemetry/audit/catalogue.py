@@ -15,7 +15,7 @@ from mobius_otel.errors import ConfigurationError, InvalidEvent
 from mobius_otel.telemetry.audit.risk import BANDS
 from mobius_otel.telemetry.audit.vocabulary import OCSF_CLASSES, OWASP, is_type_uid
 
-__all__ = ["ACTION", "NAME", "EventType", "Shape", "event_type", "known_events", "register_event"]
+__all__ = ["ACTION", "NAME", "EventType", "Shape", "default_action", "event_type", "known_events", "register_event"]
 
 #: What an attribute may be: a type, a list of the values it can have, or None: anything.
 Shape = type | tuple[Any, ...] | None
@@ -177,6 +177,12 @@ def register_event(
 def event_type(name: str) -> EventType | None:
     """Return what is known of an event name, or None."""
     return _registered.get(name) or _own.get(name)
+
+
+def default_action(event_name: object) -> str:
+    """Return the action of an event that names none: as it is registered, else ``EXECUTE``."""
+    known = event_type(event_name) if isinstance(event_name, str) else None
+    return known.action if known is not None else "EXECUTE"
 
 
 def known_events() -> list[EventType]:

@@ -13,7 +13,7 @@ from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEven
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.blocks import Audited, wrap
 from mobius_otel.telemetry.audit.calls import Call
-from mobius_otel.telemetry.audit.catalogue import event_type
+from mobius_otel.telemetry.audit.catalogue import default_action
 from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Outcome, Source, Target
 from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
 from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
@@ -26,7 +26,6 @@ __all__ = ["AuditLogger", "FailMode", "listeners", "observe_ledger", "record_eve
 F = TypeVar("F", bound=Callable[..., Any])
 FailMode = Literal["strict", "spool", "best_effort"]
 _FAIL_MODES: Final = ("strict", "spool", "best_effort")
-_DEFAULT_ACTION: Final = "EXECUTE"
 # The default of OpenTelemetry's SDK; beyond it the SDK drops what was set first.
 _PIPELINE_ATTRIBUTES: Final = 128
 
@@ -121,7 +120,7 @@ class AuditLogger:
         return self.emit(
             AuditEvent(
                 event_name,
-                action or _action(event_name),
+                action or default_action(event_name),
                 actor,
                 outcome,
                 target,
@@ -155,7 +154,7 @@ class AuditLogger:
         """
         event = AuditEvent(
             event_name,
-            action or _action(event_name),
+            action or default_action(event_name),
             actor,
             "unknown",
             target,
@@ -197,7 +196,7 @@ class AuditLogger:
             >>> refund("u-1", "order-9")
             'order-9 is refunded'
         """
-        call = Call(event_name, action or _action(event_name), actor, target, risk_score, reason, source, tenant,
+        call = Call(event_name, action or default_action(event_name), actor, target, risk_score, reason, source, tenant,
                     attributes)  # fmt: skip
 
         def decorate(function: F) -> F:
@@ -302,11 +301,6 @@ def observe_ledger(emitter: MetricEmitter, ledger: Ledger) -> None:
         return [(known + len(ledger.spool), {})]
 
     emitter.observe(spec.name, backlog, unit=spec.unit, description=spec.meaning)
-
-
-def _action(event_name: str) -> str:
-    known = event_type(event_name) if isinstance(event_name, str) else None
-    return known.action if known is not None else _DEFAULT_ACTION
 
 
 def _count(result: str) -> None:
