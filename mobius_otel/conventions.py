@@ -413,13 +413,18 @@ API_KEY_REJECTED = Event(
 API_KEY_ROTATED = Event(
     "api_key.rotated", "UPDATE", "A key got a successor.", "authn_token_created", 300103, 40, (API_KEY_ROTATED_FROM,)
 )
-API_KEY_REVOKED = Event("api_key.revoked", "DELETE", "A key was revoked.", "authn_token_revoked", 300105, 50)
-API_KEY_EXPIRED = Event("api_key.expired", "LOGIN", "An expired key was presented.", "authn_login_fail", 300201, 40)
+API_KEY_REVOKED = Event(
+    "api_key.revoked", "DELETE", "A key was revoked, or all of a lineage or an owner.", "authn_token_revoked", 300105,
+    50, (API_KEY_ID, COUNT),
+)  # fmt: skip
+API_KEY_EXPIRED = Event(
+    "api_key.expired", "LOGIN", "An expired key was presented.", "authn_login_fail", 300201, 40, (API_KEY_REASON, COUNT)
+)
 API_KEY_PURGED_EVENT = Event(
     "api_key.purged", "DELETE", "Dead keys were removed from the store.", "authn_token_delete", 300106, 30, (COUNT,)
 )
 API_KEY_REUSED = Event(
-    "api_key.reused", "LOGIN", "A revoked or retired key was presented: somebody still has it, or has stolen it.",
+    "api_key.reused", "LOGIN", "A revoked, retired or expired key was presented: somebody still has it, or stole it.",
     "authn_token_reuse", 300201, 85, (API_KEY_REASON, COUNT),
 )  # fmt: skip
 AUTHORIZATION_FAILED = Event(

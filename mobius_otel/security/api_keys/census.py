@@ -36,6 +36,9 @@ class StoreGauges:
         self._taken: tuple[float, Census] | None = None
         on_fork(self)
 
+    #: Seconds ahead that the gauges look.
+    within = tuple(_WITHIN.values())
+
     def observe(self, emitter: MetricEmitter) -> None:
         """Report the counts whenever `emitter` is collected."""
         observe_together(emitter, conventions.API_KEY_KEYS, self, _states)
@@ -46,7 +49,7 @@ class StoreGauges:
         with self._lock:
             now = time.monotonic()
             if self._taken is None or now - self._taken[0] >= _FRESH_SECONDS:
-                self._taken = (now, self._store.census(self._clock(), list(_WITHIN.values())))
+                self._taken = (now, self._store.census(self._clock(), self.within))
             return self._taken[1]
 
     def _after_fork_in_child(self) -> None:

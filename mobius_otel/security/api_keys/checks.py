@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from mobius_otel.errors import ConfigurationError, KeyNotFound
 from mobius_otel.policy.rules import LIMIT
@@ -22,10 +23,14 @@ __all__ = [
     "checked_scopes",
     "checked_text",
     "decide",
+    "is_within",
     "key_not_found",
+    "one_of",
     "seconds_of",
     "shown_id",
 ]
+
+C = TypeVar("C")
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # RFC 6749, section 3.3
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -33,18 +38,20 @@ _ID = re.compile(r"key_[0-9A-Za-z]{1,32}", re.ASCII)
 _LONGEST_TEXT = 256
 _LARGEST_METADATA = 8192
 _MOST_NETWORKS = 64
+_LONGEST_ADDRESS = 64
 
 
-def decide(key: ApiKey | None, now: float, required: frozenset[str]) -> str:
+def decide(key: ApiKey | None, now: float, required: frozenset[str], address: str | None = None) -> str:
     """Say what a verification finds: the decision, and nothing but it.
 
     Args:
         key: What the store knows, or None.
         now: Seconds since the epoch.
         required: The scopes that the action asks for.
+        address: Where the client comes from.
 
     Returns:
-        A value of ``mobius.api_key.result``; ``valid`` alone opens.
+        A value of ``mobius.api_key.result``, or ``wrong_network``; ``valid`` alone opens.
 
     Example:
         >>> key = ApiKey(id="key_1", owner="alice", scopes=frozenset({"read"}), expires_at=100.0)
@@ -56,9 +63,36 @@ def decide(key: ApiKey | None, now: float, required: frozenset[str]) -> str:
     state = key.state_at(now)
     if state is not KeyState.ACTIVE and state is not KeyState.RETIRING:
         return state.value
+    if key.networks and not is_within(address, key.networks):
+        return "wrong_network"
     if required and not key.holds(required):
         return "insufficient_scope"
     return "valid"
+
+
+def is_within(address: str | None, networks: tuple[str, ...]) -> bool:
+    """Return whether an address lies in one of these networks; what is no address lies nowhere.
+
+    Example:
+        >>> is_within("10.1.2.3", ("10.0.0.0/8",)), is_within("::ffff:10.1.2.3", ("10.0.0.0/8",))
+        (True, True)
+        >>> is_within(None, ("::/0",))
+        False
+    """
+    if not isinstance(address, str) or len(address) > _LONGEST_ADDRESS:
+        return False
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in network for network in _parsed(networks))
+
+
+@functools.lru_cache(1024)
+def _parsed(networks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(network) for network in networks)
 
 
 def checked_scopes(scopes: Iterable[str]) -> frozenset[str]:
@@ -189,6 +223,17 @@ def _limit_text(limit: object) -> str:
     if not isinstance(limit, str) or not LIMIT.check(limit):
         raise ConfigurationError("limit", limit, LIMIT.text)
     return limit
+
+
+def one_of(setting: str, value: C, *choices: str) -> C:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ConfigurationError: It is none of them.
+    """
+    if value not in choices:
+        raise ConfigurationError(setting, value, "one of " + ", ".join(f'"{choice}"' for choice in choices))
+    return value
 
 
 def checked_reason(reason: str | None) -> str | None:

@@ -4,94 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import functools
-import logging
-import math
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+from functools import partial
+from typing import Any
 
 from mobius_otel import conventions
-from mobius_otel.clock import Clock
-from mobius_otel.errors import (
-    ConfigurationError,
-    InsufficientScope,
-    InvalidApiKey,
-    KeyStoreUnavailable,
-    KeyThrottled,
-)
-from mobius_otel.security.api_keys import secret as secrets
-from mobius_otel.security.api_keys.access import StoreAccess
-from mobius_otel.security.api_keys.census import StoreGauges
-from mobius_otel.security.api_keys.checks import (
-    checked_limit,
-    checked_metadata,
-    checked_networks,
-    checked_reason,
-    checked_scopes,
-    checked_text,
-    decide,
-    key_not_found,
-    seconds_of,
-    shown_id,
-)
-from mobius_otel.security.api_keys.last_used import LastUsed
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.security.api_keys.checks import checked_reason, checked_text, key_not_found, seconds_of
+from mobius_otel.security.api_keys.core import KeyManagerCore
+from mobius_otel.security.api_keys.imported import ImportKind
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
-from mobius_otel.security.api_keys.reporting import Reporter
-from mobius_otel.security.api_keys.stores import KeyStore, Selection, StoredKey, Transaction, open_store
-from mobius_otel.security.api_keys.succession import Succession, deadline, existing
-from mobius_otel.telemetry.metrics import MetricEmitter
-from mobius_otel.telemetry.spans import started
+from mobius_otel.security.api_keys.stores import Census, Selection
+from mobius_otel.security.api_keys.twins import twin
 
 __all__ = ["ApiKeyManager"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-_log = logging.getLogger("mobius_otel")
-_DAY = timedelta(days=1)
-
-
-def _twin(
-    method: Callable[Concatenate[ApiKeyManager, P], R],
-) -> Callable[Concatenate[ApiKeyManager, P], Coroutine[Any, Any, R]]:
-    """Return the asynchronous twin of a method: the same decision, in a thread where the store may wait."""
-
-    @functools.wraps(method)
-    async def twin(self: ApiKeyManager, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not self.store.blocking:
-            return method(self, *args, **kwargs)
-        return await asyncio.to_thread(method, self, *args, **kwargs)
-
-    twin.__name__ = f"{method.__name__}_async"
-    twin.__qualname__ = f"{method.__qualname__}_async"
-    twin.__doc__ = f"Do as :meth:`{method.__name__}` does, without holding up the event loop."
-    return twin
-
-
-class ApiKeyManager:
+class ApiKeyManager(KeyManagerCore):
     """Issues, verifies, rotates, revokes and purges API keys. A context manager.
 
     Args:
         store: Where keys are kept: ``"memory://"``, ``"sqlite:///keys.db"``, or a store object.
         ttl: How long a new key lives; None: for ever.
         grace_period: How long the old secret works after a rotation.
-        pepper: What keys the digests at rest, bytes or text; keep it apart from the store.
+        pepper: What keys the digests at rest, bytes or text; keep it apart from the store. Or several, the newest
+            first, while one follows another; None among them stands for digests that were made without one.
         prefix: The first part of new secrets.
         environment: The second part; secrets of another environment open nothing here.
-        clock: Seconds since the epoch.
+        clock: Seconds since the epoch. One of your own also times the cache.
+        cache_ttl: Seconds until a change that another process has made holds here, 0 to 5; 0: every verification
+            asks the store. What is changed by this manager holds at once.
+        cache_size: How many keys are remembered.
+        mac: True: the last six digits of a secret are a keyed tag, so that forged keys never reach the store;
+            ``"transition"``: new keys have it, and those with a plain checksum are still accepted.
+        imported: What keys that were made elsewhere look like: regular expressions for a whole secret, with a group
+            ``(?P<id>...)`` around what a slow hash is found by and ``(?P<secret>...)`` around what was hashed.
         throttle: Given a source, returns how many seconds it has to wait; asked before each look-up.
-        on_rejected: Given a source, notes that a look-up of it was refused.
-        audit_success: ``"all"`` records every verification that lets somebody in.
+        on_rejected: Given a source, notes that a key of it was refused.
+        on_reuse: What happens when a revoked, retired or expired key is presented: ``"report"``, or
+            ``"revoke_lineage"``, which revokes its successors too.
+        purge_after: How long dead keys are kept, so that their reuse is noticed.
+        audit_success: Which verifications that let somebody in are recorded: ``"never"``, ``"first_use"`` (of each
+            key) or ``"all"``.
+        channel: Tells the processes that share the store of changes, so that they hold there at once; default: the
+            store's own, where it has one.
 
     Attributes:
         store: The store.
         succession: How its keys get successors, step by step.
         grace: The grace period in seconds.
         clock: The clock.
+        run_on_loop: Calls something that uses the store without holding up an event loop; None: nothing would.
 
     Raises:
         ConfigurationError: A value breaks its rule, or the store cannot be opened.
@@ -102,39 +67,6 @@ class ApiKeyManager:
         ...     manager.verify(issued.secret, scopes={"read"}).owner
         'alice'
     """
-
-    def __init__(
-        self,
-        store: str | KeyStore,
-        *,
-        ttl: timedelta | float | None = timedelta(days=90),
-        grace_period: timedelta | float = timedelta(hours=24),
-        pepper: bytes | str | None = None,
-        prefix: str = "mob",
-        environment: str = "live",
-        clock: Clock = time.time,
-        throttle: Callable[[str], float] | None = None,
-        on_rejected: Callable[[str], None] | None = None,
-        audit_success: Literal["never", "all"] = "never",
-    ) -> None:
-        self.prefix = secrets.checked_part("prefix", prefix)
-        self.environment = secrets.checked_part("environment", environment)
-        self._ttl = math.inf if ttl is None else seconds_of("ttl", ttl)
-        self.grace = seconds_of("grace_period", grace_period, zero=True)
-        if audit_success not in {"never", "all"}:
-            raise ConfigurationError("audit_success", audit_success, '"never" or "all"')
-        self._digester = secrets.Digester(pepper)
-        self.clock = clock
-        self._throttle = throttle
-        self._on_rejected = on_rejected
-        self.store: KeyStore = open_store(store)
-        self._reporter = Reporter(audit_success=audit_success == "all")
-        self._access = StoreAccess(self.store, self._reporter)
-        self.succession = Succession(self._access, self._reporter, clock, self._added)
-        self._gauges = StoreGauges(self.store, clock)
-        self._last_used = LastUsed(self.store)
-        if not self._digester.keyed:
-            _log.warning("mobius_otel: API keys are digested without a pepper; a stolen store can be tested offline")
 
     def issue(
         self,
@@ -170,37 +102,97 @@ class ApiKeyManager:
             KeyStoreUnavailable: The store does not work.
             AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
         """
-        now = self.clock()
-        key_id = secrets.new_id()
-        record = ApiKey(
-            id=key_id,
-            owner=checked_text("owner", owner, needed=True) or "",
-            name=checked_text("name", name) or "",
-            scopes=checked_scopes(scopes),
-            environment=self.environment,
-            prefix=self.prefix,
-            created_at=now,
-            expires_at=deadline(now, self._ttl if ttl is None else seconds_of("ttl", ttl)),
-            lineage_id=key_id,
-            tenant=checked_text("tenant", tenant),
-            networks=checked_networks(networks),
-            limit=checked_limit(limit),
-            issued_by=checked_text("issued_by", issued_by),
-            metadata=checked_metadata(metadata),
-        )
-        with self._reporter.changing(conventions.API_KEY_ISSUED, key_id, by=record.issued_by) as told:
+        record = self._record(
+            owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
+            issued_by=issued_by,
+        )  # fmt: skip
+        with self._reporter.changing(conventions.API_KEY_ISSUED, record.id, by=record.issued_by) as told:
             with self._access.changing("add") as change:
                 issued = self._added(change, record)
             told.done({conventions.API_KEY_SCOPES: sorted(record.scopes)})
         return issued
 
-    def verify(self, secret: object, scopes: Iterable[str] = (), *, source: str | None = None) -> ApiKey:
+    def import_key(
+        self,
+        secret: str | bytes,
+        owner: str,
+        scopes: Iterable[str] = (),
+        *,
+        kind: ImportKind = "plain",
+        found_by: str | None = None,
+        name: str = "",
+        ttl: timedelta | float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tenant: str | None = None,
+        networks: Iterable[str] = (),
+        limit: object = None,
+        issued_by: str | None = None,
+    ) -> ApiKey:
+        """Take over a key that was made elsewhere, under its secret; what is kept of it becomes ours at its first use.
+
+        Args:
+            secret: The secret, or what another system has kept of it.
+            owner: Who it belongs to.
+            scopes: What it may do.
+            kind: ``plain``, ``sha256`` or ``sha512`` (hexadecimal or base64), ``bcrypt`` or ``argon2``.
+            found_by: For the slow ones: the part of the secret that names the key.
+            name: As for :meth:`issue`.
+            ttl: As for :meth:`issue`.
+            metadata: As for :meth:`issue`.
+            tenant: As for :meth:`issue`.
+            networks: As for :meth:`issue`.
+            limit: As for :meth:`issue`.
+            issued_by: As for :meth:`issue`.
+
+        Raises:
+            ConfigurationError: A value breaks its rule; the secret matches none of the manager's `imported` forms, so
+                that it would never open; it could be guessed; or it is in the store already.
+            MissingExtra: The library that compares such hashes is not installed.
+            KeyStoreUnavailable: The store does not work.
+            AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
+        """
+        record = self._record(
+            owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
+            issued_by=issued_by,
+        )  # fmt: skip
+        return self._add_imported(self._importer.prepare(replace(record, prefix=""), secret, kind, found_by))
+
+    async def import_key_async(
+        self,
+        secret: str | bytes,
+        owner: str,
+        scopes: Iterable[str] = (),
+        *,
+        kind: ImportKind = "plain",
+        found_by: str | None = None,
+        name: str = "",
+        ttl: timedelta | float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tenant: str | None = None,
+        networks: Iterable[str] = (),
+        limit: object = None,
+        issued_by: str | None = None,
+    ) -> ApiKey:
+        """Do as :meth:`import_key` does, without holding up the event loop."""
+        record = self._record(
+            owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
+            issued_by=issued_by,
+        )  # fmt: skip
+        stored = await asyncio.to_thread(self._importer.prepare, replace(record, prefix=""), secret, kind, found_by)
+        add = partial(self._add_imported, stored)
+        key: ApiKey = add() if self.run_on_loop is None else await self.run_on_loop(add)
+        return key
+
+    def verify(
+        self, secret: object, scopes: Iterable[str] = (), *, source: str | None = None, network: str | None = None
+    ) -> ApiKey:
         """Return the key that a secret opens.
 
         Args:
             secret: What the client sent: text or bytes; anything at all is answered, at worst with a refusal.
             scopes: What the action asks for; the key must hold all of them.
             source: The client's address, for throttling and for the audit trail.
+            network: The address that must lie in the networks of the key, where it has any; default: `source`.
 
         Raises:
             InvalidApiKey: It opens nothing; the text is the same for every cause.
@@ -209,46 +201,19 @@ class ApiKeyManager:
             KeyStoreUnavailable: The store does not work, so nobody is let in.
             ConfigurationError: `scopes` are no scopes.
         """
-        required = checked_scopes(scopes) if scopes else frozenset()
-        start_ns = time.time_ns()
-        key, asked, wait, failure, now = None, False, 0.0, None, 0.0
         try:
-            raw = secrets.parse(secret)
-            if secrets.environment_of(raw) != self.environment:
-                raise InvalidApiKey("unknown")
-            if source is not None and self._throttle is not None:
-                wait = self._throttle(source)
-            if wait > 0:
-                result = "throttled"
-            else:
-                asked = True
-                found = self._access.find([self._digester.digest(raw)])
-                key = found.key if found is not None else None
-                now = self.clock()  # read last, so that a slow store never stretches a deadline
-                result = decide(key, now, required)
-        except InvalidApiKey as error:
-            result = error.reason
-        except KeyStoreUnavailable as error:
-            result, failure = "error", error
-        # What is raised below carries this frame along; whoever prints its variables shall find no secret.
-        del secret
-        raw = b""
-        self._reporter.verified(
-            result, key, now=now, source=source, required=required, start_ns=start_ns, asked=asked,
-            error=type(failure.__cause__).__qualname__ if failure is not None else None,
-        )  # fmt: skip
-        if result == "valid" and key is not None:
-            self._last_used.note(key, now)
-            return key.at(now)
-        if failure is not None:
-            raise failure
-        if result == "throttled":
-            raise KeyThrottled(wait)
-        if result == "insufficient_scope":
-            raise InsufficientScope(required, key.id if key is not None else None)
-        if asked and source is not None and self._on_rejected is not None:
-            self._on_rejected(source)
-        raise InvalidApiKey(result, key.id if key is not None else None)
+            return self._verify(secret, scopes, source, network)
+        finally:
+            del secret  # whoever prints the variables of an error's frames shall find none
+
+    async def verify_async(
+        self, secret: object, scopes: Iterable[str] = (), *, source: str | None = None, network: str | None = None
+    ) -> ApiKey:
+        """Do as :meth:`verify` does, without holding up the event loop."""
+        try:
+            return await self._verifier.verify_async(secret, scopes, source, network, self.run_on_loop)
+        finally:
+            del secret
 
     def rotate(
         self,
@@ -256,18 +221,21 @@ class ApiKeyManager:
         *,
         grace_period: timedelta | float | None = None,
         request_id: str | None = None,
+        confirm_by_first_use: bool = False,
         issued_by: str | None = None,
     ) -> IssuedKey:
         """Give a key a successor; the old secret works until its grace ends.
 
-        The successor has the owner, the scopes, the lifetime and the metadata of the old one. Of several
-        rotations at once one wins.
+        The successor has the owner, the scopes, the networks, the limit, the lifetime and the metadata of the old one.
+        Of several rotations at once one wins.
 
         Args:
             key_id: The key's public id.
             grace_period: How long the old secret works, at most until its own expiry; 0: no longer; default:
                 the manager's.
             request_id: Names this rotation: the same one again gives the same successor, with secret None.
+            confirm_by_first_use: The grace of the old secret begins when the new one is first used; until then the
+                old one goes on, and revoking the new one makes the old one as it was.
             issued_by: Who rotates it, for the audit trail.
 
         Raises:
@@ -279,7 +247,8 @@ class ApiKeyManager:
         """
         grace = self.grace if grace_period is None else seconds_of("grace_period", grace_period, zero=True)
         by = checked_text("issued_by", issued_by)
-        return self.succession.begin(key_id, grace, checked_text("request_id", request_id), by)
+        request = checked_text("request_id", request_id)
+        return self.succession.rotate(key_id, grace, request, by, on_first_use=bool(confirm_by_first_use))
 
     def revoke(self, key_id: str, *, reason: str | None = None, revoked_by: str | None = None) -> ApiKey:
         """Revoke a key, at once and for ever; a second time changes nothing.
@@ -294,56 +263,77 @@ class ApiKeyManager:
             KeyStoreUnavailable: The store does not work.
             AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
         """
-        by, why = checked_text("revoked_by", revoked_by), checked_reason(reason)
-        with self._reporter.changing(conventions.API_KEY_REVOKED, shown_id(key_id), by=by, reason=why) as told:
-            now = self.clock()
-            with self._access.changing("update") as change:
-                key = existing(change, key_id)
-                first = key.revoked_at is None
-                if first:
-                    change.change(key.id, {"revoked_at": now})
-                    key = replace(key, revoked_at=now)
-            if first:
-                told.done(target=key.id)
-        return key.at(now)
+        return self._ending.revoke(key_id, checked_reason(reason), checked_text("revoked_by", revoked_by))
 
-    def purge(self, *, older_than: timedelta | float = 30 * _DAY, dry_run: bool = False) -> int:
+    def revoke_lineage(
+        self, key_id: str, *, reason: str | None = None, revoked_by: str | None = None
+    ) -> builtins.list[ApiKey]:
+        """Revoke a key, its predecessors and its successors, all of them or none.
+
+        Args:
+            key_id: The public id of any of them.
+            reason: Why, for the audit trail.
+            revoked_by: Who revokes them, for the audit trail.
+
+        Returns:
+            Those that opened something until now.
+
+        Raises:
+            As :meth:`revoke`.
+        """
+        by, why = checked_text("revoked_by", revoked_by), checked_reason(reason)
+        return self._ending.revoke_lineage(self.get(key_id).lineage_id, why, by)
+
+    def revoke_owner(
+        self, owner: str, *, reason: str | None = None, revoked_by: str | None = None
+    ) -> builtins.list[ApiKey]:
+        """Revoke every key of an owner, all of them or none.
+
+        Args:
+            owner: The owner.
+            reason: Why, for the audit trail.
+            revoked_by: Who revokes them, for the audit trail.
+
+        Returns:
+            Those that opened something until now.
+
+        Raises:
+            As :meth:`revoke`, but for ``KeyNotFound``.
+        """
+        by, why = checked_text("revoked_by", revoked_by), checked_reason(reason)
+        return self._ending.revoke_owner(checked_text("owner", owner, needed=True) or "", why, by)
+
+    def purge(
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        dry_run: bool = False,
+        batch: int = 1000,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Remove the keys that have opened nothing for a while: expired, retired or revoked ones.
 
         Until then they are kept, so that the reuse of one is noticed.
 
         Args:
-            older_than: How long they must have been dead.
+            older_than: How long they must have been dead; default: the manager's `purge_after`.
             dry_run: Only count them.
+            batch: How many are removed in one transaction.
+            progress: Told how many are gone, and of how many, after each batch.
 
         Returns:
             How many there were.
 
         Raises:
-            ConfigurationError: `older_than` is below zero.
+            ConfigurationError: `older_than` is below zero, or `batch` below one.
             KeyStoreUnavailable: The store does not work.
             AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
         """
-        dead_by = self.clock() - seconds_of("older_than", older_than, zero=True)
-        if dry_run:
-            with self._access.asking("list") as store:
-                return store.count_dead(dead_by)
-        with started(conventions.API_KEY_PURGE) as span:
-            try:
-                with self._reporter.changing(
-                    conventions.API_KEY_PURGED_EVENT, "api_keys", by=None, target_type="key_store"
-                ) as told:
-                    with self._access.changing("purge") as change:
-                        count = change.purge(dead_by, 1_000_000_000)
-                    if count:
-                        told.done({conventions.COUNT: count})
-            except BaseException:
-                span.set_attribute(conventions.OUTCOME, "failure")
-                raise
-            span.set_attributes({conventions.COUNT: count, conventions.OUTCOME: "success"})
-        if count:
-            self._reporter.counted(conventions.API_KEY_PURGED, count, "success")
-        return count
+        age = self._purge_after if older_than is None else seconds_of("older_than", older_than, zero=True)
+        if not isinstance(batch, int) or batch < 1:
+            raise ConfigurationError("batch", batch, "a whole number above zero")
+        dead_by = self.clock() - age
+        return self._ending.count_dead(dead_by) if dry_run else self._ending.purge(dead_by, batch, progress)
 
     def get(self, key_id: str) -> ApiKey:
         """Return the key with a public id.
@@ -352,66 +342,74 @@ class ApiKeyManager:
             KeyNotFound: No key has this id.
             KeyStoreUnavailable: The store does not work.
         """
+        self._last_used.flush()
         with self._access.asking("get") as store:
             key = store.get(key_id) if isinstance(key_id, str) else None
         if key is None:
             raise key_not_found(key_id)
         return key.at(self.clock())
 
-    def list(self, owner: str | None = None, state: KeyState | str | None = None) -> builtins.list[ApiKey]:
+    def list(
+        self,
+        owner: str | None = None,
+        state: KeyState | str | None = None,
+        *,
+        tenant: str | None = None,
+        lineage: str | None = None,
+        expires_within: timedelta | float | None = None,
+        after: ApiKey | None = None,
+        most: int | None = None,
+    ) -> builtins.list[ApiKey]:
         """Return keys, oldest first.
 
         Args:
             owner: Only those of this owner.
             state: Only those in this state.
+            tenant: Only those of this tenant.
+            lineage: Only those of this lineage.
+            expires_within: Only those whose own expiry lies within this time, or is past.
+            after: Only what comes after this key, for pages.
+            most: How many at most.
 
         Raises:
-            ConfigurationError: There is no such state.
+            ConfigurationError: There is no such state, or a value breaks its rule.
             KeyStoreUnavailable: The store does not work.
         """
         if state is not None and state not in set(KeyState):
             raise ConfigurationError("state", state, f"one of {', '.join(KeyState)}")
-        with self._access.asking("list") as store:
-            now = self.clock()
-            found = store.list(Selection(owner=owner, state=KeyState(state) if state else None, now=now))
-        return [key.at(now) for key in found]
-
-    def observe(self, emitter: MetricEmitter) -> None:
-        """Report how many keys there are, by state and by how soon they expire, whenever `emitter` is collected.
-
-        Args:
-            emitter: Who reports it.
-        """
-        self._gauges.observe(emitter)
-
-    def close(self) -> None:
-        """Write down what is still in memory and close the store."""
+        if most is not None and (not isinstance(most, int) or most < 1):
+            raise ConfigurationError("most", most, "a whole number above zero")
         self._last_used.flush()
-        self._reporter.flush()
-        self.store.close()
+        now = self.clock()
+        ahead = None if expires_within is None else seconds_of("expires_within", expires_within, zero=True)
+        selection = Selection(
+            owner=owner, tenant=tenant, lineage=lineage, state=KeyState(state) if state else None, now=now, most=most,
+            expires_by=None if ahead is None else now + ahead, after=(after.created_at, after.id) if after else None,
+        )  # fmt: skip
+        with self._access.asking("list") as store:
+            return [key.at(now) for key in store.list(selection)]
 
-    def _added(self, change: Transaction, record: ApiKey) -> IssuedKey:
-        secret = secrets.generate(self.prefix, self.environment)
-        record = replace(record, prefix=self.prefix, environment=self.environment)
-        change.add(StoredKey(record, self._digester.digest(secret.encode("ascii"))))
-        return IssuedKey(record, secret)
+    def census(self) -> tuple[Census, Mapping[str, int]]:
+        """Return how many keys there are, and how many under which pepper (by label, the newest is `pepper_labels[0]`).
 
-    def __enter__(self) -> Self:
-        return self
+        Raises:
+            KeyStoreUnavailable: The store does not work.
+        """
+        with self._access.asking("list") as store:
+            return store.census(self.clock(), self._gauges.within), store.peppers()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    @property
+    def pepper_labels(self) -> tuple[str, ...]:
+        """What the peppers are called in the store, the newest first."""
+        return self._peppers.labels
 
-    def __repr__(self) -> str:
-        return f"ApiKeyManager({self.store!r}, prefix={self.prefix!r}, environment={self.environment!r})"
-
-    issue_async = _twin(issue)
-    verify_async = _twin(verify)
-    rotate_async = _twin(rotate)
-    revoke_async = _twin(revoke)
-    purge_async = _twin(purge)
-    get_async = _twin(get)
-    list_async = _twin(list)  # noqa: A003 - the method above is meant
-    close_async = _twin(close)
+    issue_async = twin(issue)
+    rotate_async = twin(rotate)
+    revoke_async = twin(revoke)
+    revoke_lineage_async = twin(revoke_lineage)
+    revoke_owner_async = twin(revoke_owner)
+    purge_async = twin(purge)
+    get_async = twin(get)
+    list_async = twin(list)  # noqa: A003 - the method above is meant
+    census_async = twin(census)
+    close_async = twin(KeyManagerCore.close)

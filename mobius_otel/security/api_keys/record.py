@@ -109,6 +109,10 @@ class ApiKey:
         state = self.state_at(now)
         return self if state is self.state else replace(self, state=state)
 
+    def own(self) -> ApiKey:
+        """Return this record with metadata that nobody else can change."""
+        return replace(self, metadata=_copied(self.metadata)) if self.metadata else self
+
     @property
     def dead_since(self) -> float | None:
         """The first of its deadlines; from then on it opens nothing."""
@@ -125,6 +129,12 @@ class ApiKey:
             True
         """
         return all(_holds(self.scopes, scope) for scope in required)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _holds(scopes: frozenset[str], required: str) -> bool:

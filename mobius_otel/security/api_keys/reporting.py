@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
+from opentelemetry.trace import get_current_span
+
 from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable
-from mobius_otel.forks import on_fork
 from mobius_otel.security.api_keys.record import ApiKey, KeyState
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Source, Target
@@ -26,15 +26,19 @@ __all__ = ["Reporter"]
 
 _log = logging.getLogger("mobius_otel")
 _EVENTS = {
-    "malformed": conventions.API_KEY_REJECTED,
-    "unknown": conventions.API_KEY_REJECTED,
-    "throttled": conventions.API_KEY_REJECTED,
-    "expired": conventions.API_KEY_EXPIRED,
-    "revoked": conventions.API_KEY_REUSED,
-    "retired": conventions.API_KEY_REUSED,
-    "insufficient_scope": conventions.AUTHORIZATION_FAILED,
+    "malformed": (conventions.API_KEY_REJECTED,),
+    "unknown": (conventions.API_KEY_REJECTED,),
+    "throttled": (conventions.API_KEY_REJECTED,),
+    "wrong_network": (conventions.API_KEY_REJECTED,),
+    "expired": (conventions.API_KEY_EXPIRED, conventions.API_KEY_REUSED),
+    "revoked": (conventions.API_KEY_REUSED,),
+    "retired": (conventions.API_KEY_REUSED,),
+    "insufficient_scope": (conventions.AUTHORIZATION_FAILED,),
 }
 _SYSTEM = "mobius_otel"
+_NOTHING: frozenset[str] = frozenset()
+#: What a cause counts as, where it is told apart in the audit trail alone.
+_COUNTED_AS = {"wrong_network": "unknown"}
 
 
 class ChangeRecord:
@@ -63,18 +67,58 @@ class Reporter:
     """Counts, annotates and records what a key manager does.
 
     Args:
-        audit_success: Whether every verification that lets somebody in is recorded.
+        audit_success: Which verifications that let somebody in are recorded.
     """
 
-    def __init__(self, *, audit_success: bool) -> None:
+    def __init__(self, audit_success: Literal["never", "first_use", "all"]) -> None:
         self._audit_success = audit_success
+        self._audit_all = audit_success == "all"
         self._emitter: MetricEmitter | None = None
         self._bound: dict[str, BoundSeries] = {}
         self._generations: dict[str, BoundSeries] = {}
-        self._coalescer: Coalescer[Any] | None = None
-        self._lock = threading.Lock()
-        on_fork(self)
+        self._coalescer: Coalescer[Any] = Coalescer(self._emit)
+        self._coalesce = self._coalescer.add
         self._bind(defaults.emitter())
+
+    def let_in(self, key: ApiKey, now: float, source: str | None) -> None:
+        """Tell of one verification that the cache answered; never raises. Every request passes here.
+
+        Args:
+            key: The key, with its state.
+            now: When it was decided, in seconds since the epoch.
+            source: The client's address.
+        """
+        slot = defaults.slot()
+        if slot.emitter is not self._emitter:
+            self._bind(slot.emitter)
+        self._valid.add()
+        if key.retire_at is not None or key.overlap_until is not None:
+            self._count_generation(key, now)
+        if slot.spans == "auto":
+            span = get_current_span()
+            if span.is_recording():
+                with guarded("spans"):
+                    span.set_attributes({conventions.API_KEY_RESULT: "valid", conventions.API_KEY_ID: key.id})
+        elif slot.spans == "always":
+            self._report("valid", key, time.time_ns(), asked=False, error=None)
+        if self._audit_all:
+            with guarded("api_keys"):
+                self._record_success(key, source)
+
+    def malformed(self, source: str | None) -> None:
+        """Tell of something that cannot be a key; never raises. A flood of those is to cost as little as possible.
+
+        Args:
+            source: The client's address.
+        """
+        slot = defaults.slot()
+        if slot.emitter is not self._emitter:
+            self._bind(slot.emitter)
+        self._malformed.add()
+        if slot.spans != "auto" or get_current_span().is_recording():
+            with guarded("spans"):
+                self._report("malformed", None, time.time_ns(), asked=False, error=None)
+        self._coalesce(("malformed", source))
 
     def verified(
         self,
@@ -86,6 +130,7 @@ class Reporter:
         required: frozenset[str],
         start_ns: int,
         asked: bool,
+        first: bool = False,
         error: str | None = None,
     ) -> None:
         """Tell of one verification, after it has been decided; never raises.
@@ -98,29 +143,38 @@ class Reporter:
             required: The scopes that were asked for.
             start_ns: When the verification began, in nanoseconds since the epoch.
             asked: Whether the store was asked.
+            first: Whether the key was never used before.
             error: The class of what went wrong with the store.
         """
         emitter = defaults.emitter()
         if emitter is not self._emitter:
             self._bind(emitter)
-        self._bound[result].add()
+        self._bound[_COUNTED_AS.get(result, result)].add()
         with guarded("api_keys"):
             if key is not None and result == "valid":
                 self._count_generation(key, now)
-            report(
-                conventions.API_KEY_VERIFY,
-                {conventions.API_KEY_RESULT: result, conventions.API_KEY_ID: key.id if key is not None else None},
-                start_ns=start_ns,
-                end_ns=time.time_ns(),
-                notable=asked or result != "valid",
-                error_type=error,
-            )
+            self._report(result, key, start_ns, asked=asked, error=error)
             if result in _EVENTS:
                 self._refused(result, key, source, required)
-            elif result == "valid" and self._audit_success and key is not None:
-                self._record_quietly(
-                    conventions.API_KEY_VERIFIED, key.owner, key.id, source, attributes={}, outcome="success"
-                )
+            elif key is not None and (self._audit_all or (first and self._audit_success == "first_use")):
+                self._record_success(key, source)
+
+    @staticmethod
+    def _report(result: str, key: ApiKey | None, start_ns: int, *, asked: bool, error: str | None) -> None:
+        report(
+            conventions.API_KEY_VERIFY,
+            {
+                conventions.API_KEY_RESULT: _COUNTED_AS.get(result, result),
+                conventions.API_KEY_ID: key.id if key is not None else None,
+            },
+            start_ns=start_ns,
+            end_ns=time.time_ns(),
+            notable=asked or result != "valid",
+            error_type=error,
+        )
+
+    def _record_success(self, key: ApiKey, source: str | None) -> None:
+        self._record_quietly(conventions.API_KEY_VERIFIED, key.owner, key.id, source, attributes={}, outcome="success")
 
     def store_call(self, operation: str, seconds: float, error: str | None) -> None:
         """Record what one call of the store took.
@@ -192,14 +246,15 @@ class Reporter:
 
     def flush(self) -> None:
         """Record the refusals that are being counted."""
-        if self._coalescer is not None:
-            with guarded("api_keys"):
-                self._coalescer.flush(everything=True)
+        with guarded("api_keys"):
+            self._coalescer.flush(everything=True)
 
     def _bind(self, emitter: MetricEmitter) -> None:
         results = conventions.ATTRIBUTES[conventions.API_KEY_RESULT].values
         counter = defaults.counter(conventions.API_KEY_VERIFICATIONS)
         self._bound = {result: counter.bind({conventions.API_KEY_RESULT: result}) for result in results}
+        self._valid = self._bound["valid"]
+        self._malformed = self._bound["malformed"]
         retiring = defaults.counter(conventions.API_KEY_RETIRING_VERIFICATIONS)
         self._generations = {age: retiring.bind({conventions.API_KEY_GENERATION: age}) for age in ("old", "new")}
         self._emitter = emitter
@@ -211,21 +266,19 @@ class Reporter:
             self._generations["new"].add()
 
     def _refused(self, result: str, key: ApiKey | None, source: str | None, required: frozenset[str]) -> None:
-        if self._coalescer is None:
-            with self._lock:
-                self._coalescer = self._coalescer or Coalescer(self._emit)
-        scopes = required if result == "insufficient_scope" else frozenset()
+        scopes = required if result == "insufficient_scope" else _NOTHING
         known = (key.owner, key.id) if key is not None else (None, None)
-        self._coalescer.add((result, source, *known, scopes))
+        self._coalesce((result, source, *known, scopes))
 
     def _emit(self, what: Any, count: int) -> None:
-        result, source, owner, key_id, scopes = what
+        result, source, owner, key_id, scopes = what if len(what) > 2 else (*what, None, None, _NOTHING)
         attributes: dict[str, Any] = {conventions.COUNT: count}
         if scopes:
             attributes[conventions.API_KEY_SCOPES] = sorted(scopes)
         else:
             attributes[conventions.API_KEY_REASON] = result
-        self._record_quietly(_EVENTS[result], owner, key_id, source, attributes=attributes, outcome="failure")
+        for event in _EVENTS[result]:
+            self._record_quietly(event, owner, key_id, source, attributes=attributes, outcome="failure")
 
     def _record_quietly(
         self,
@@ -250,6 +303,3 @@ class Reporter:
             # Strict keeps actions from happening without a record; what was refused did not happen, and the
             # record of an action is its own, not that of the key that came with it.
             _log.debug("mobius_otel: %s has no audit record", spec.name)
-
-    def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()

@@ -175,7 +175,7 @@ class KeyRotator:
             if manager.get(old.rotated_to).created_at > manager.clock() - _LONGEST_DELIVERY:
                 raise RotationConflict(old.id)
             manager.succession.withdraw(old.id, old.rotated_to, "its delivery was never finished")
-        issued = manager.succession.begin(old.id, None, None, _WHO)
+        issued = manager.succession.begin(old.id, _WHO)
         try:
             arrived = bool(self._deliver(old.owner, issued))
         except Exception as error:

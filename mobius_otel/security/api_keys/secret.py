@@ -1,39 +1,51 @@
-"""The secret of an API key: how it is made, recognised and digested.
+"""The secret of an API key: how it is made and recognised.
 
 ``<prefix>_<environment>_<43 base62><6 base62>``: 256 bits from the system's random source, then the CRC-32
-of all before. The checksum keeps mistyped keys from costing a look-up; it is no proof of anything.
-
-A fast digest is right here: the secret has 256 bits, so there is nothing to guess, and a slow one would
-only give an attacker a lever. The pepper keys it, so that a stolen store alone cannot even be tested.
+of all before. The checksum keeps mistyped keys from costing a look-up; it is no proof of anything. With
+``mac`` a keyed tag stands in its place, so that nobody without the pepper can make a key that is looked up.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import zlib
+from collections.abc import Callable
+from typing import Final
 
 from mobius_otel.errors import ConfigurationError, InvalidApiKey
 
-__all__ = ["LONGEST", "PATTERN", "Digester", "checked_part", "environment_of", "generate", "new_id", "parse"]
+__all__ = [
+    "CHECK_DIGITS", "LONGEST", "PATTERN", "ascii_of", "base62", "checked_part", "checksum", "environment_of",
+    "generate", "has_checksum", "has_shape", "has_shape_as_text", "new_id", "parse", "pattern_of",
+]  # fmt: skip
 
 _ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PART = r"[a-z][a-z0-9]{0,15}"
 #: What a secret looks like, as a regular expression for scanners.
 PATTERN = rf"{_PART}_{_PART}_[0-9A-Za-z]{{49}}"
 #: The length of the longest secret.
-LONGEST = 16 + 1 + 16 + 1 + 43 + 6
+LONGEST: Final = 16 + 1 + 16 + 1 + 43 + 6
+#: How many digits the checksum has.
+CHECK_DIGITS: Final = 6
 
-_SHAPE = re.compile(PATTERN.encode("ascii"))
+#: Matches a secret, from the first character to the last, as bytes and as text.
+has_shape: Final = re.compile(PATTERN.encode("ascii")).fullmatch
+has_shape_as_text: Final = re.compile(PATTERN, re.ASCII).fullmatch
 _PART_SHAPE = re.compile(_PART, re.ASCII)
-_BODY, _CHECK = 43, 6
+_BODY = 43
 _ID_DIGITS = 22
-_LONGEST_BLAKE_KEY = 64
+_PAIRS: Final = tuple(bytes((a, b)) for a in _ALPHABET for b in _ALPHABET)  # two digits at a time: a third of the work
+_VALUES: Final = {pair: value for value, pair in enumerate(_PAIRS)}
 
 
-def _base62(number: int, digits: int) -> bytes:
-    """Return `number` in base 62, most significant digit first, padded with zeros to `digits`."""
+def base62(number: int, digits: int) -> bytes:
+    """Return `number` in base 62, most significant digit first, padded with zeros to `digits`.
+
+    Example:
+        >>> base62(61, 3)
+        b'00z'
+    """
     out = bytearray(digits)
     for place in range(digits - 1, -1, -1):
         number, digit = divmod(number, 62)
@@ -41,20 +53,50 @@ def _base62(number: int, digits: int) -> bytes:
     return bytes(out)
 
 
-def generate(prefix: str, environment: str) -> str:
+def checksum(front: bytes) -> bytes:
+    """Return the six digits that follow `front`: its CRC-32 in base 62.
+
+    Example:
+        >>> checksum(b"mob_live_") == base62(zlib.crc32(b"mob_live_"), 6)
+        True
+    """
+    number = zlib.crc32(front)
+    return _PAIRS[number // 14_776_336] + _PAIRS[number // 3_844 % 3_844] + _PAIRS[number % 3_844]
+
+
+def has_checksum(raw: bytes) -> bool:
+    """Return whether the last six digits of a secret of the right shape are the checksum of all before."""
+    value = _VALUES
+    return zlib.crc32(raw[:-6]) == value[raw[-6:-4]] * 14_776_336 + value[raw[-4:-2]] * 3_844 + value[raw[-2:]]
+
+
+def generate(prefix: str, environment: str, tag: Callable[[bytes], bytes] = checksum) -> str:
     """Return a new secret.
 
     Args:
         prefix: The first part.
         environment: The second part.
+        tag: Makes the last six digits from all before.
 
     Example:
         >>> parse(generate("mob", "live"))[:9]
         b'mob_live_'
     """
     front = f"{prefix}_{environment}_".encode("ascii")
-    body = front + _base62(int.from_bytes(secrets.token_bytes(32), "big"), _BODY)
-    return (body + _base62(zlib.crc32(body), _CHECK)).decode("ascii")
+    body = front + base62(int.from_bytes(secrets.token_bytes(32), "big"), _BODY)
+    return (body + tag(body)).decode("ascii")
+
+
+def ascii_of(presented: object, longest: int = LONGEST) -> bytes | None:
+    """Return the bytes of what a client sent, or None where it is no text, no ASCII or too long.
+
+    Args:
+        presented: Whatever a client sent.
+        longest: How many characters it may have.
+    """
+    if isinstance(presented, str):
+        return presented.encode("ascii") if len(presented) <= longest and presented.isascii() else None
+    return bytes(presented) if isinstance(presented, bytes | bytearray) and len(presented) <= longest else None
 
 
 def parse(presented: object) -> bytes:
@@ -66,27 +108,30 @@ def parse(presented: object) -> bytes:
     Raises:
         InvalidApiKey: For everything else, with the reason ``malformed``.
     """
-    if isinstance(presented, str):
-        if len(presented) > LONGEST or not presented.isascii():
-            raise InvalidApiKey("malformed")
-        raw = presented.encode("ascii")
-    elif isinstance(presented, bytes | bytearray) and len(presented) <= LONGEST:
-        raw = bytes(presented)
-    else:
-        raise InvalidApiKey("malformed")
-    if _SHAPE.fullmatch(raw) is None or _base62(zlib.crc32(raw[:-_CHECK]), _CHECK) != raw[-_CHECK:]:
+    raw = ascii_of(presented)
+    if raw is None or has_shape(raw) is None or not has_checksum(raw):
         raise InvalidApiKey("malformed")
     return raw
 
 
 def environment_of(secret: bytes) -> str:
-    """Return the environment that a parsed secret names."""
+    """Return the environment that a secret of the right shape names."""
     return secret.split(b"_", 2)[1].decode("ascii")
+
+
+def pattern_of(prefix: str) -> str:
+    """Return the regular expression for the secrets of one prefix, for scanners.
+
+    Example:
+        >>> pattern_of("acme")
+        'acme_[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{49}'
+    """
+    return rf"{prefix}_{_PART}_[0-9A-Za-z]{{49}}"
 
 
 def new_id() -> str:
     """Return a new public id; it says nothing about the secret."""
-    return "key_" + _base62(int.from_bytes(secrets.token_bytes(16), "big"), _ID_DIGITS).decode("ascii")
+    return "key_" + base62(int.from_bytes(secrets.token_bytes(16), "big"), _ID_DIGITS).decode("ascii")
 
 
 def checked_part(setting: str, value: str) -> str:
@@ -100,40 +145,3 @@ def checked_part(setting: str, value: str) -> str:
             setting, value, "1 to 16 lower-case letters and digits, beginning with a letter", 'For example: "mob"'
         )
     return value
-
-
-class Digester:
-    """Digests secrets with BLAKE2b-256, keyed with the pepper.
-
-    Args:
-        pepper: Bytes, or text (UTF-8); None: the digest is not keyed.
-
-    Raises:
-        ConfigurationError: The pepper is empty or of another type.
-
-    Example:
-        >>> len(Digester("a made-up pepper").digest(b"mob_live_x"))
-        32
-    """
-
-    __slots__ = ("_prototype", "keyed")
-
-    def __init__(self, pepper: bytes | str | None) -> None:
-        if pepper is not None and not isinstance(pepper, bytes | str):
-            raise ConfigurationError("pepper", type(pepper).__qualname__, "bytes or text")
-        key = pepper.encode("utf-8", "surrogatepass") if isinstance(pepper, str) else pepper
-        if key is not None and not key:
-            raise ConfigurationError("pepper", "", "some bytes or text that nobody can guess", "None: no pepper.")
-        if key is not None and len(key) > _LONGEST_BLAKE_KEY:
-            key = hashlib.blake2b(key).digest()
-        self.keyed = key is not None
-        self._prototype = hashlib.blake2b(key=key or b"", digest_size=32)
-
-    def digest(self, secret: bytes) -> bytes:
-        """Return the 32 bytes under which a secret is stored."""
-        state = self._prototype.copy()
-        state.update(secret)
-        return state.digest()
-
-    def __repr__(self) -> str:
-        return f"Digester({'keyed' if self.keyed else 'not keyed'})"

@@ -6,7 +6,7 @@ Every step is one transaction of the store, in which the old key is read, judged
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from mobius_otel import conventions
@@ -20,8 +20,9 @@ from mobius_otel.security.api_keys.secret import new_id
 from mobius_otel.security.api_keys.stores import Transaction
 from mobius_otel.telemetry.spans import started
 
-__all__ = ["Succession", "deadline", "existing", "successor_of"]
+__all__ = ["Succession", "deadline", "end_of_grace", "existing", "successor_of"]
 
+_TRIES = 5
 #: Adds a record with a new secret to a transaction.
 Add = Callable[[Transaction, ApiKey], IssuedKey]
 
@@ -34,53 +35,98 @@ class Succession:
         reporter: Who is told.
         clock: Seconds since the epoch.
         add: Makes a secret and adds the record with its digest.
+        changed: Told the ids of keys that have changed.
     """
 
-    __slots__ = ("_access", "_add", "_clock", "_reporter")
+    __slots__ = ("_access", "_add", "_changed", "_clock", "_reporter")
 
-    def __init__(self, access: StoreAccess, reporter: Reporter, clock: Clock, add: Add) -> None:
+    def __init__(
+        self,
+        access: StoreAccess,
+        reporter: Reporter,
+        clock: Clock,
+        add: Add,
+        changed: Callable[[Collection[str]], None],
+    ) -> None:
+        self._changed = changed
         self._access = access
         self._reporter = reporter
         self._clock = clock
         self._add = add
 
-    def begin(self, key_id: str, grace: float | None, request_id: str | None, by: str | None) -> IssuedKey:
-        """Give a key a successor.
+    def rotate(
+        self, key_id: str, grace: float, request_id: str | None, by: str | None, *, on_first_use: bool
+    ) -> IssuedKey:
+        """Give a key a successor; see ``ApiKeyManager.rotate``."""
+        issued = self._begun(key_id, None if on_first_use else grace, request_id, by, grace if on_first_use else None)
+        if issued.secret is not None:
+            self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "success")
+        return issued
+
+    def begin(self, key_id: str, by: str | None) -> IssuedKey:
+        """Give a key a successor that has to arrive first: the old one goes on until :meth:`confirm`.
+
+        Or until :meth:`withdraw`.
 
         Args:
             key_id: The key's public id.
-            grace: Seconds that the old secret works; None: it goes on unchanged until :meth:`confirm` or
-                :meth:`withdraw` says what became of the successor.
-            request_id: Names this rotation: the same one again gives the same successor, with secret None.
             by: Who asks for it.
 
         Raises:
-            KeyNotFound: No key has this id.
-            RotationConflict: The key has a successor by another request, or is not active any more.
-            KeyStoreUnavailable: The store does not work.
-            AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
+            As ``ApiKeyManager.rotate``.
         """
+        return self._begun(key_id, None, None, by, None)
+
+    def _begun(
+        self, key_id: str, grace: float | None, request_id: str | None, by: str | None, grace_on_first_use: float | None
+    ) -> IssuedKey:
         with started(conventions.API_KEY_ROTATE) as span:
             try:
                 with self._reporter.changing(conventions.API_KEY_ROTATED, shown_id(key_id), by=by) as record:
-                    with self._access.changing("update") as change:
-                        now = self._clock()
-                        old = existing(change, key_id)
-                        again = _repeated(change, old, request_id, now)
-                        if again is not None:
-                            return IssuedKey(again.at(now), None)
-                        retire_at = None if grace is None else _end_of_grace(old, now, grace)
-                        issued = self._add(change, successor_of(old, now, retire_at, request_id, by))
-                        change.change(old.id, {"rotated_to": issued.key.id, "retire_at": retire_at})
-                    attributes = {conventions.API_KEY_ROTATED_FROM: old.id}
+                    made = None
+                    for _ in range(_TRIES):  # whoever lost the race looks again at what the winner did
+                        with self._access.changing("update") as change:
+                            made = self._attempt(
+                                change,
+                                key_id,
+                                grace,
+                                request_id=request_id,
+                                by=by,
+                                grace_on_first_use=grace_on_first_use,
+                            )  # fmt: skip
+                        if made is not None:
+                            break
+                    else:
+                        raise RotationConflict(key_id)
+                    issued, old_id = made
+                    if old_id is None:
+                        return issued
+                    self._changed([old_id])
+                    attributes = {conventions.API_KEY_ROTATED_FROM: old_id}
                     record.done(attributes, target=issued.key.id)
             except BaseException:
                 span.set_attribute(conventions.OUTCOME, "failure")
                 self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "failure")
                 raise
             span.set_attributes({**attributes, conventions.API_KEY_ID: issued.key.id, conventions.OUTCOME: "success"})
-        self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "success")
         return issued
+
+    def _attempt(
+        self, change: Transaction, key_id: str, grace: float | None, *, request_id: str | None, by: str | None,
+        grace_on_first_use: float | None,
+    ) -> tuple[IssuedKey, str | None] | None:  # fmt: skip
+        """Compare and set: return the successor, and the old key's id where it is new; None: somebody was first."""
+        now = self._clock()
+        old = existing(change, key_id)
+        again = _repeated(change, old, request_id, now)
+        if again is not None:
+            return IssuedKey(again.at(now), None), None
+        retire_at = None if grace is None else end_of_grace(old, now, grace)
+        successor = replace(successor_of(old, now, retire_at, request_id, by), grace_on_first_use=grace_on_first_use)
+        seen = {"generation": old.generation, "rotated_to": None, "retire_at": None, "revoked_at": None}
+        if not change.change(old.id, {"rotated_to": successor.id, "retire_at": retire_at}, seen):
+            return None
+        return self._add(change, successor), old.id
 
     def confirm(self, old_id: str, new_id: str, grace: float) -> bool:
         """Begin the grace of a key whose successor has arrived.
@@ -96,9 +142,12 @@ class Succession:
         with self._access.changing("update") as change:
             if not (old := _waiting(change, old_id, new_id)):
                 return False
-            retire_at = _end_of_grace(old, self._clock(), grace)
-            change.change(old_id, {"retire_at": retire_at})
+            retire_at = end_of_grace(old, self._clock(), grace)
+            if not change.change(old_id, {"retire_at": retire_at}, {"rotated_to": new_id, "retire_at": None}):
+                return False
             change.change(new_id, {"overlap_until": retire_at})
+        self._changed([old_id, new_id])
+        self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "success")
         return True
 
     def withdraw(self, old_id: str, new_id: str, reason: str) -> bool:
@@ -116,9 +165,12 @@ class Succession:
             with self._access.changing("update") as change:
                 if not _waiting(change, old_id, new_id):
                     return False
-                change.change(old_id, {"rotated_to": None})
+                if not change.change(old_id, {"rotated_to": None}, {"rotated_to": new_id, "retire_at": None}):
+                    return False
                 change.change(new_id, {"revoked_at": self._clock()})
+            self._changed([old_id, new_id])
             record.done()
+        self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "failure")
         return True
 
 
@@ -166,6 +218,7 @@ def successor_of(old: ApiKey, now: float, retire_at: float | None, request_id: s
         generation=old.generation + 1,
         rotated_from=old.id,
         rotated_to=None,
+        unused_since=None,
         overlap_until=retire_at,
         request_id=request_id,
         issued_by=by,
@@ -191,5 +244,6 @@ def _waiting(change: Transaction, old_id: str, new_id: str) -> ApiKey | None:
     return old if old.rotated_to == new_id and old.retire_at is None else None
 
 
-def _end_of_grace(old: ApiKey, now: float, grace: float) -> float:
+def end_of_grace(old: ApiKey, now: float, grace: float) -> float:
+    """Return when the old secret ends that gets so many seconds of grace: never later than it would by itself."""
     return min(now + grace, math.inf if old.expires_at is None else old.expires_at)

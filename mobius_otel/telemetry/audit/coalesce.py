@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -63,12 +64,17 @@ class Coalescer(Generic[K]):
         self._lock = threading.RLock()
         # Key -> when its window ends, and how many came since it was emitted; the oldest window first.
         self._open: OrderedDict[K, list[float]] = OrderedDict()
+        self._next_end = math.inf
         on_fork(self)
 
     def add(self, key: K) -> None:
         """Count one occurrence of `key`."""
         with self._lock:
             now = self._clock()
+            found = self._open.get(key)
+            if found is not None and now < self._next_end:  # a flood passes here
+                found[1] += 1
+                return
             due = self._ended(now)
             found = self._open.get(key)
             if found is not None:
@@ -78,6 +84,7 @@ class Coalescer(Generic[K]):
                     oldest, (_, count) = self._open.popitem(last=False)
                     due.append((oldest, int(count)))
                 self._open[key] = [now + self._window, 0]
+                self._next_end = min(self._next_end, now + self._window)
                 due.append((key, 1))
         self._tell(due)
 
@@ -99,6 +106,7 @@ class Coalescer(Generic[K]):
                 break
             del self._open[key]
             due.append((key, int(count)))
+        self._next_end = next(iter(self._open.values()))[0] if self._open else math.inf
         return due
 
     def _tell(self, due: list[tuple[K, int]]) -> None:

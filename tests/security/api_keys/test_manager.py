@@ -343,26 +343,31 @@ def test_a_throttled_source_is_refused_before_the_look_up(told, clock, url):
     assert reason(manager, issued.secret, source="192.0.2.2") == "revoked"
     assert reason(manager, issued.secret) == "revoked"
     assert noted == ["192.0.2.1", "192.0.2.2"]
-    assert told.metrics.value("mobius.api_key.store.duration", {"mobius.api_key.operation": "get"}) > 0
-    assert told.metrics.count("mobius.api_key.store.duration", {"mobius.api_key.operation": "get"}) == 5
+    get = {"mobius.api_key.operation": "get"}
+    assert told.metrics.value("mobius.api_key.store.duration", get) > 0
+    assert told.metrics.count("mobius.api_key.store.duration", get) == 3  # the rest is cached
 
 
-def test_last_use_is_written_at_most_once_a_minute(manager, clock, monkeypatch):
-    """Never back in time, and nothing else of the record."""
+def test_last_use_is_noted_once_a_minute(manager, clock, monkeypatch):
+    """Never back in time, nothing else of the record, and the very last one at the end."""
     writes = []
     real = manager.store.touch
     monkeypatch.setattr(manager.store, "touch", lambda used: (writes.append(dict(used)), real(used)))
     issued = manager.issue("alice")
     begin = clock()
-    for _ in range(130):
+    for second in range(130):
         manager.verify(issued.secret)
+        if second % 10 == 0:
+            assert manager.get(issued.key.id).last_used_at == begin + second // 60 * 60
         clock.advance(1)
     assert [list(used.values()) for used in writes] == [[begin], [begin + 60], [begin + 120]]
-    manager.revoke(issued.key.id)
     manager.store.touch({issued.key.id: begin - 5})
+    manager.verify(issued.secret)
     manager.close()
-    key = manager.get(issued.key.id)
-    assert (key.last_used_at, key.state) == (begin + 129, KeyState.REVOKED)
+    assert manager.get(issued.key.id).last_used_at == begin + 130
+    manager.revoke(issued.key.id)
+    manager.store.touch({issued.key.id: begin + 131})
+    assert manager.get(issued.key.id).state is KeyState.REVOKED
 
 
 def test_a_last_use_that_cannot_be_written_refuses_nobody(manager, monkeypatch):

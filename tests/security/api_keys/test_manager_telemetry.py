@@ -83,12 +83,16 @@ def test_refusals_are_records_of_their_kind_and_a_flood_is_one(manager, told, cl
     refused(manager, good.secret, scopes={"admin"}, source="192.0.2.4")
     events = told.events()[before:]
     names = [entry.record()["event_name"] for entry in told.ledger.records()][before:]
-    assert names == ["api_key.rejected", "api_key.expired", "api_key.reused", "authorization.failed"]
-    assert [event["audit.source.id"] for event in events] == [f"192.0.2.{n}" for n in (1, 2, 3, 4)]
-    assert [event.get("audit.target.id") for event in events] == [None, expired.key.id, revoked.key.id, good.key.id]
-    assert [event.get("mobius.api_key.reason") for event in events] == ["unknown", "expired", "revoked", None]
-    assert events[2]["mobius.audit.risk_score"] == 85
-    assert events[3]["audit.actor.id"] == "carol"
+    assert names == [
+        "api_key.rejected", "api_key.expired", "api_key.reused", "api_key.reused", "authorization.failed",
+    ]  # fmt: skip
+    assert [event["audit.source.id"] for event in events] == [f"192.0.2.{n}" for n in (1, 2, 2, 3, 4)]
+    ids = [None, expired.key.id, expired.key.id, revoked.key.id, good.key.id]
+    assert [event.get("audit.target.id") for event in events] == ids
+    reasons = ["unknown", "expired", "expired", "revoked", None]
+    assert [event.get("mobius.api_key.reason") for event in events] == reasons
+    assert events[2]["mobius.audit.risk_score"] == events[3]["mobius.audit.risk_score"] == 85
+    assert events[4]["audit.actor.id"] == "carol"
     manager.close()
     assert told.events()[-1]["mobius.count"] == 99
 

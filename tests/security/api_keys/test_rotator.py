@@ -69,7 +69,7 @@ def test_without_an_acknowledgement_the_old_key_goes_on(manager, told, clock, ac
 def test_a_process_that_died_in_the_middle_of_a_delivery_costs_nobody_a_key(manager, clock):
     """Its successor is withdrawn after ten minutes, not before."""
     old = manager.issue("alice", ttl=5000)
-    lost = manager.succession.begin(old.key.id, None, None, None)
+    lost = manager.succession.begin(old.key.id, None)
     sink = Sink()
     rotator = KeyRotator(manager, sink=sink, rotate_before=9000)
     rotator.run_once()

@@ -9,7 +9,8 @@ import pytest
 
 from mobius_otel.errors import ConfigurationError, InvalidApiKey
 from mobius_otel.security.api_keys import PATTERN
-from mobius_otel.security.api_keys.secret import LONGEST, Digester, generate, parse
+from mobius_otel.security.api_keys.digests import Peppers
+from mobius_otel.security.api_keys.secret import LONGEST, generate, parse
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -115,20 +116,20 @@ def test_the_digest_is_keyed_blake2b_over_the_whole_secret():
     """32 bytes; text is taken as UTF-8; a long pepper is hashed first; no pepper: no key."""
     raw = made_up().encode()
     expected = hashlib.blake2b(raw, key="pfeffer-ä".encode(), digest_size=32).digest()
-    assert Digester("pfeffer-ä").digest(raw) == Digester("pfeffer-ä".encode()).digest(raw) == expected
+    assert Peppers("pfeffer-ä").digest(raw) == Peppers("pfeffer-ä".encode()).digest(raw) == expected
     long = b"p" * 200
     assert (
-        Digester(long).digest(raw)
+        Peppers(long).digest(raw)
         == hashlib.blake2b(raw, key=hashlib.blake2b(long).digest(), digest_size=32).digest()
-        != Digester(b"p" * 201).digest(raw)
+        != Peppers(b"p" * 201).digest(raw)
     )
-    assert Digester(None).digest(raw) == hashlib.blake2b(raw, digest_size=32).digest()
-    digester = Digester("x")
-    assert digester.digest(raw) == digester.digest(raw) != digester.digest(raw + b"A")
+    assert Peppers(None).digest(raw) == hashlib.blake2b(raw, digest_size=32).digest()
+    peppers = Peppers("x")
+    assert peppers.digest(raw) == peppers.digest(raw) != peppers.digest(raw + b"A")
 
 
 @pytest.mark.parametrize("pepper", ["", b"", 5, bytearray(b"x")])
 def test_a_pepper_that_is_none_is_refused(pepper):
     """Empty, or of another type; its value is not shown."""
     with pytest.raises(ConfigurationError):
-        Digester(pepper)
+        Peppers(pepper)

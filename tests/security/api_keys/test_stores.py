@@ -115,14 +115,23 @@ def test_two_processes_share_one_file(told, tmp_path):
 
 
 def test_a_revocation_in_one_process_holds_in_the_other(told, tmp_path, clock):
-    """At the very next verification."""
+    """After the cache's time; without a cache at the very next verification; nothing brings it back."""
     url = f"sqlite:///{tmp_path / 'keys.db'}"
-    here, there = (ApiKeyManager(url, pepper=PEPPER, clock=clock) for _ in range(2))
+    here, there, strict = (ApiKeyManager(url, pepper=PEPPER, clock=clock, cache_ttl=ttl) for ttl in (5, 5, 0))
     issued = here.issue("alice")
-    there.verify(issued.secret)
+    for manager in (there, strict):
+        manager.verify(issued.secret)
     here.revoke(issued.key.id)
+    for manager in (here, strict):
+        with pytest.raises(InvalidApiKey):
+            manager.verify(issued.secret)
+    clock.advance(4.999)
+    there.verify(issued.secret)
+    clock.advance(0.001)
     with pytest.raises(InvalidApiKey):
         there.verify(issued.secret)
+    there.close()
+    assert here.get(issued.key.id).state is KeyState.REVOKED
 
 
 KILLED = """
@@ -249,8 +258,8 @@ def test_readers_go_on_while_somebody_writes(told, tmp_path, clock):
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert manager.verify(issued.secret).owner == "alice"
-    other.execute("ROLLBACK")
     assert manager.get(issued.key.id).last_used_at is None
+    other.execute("ROLLBACK")
     clock.advance(61)
     manager.verify(issued.secret)
     assert manager.get(issued.key.id).last_used_at == clock()
@@ -320,7 +329,7 @@ def test_peppers_are_counted_by_name(manager):
 def test_a_digest_is_unique(manager):
     """Two records of one secret would be a riddle."""
     issued = manager.issue("alice")
-    found = manager.store.find([manager._digester.digest(issued.secret.encode())])
+    found = manager.store.find([manager._peppers.digest(issued.secret.encode())])
     with pytest.raises((ValueError, sqlite3.IntegrityError)), manager.store.changing() as change:
         change.add(replace(found, key=replace(issued.key, id="key_2")))
     assert len(manager.list()) == 1

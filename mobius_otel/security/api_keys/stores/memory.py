@@ -43,14 +43,14 @@ class MemoryKeyStore:
                 key_id = self._digests.get(digest)
                 if key_id is not None:
                     stored = self._stored[key_id]
-                    return replace(stored, key=_own(stored.key))
+                    return replace(stored, key=stored.key.own())
         return None
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id."""
         with self._lock:
             stored = self._stored.get(key_id)
-        return None if stored is None else _own(stored.key)
+        return None if stored is None else stored.key.own()
 
     def list(self, selection: Selection) -> Sequence[ApiKey]:
         """Return the records that are meant, oldest first."""
@@ -119,7 +119,7 @@ class _Change:
 
     def get(self, key_id: str) -> ApiKey | None:
         stored = self.stored.get(key_id)
-        return None if stored is None else _own(stored.key)
+        return None if stored is None else stored.key.own()
 
     def list(self, selection: Selection) -> Sequence[ApiKey]:
         return _selected(self.stored, selection)
@@ -127,7 +127,7 @@ class _Change:
     def add(self, stored: StoredKey) -> None:
         if stored.key.id in self.stored or stored.digest in self.digests:
             raise ValueError("a key with this id or secret is there already")
-        self.stored[stored.key.id] = replace(stored, key=_own(stored.key))
+        self.stored[stored.key.id] = replace(stored, key=stored.key.own())
         self.digests[stored.digest] = stored.key.id
 
     def change(self, key_id: str, values: Mapping[str, Any], expect: Mapping[str, Any] | None = None) -> bool:
@@ -157,15 +157,10 @@ _BESIDE = frozenset({"digest", "pepper", "verifier"})
 
 
 def _selected(stored: Mapping[str, StoredKey], selection: Selection) -> Sequence[ApiKey]:
-    found = [_own(one.key) for one in stored.values() if selection.matches(one.key)]
+    found = [one.key.own() for one in stored.values() if selection.matches(one.key)]
     return sorted(found, key=lambda record: (record.created_at, record.id))[: selection.most]
 
 
 def _is_dead(record: ApiKey, dead_by: float) -> bool:
     since = record.dead_since
     return since is not None and since <= dead_by
-
-
-def _own(record: ApiKey) -> ApiKey:
-    """Return the record with metadata that nobody else can change."""
-    return replace(record, metadata=dict(record.metadata)) if record.metadata else record
