@@ -168,6 +168,25 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
                 raise
 
+    def version(self) -> int | None:
+        """Return a number that changes when anybody else has written to the file; it waits for nobody.
+
+        Returns:
+            The number; None while another thread holds the connection, or while the file is closed.
+
+        Raises:
+            sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._connection is None:
+                return None
+            self.check_still_there()
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        finally:
+            self._lock.release()
+
     def check_still_there(self) -> None:
         """Look whether the open file is still the one at its path.
 

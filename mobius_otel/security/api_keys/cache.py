@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from typing import Final
 
 from mobius_otel.clock import Clock
@@ -22,6 +23,7 @@ __all__ = ["LONGEST_TTL", "Entry", "KeyCache"]
 LONGEST_TTL: Final = 5.0
 _MOST_UNKNOWN: Final = 10_000
 _NEVER: Final = -math.inf
+_LOOKED_EVERY: Final = 0.0001
 
 
 class Entry:
@@ -53,21 +55,33 @@ class KeyCache:
         ttl: Seconds that it remembers; 0: not at all.
         most: How many keys; the oldest are forgotten.
         monotonic: Seconds that never go back.
+        version: Returns something that changes when others may have changed keys, None where it is not known right
+            now; what it raises counts as a change.
     """
 
-    __slots__ = ("__weakref__", "_entries", "_lock", "_monotonic", "_most", "_ttl", "_unknown", "epoch")
+    __slots__ = (
+        "__weakref__", "_entries", "_lock", "_look_again", "_monotonic", "_most", "_seen", "_ttl", "_unknown",
+        "_version", "epoch",
+    )  # fmt: skip
 
-    def __init__(self, ttl: float, most: int, monotonic: Clock) -> None:
+    def __init__(
+        self, ttl: float, most: int, monotonic: Clock, version: Callable[[], object | None] | None = None
+    ) -> None:
+        self._version = version
         self._ttl = ttl
         self._most = most
         self._monotonic = monotonic
         #: Grows with every change, so that what was read before one is not remembered after it.
         self.epoch = 0
+        self._seen: object | None = None
         self._after_fork_in_child()
         on_fork(self)
 
     def get(self, digest: bytes) -> Entry | None:
         """Return what is known about the key with this digest."""
+        if self._version is not None and (now := time.monotonic()) >= self._look_again:
+            self._look_again = now + _LOOKED_EVERY
+            self._look(self._version)
         entry = self._entries.get(digest)
         return entry if entry is not None and 0.0 < entry.until - self._monotonic() <= self._ttl else None
 
@@ -125,6 +139,17 @@ class KeyCache:
         with self._lock:
             return {entry.key.id: entry.used for entry in self._entries.values() if entry.used > entry.noted}
 
+    def _look(self, version: Callable[[], object | None]) -> None:
+        """Forget everything where others may have changed it."""
+        seen: object | None
+        try:
+            seen = version()
+        except Exception:
+            seen = object()
+        if seen is not None and seen != self._seen:
+            self._seen = seen
+            self.drop(None)
+
     def _forget_old(self, now: float) -> None:
         """Forget a few of what is out of date, so that what is not used any more goes away by and by."""
         old = [digest for digest, entry in itertools.islice(self._entries.items(), 4) if entry.until <= now]
@@ -138,6 +163,8 @@ class KeyCache:
         self._lock = threading.Lock()
         self._entries: dict[bytes, Entry] = {}
         self._unknown: dict[bytes, float] = {}
+        self._look_again = 0.0
+        self._seen = None
 
     def __repr__(self) -> str:
         return f"KeyCache({len(self._entries)} keys, {len(self._unknown)} unknown)"

@@ -81,11 +81,16 @@ class KeyManagerCore:
         self._tag, is_genuine = _tagging(mac, self._peppers)
         recognition = Recognition(self.environment, is_genuine, ForeignForms(imported))
         self.clock = clock
-        self._cache = KeyCache(*_cache_rules(cache_ttl, cache_size), time.monotonic if clock is time.time else clock)
+        cache_rules = _cache_rules(cache_ttl, cache_size)
         self._reporter = Reporter(one_of("audit_success", audit_success, "never", "first_use", "all"))
         one_of("on_reuse", on_reuse, "report", "revoke_lineage")
         self.store: KeyStore = open_store(store)
         self.run_on_loop = runner_of(self.store)
+        self._cache = KeyCache(
+            *cache_rules,
+            time.monotonic if clock is time.time else clock,
+            getattr(self.store, "version", None),
+        )
         self._access = StoreAccess(self.store, self._reporter)
         self._last_used = LastUsed(self.store)
         self._gauges = StoreGauges(self.store, clock)

@@ -12,7 +12,7 @@ import pytest
 
 from mobius_otel.errors import ConfigurationError, InvalidApiKey, KeyStoreUnavailable, RotationConflict
 from mobius_otel.security import ApiKeyManager, KeyState
-from mobius_otel.security.api_keys import SqliteKeyStore
+from mobius_otel.security.api_keys import MemoryKeyStore, SqliteKeyStore
 from mobius_otel.security.api_keys.secret import generate
 from mobius_otel.security.api_keys.stores import Selection
 from tests.security.api_keys.conftest import PEPPER
@@ -115,23 +115,63 @@ def test_two_processes_share_one_file(told, tmp_path):
 
 
 def test_a_revocation_in_one_process_holds_in_the_other(told, tmp_path, clock):
-    """After the cache's time; without a cache at the very next verification; nothing brings it back."""
+    """At the very next verification, cached or not, and nothing brings it back."""
     url = f"sqlite:///{tmp_path / 'keys.db'}"
     here, there, strict = (ApiKeyManager(url, pepper=PEPPER, clock=clock, cache_ttl=ttl) for ttl in (5, 5, 0))
     issued = here.issue("alice")
     for manager in (there, strict):
         manager.verify(issued.secret)
     here.revoke(issued.key.id)
-    for manager in (here, strict):
+    for manager in (here, there, strict):
         with pytest.raises(InvalidApiKey):
             manager.verify(issued.secret)
+    there.close()
+    assert here.get(issued.key.id).state is KeyState.REVOKED
+
+
+class WithoutVersion(MemoryKeyStore):
+    """A store that several processes share, and that cannot say whether it has changed."""
+
+    blocking = True
+
+
+def test_where_a_store_cannot_say_that_it_has_changed_a_revocation_holds_after_the_cache_s_time(told, clock):
+    """Five seconds at most, to the tick; with a channel at once."""
+    store, channel = WithoutVersion(), Channel()
+    here, there = (ApiKeyManager(store, pepper=PEPPER, clock=clock) for _ in range(2))
+    issued = here.issue("alice")
+    there.verify(issued.secret)
+    here.revoke(issued.key.id)
     clock.advance(4.999)
     there.verify(issued.secret)
     clock.advance(0.001)
     with pytest.raises(InvalidApiKey):
         there.verify(issued.secret)
+    with pytest.raises(ConfigurationError, match="at most 5"):
+        ApiKeyManager(store, pepper=PEPPER, cache_ttl=6)
+    here, there = (ApiKeyManager(store, pepper=PEPPER, clock=clock, channel=channel) for _ in range(2))
+    issued = here.issue("alice")
+    there.verify(issued.secret)
+    here.revoke(issued.key.id)
+    with pytest.raises(InvalidApiKey):
+        there.verify(issued.secret)
     there.close()
-    assert here.get(issued.key.id).state is KeyState.REVOKED
+    assert len(channel.listeners) == 1
+
+
+class Channel:
+    """Tells everybody in this process."""
+
+    def __init__(self):
+        self.listeners = []
+
+    def publish(self, key_ids):
+        for listener in self.listeners:
+            listener(key_ids)
+
+    def subscribe(self, listener):
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
 
 
 KILLED = """

@@ -139,9 +139,11 @@ class Transaction(Protocol):
 class KeyStore(Protocol):
     """A place where keys are kept.
 
-    A store may have two things more. ``async def run(work)`` calls `work`, a function of the manager that uses
+    A store may have three things more. ``async def run(work)`` calls `work`, a function of the manager that uses
     the store, without holding up the event loop; without it a store that is ``blocking`` gets a thread.
-    ``channel``, a :class:`ChangeChannel`, tells other processes of changes.
+    ``channel``, a :class:`ChangeChannel`, tells other processes of changes. ``version()`` returns within
+    microseconds something that changes when others may have changed keys (None: not known right now); with it no
+    cache is behind the store.
     """
 
     #: Whether a call may wait for a disk or a network; the async twins then run it in a thread.

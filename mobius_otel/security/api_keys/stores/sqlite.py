@@ -186,6 +186,10 @@ class SqliteKeyStore:
             )
             return taken.rowcount == 1
 
+    def version(self) -> int | None:
+        """Return a number that changes when anybody else has written to the file; None: not now."""
+        return self._file.version()
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._file.close()
