@@ -73,6 +73,7 @@ class KeyCache:
         self._monotonic = monotonic
         #: Grows with every change, so that what was read before one is not remembered after it.
         self.epoch = 0
+        self._look_again = 0.0
         self._seen: object | None = None
         self._after_fork_in_child()
         on_fork(self)
