@@ -1,16 +1,45 @@
-"""Points in time as a person types them."""
+"""Points and spans of time, and sizes, as a person types them."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from mobius_otel.errors import ConfigurationError
 
-__all__ = ["moment"]
+__all__ = ["moment", "size", "span"]
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([kmgt]?)b?", re.IGNORECASE)
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def _seconds(text: str) -> float | None:
+    found = _SPAN.fullmatch(text.strip())
+    return float(found[1]) * _SECONDS[found[2]] if found else None
+
+
+def span(option: str, text: str | None) -> float | None:
+    """Return a span of time in seconds.
+
+    Args:
+        option: What it is for, for the error.
+        text: ``30s``, ``90m``, ``24h``, ``7d``, ``2w``; None: None.
+
+    Raises:
+        ConfigurationError: It is none.
+
+    Example:
+        >>> span("--older-than", "1.5h")
+        5400.0
+    """
+    if text is None:
+        return None
+    found = _seconds(text)
+    if not found:
+        raise ConfigurationError(option, text, "a span of time above zero: 90m, 24h, 7d, 2w")
+    return found
 
 
 def moment(option: str, text: str | None, now: datetime | None = None) -> float | None:
@@ -32,12 +61,36 @@ def moment(option: str, text: str | None, now: datetime | None = None) -> float 
     """
     if text is None:
         return None
+    ago = _seconds(text)
+    if ago is not None:
+        return max(0.0, (now or datetime.now(UTC)).timestamp() - ago)
     try:
-        if ago := _AGO.fullmatch(text.strip()):
-            return ((now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})).timestamp()
         found = datetime.fromisoformat(text.strip())
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise ConfigurationError(
             option, text, "a time ago (90m, 24h, 7d) or a date and time (2026-01-31, 2026-01-31T08:00:00+01:00)"
         ) from None
+
+
+def size(option: str, text: str | None) -> int | None:
+    """Return a size in bytes.
+
+    Args:
+        option: What it is for, for the error.
+        text: ``500000``, ``500M``, ``1.5GB``, in powers of ten; None: None.
+
+    Raises:
+        ConfigurationError: It is none.
+
+    Example:
+        >>> size("--max-bytes", "1.5G")
+        1500000000
+    """
+    if text is None:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    number = int(float(found[1]) * _BYTES[found[2].lower()]) if found else 0
+    if number <= 0:
+        raise ConfigurationError(option, text, "a size above zero: 500000, 500M, 2G")
+    return number

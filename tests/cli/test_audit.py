@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import jsonschema
@@ -126,7 +127,8 @@ def test_an_export_may_begin_and_end_in_time(ledger, run):
     assert len(run("export", "--since", "1h")[1].splitlines()) == 4
     assert run("export", "--until", "1h")[1] == ""
     assert run("export", "--since", "2200-01-01")[1] == ""
-    for typed in ("yesterday", "99999999999999d", "2026-13-01"):
+    assert len(run("export", "--since", "999999999d")[1].splitlines()) == 4
+    for typed in ("yesterday", "99999999999999d", "2026-13-01", "1 day"):
         status, _, said = run("export", "--since", typed)
         assert (status, "--since" in said, "24h" in said) == (2, True, True)
 
@@ -174,6 +176,47 @@ def test_a_record_that_was_changed_to_none_spoils_no_export(ledger, run):
         assert "audit verify" in err
     assert run("show", ids(ledger)[1])[2].endswith("see audit verify\n")
     assert run("tail")[0] == 0
+
+
+def test_stats_say_how_a_ledger_is_doing(ledger, run):
+    """Backlog, quarantine with the collector's answer, events; read from the file, also where nobody writes it."""
+    status, out, _ = run("stats")
+    assert status == 0
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines() if line and line[0].islower())
+    assert shown["records"] == "4"
+    assert shown["waiting"].startswith("3 that no collector has; the oldest for ")
+    assert "HTTP 400" in out
+    found = json.loads(run("stats", "--json")[1])
+    assert (found["records"], found["backlog"], found["quarantined"], found["open_streams"]) == (4, 3, 1, 1)
+    assert found["quarantine"][0]["record_id"] == ids(ledger)[0]
+    assert {"event_name": "payment.refund", "outcome": "success", "records": 3, "highest_risk": 70} in found["events"]
+
+
+def test_prune_removes_what_a_collector_has(ledger, run):
+    """By age or by size; what none has stays."""
+    time.sleep(0.01)
+    status, _, said = run("prune")
+    assert (status, "--older-than 90d" in said) == (2, True)
+    assert json.loads(run("prune", "--older-than", "1h", "--json")[1])["pruned"] == 0
+    assert json.loads(run("prune", "--older-than", "0.001s", "--json")[1]) == {
+        "pruned": 2, "records": 2, "backlog": 3,
+    }  # fmt: skip
+    assert run("prune", "--max-bytes", "1")[1].startswith("0 records are removed; 2 are left, 3 of them")
+    for option, typed in (
+        ("--older-than", "old"),
+        ("--older-than", "0d"),
+        ("--max-bytes", "much"),
+        ("--max-bytes", "0"),
+    ):
+        status, _, said = run("prune", option, typed)
+        assert (status, option in said) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["tail", "verify", "export", "stats", "prune"])
+def test_no_command_makes_a_ledger(tmp_path, run, command):
+    """A mistyped path is an error, not a new file."""
+    status, _, said = run(command, tmp_path / "nowhere.db", *(["--older-than", "1d"] if command == "prune" else []))
+    assert (status, "nowhere.db" in said, list(tmp_path.iterdir())) == (2, True, [])
 
 
 def test_the_catalogue_is_printed_with_a_services_own_events(tmp_path, monkeypatch, run):

@@ -256,6 +256,11 @@ class Books:
 
     # --- retention ------------------------------------------------------------------------------------------
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the ledger itself says how long, or how much of, what a collector has is kept."""
+        return self._max_age is not None or self._max_bytes is not None
+
     def prune(self, *, max_age: float | None = None, max_bytes: int | None = None) -> int:
         """Remove records that a collector has: those that are too old, then the oldest while the file is too large.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mobius_otel.telemetry.audit.reading import read
-from mobius_otel.telemetry.audit.schema import SELECT, entry_of
+from mobius_otel.telemetry.audit.schema import KEPT_TOO, SELECT, entry_of
 
 __all__ = ["Found", "count_events", "find_records", "walk_records"]
 
@@ -101,7 +101,7 @@ def find_records(path: str | os.PathLike[str], record_id: str) -> list[Found]:
         aside = dict(connection.execute("SELECT record, reason FROM quarantine"))
         found = []
         for row in connection.execute(
-            f"{SELECT} WHERE substr({_ID}, 1, ?) = ? ORDER BY r.id LIMIT ?", (len(beginning), beginning, _MOST_FOUND)
+            f"{KEPT_TOO} WHERE substr({_ID}, 1, ?) = ? ORDER BY r.id LIMIT ?", (len(beginning), beginning, _MOST_FOUND)
         ):
             entry = entry_of(row)
             state = "delivered" if entry.position <= acknowledged else "waiting"
