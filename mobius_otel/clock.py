@@ -7,6 +7,7 @@ A clock is any callable that returns seconds as a float: ``time.time``, ``time.m
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 
 __all__ = ["Clock", "FrozenClock"]
@@ -28,11 +29,12 @@ class FrozenClock:
         1002.5
     """
 
-    __slots__ = ("_lock", "_now")
+    __slots__ = ("_lock", "_now", "_watching")
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._lock = threading.Lock()
         self._now = float(start)
+        self._watching: list[weakref.WeakMethod[Callable[[], object]]] = []
 
     def __call__(self) -> float:
         """Return the reading, in seconds."""
@@ -41,13 +43,31 @@ class FrozenClock:
     def advance(self, seconds: float) -> float:
         """Move the clock by `seconds` (negative: back) and return the new reading."""
         with self._lock:
-            self._now += seconds
-            return self._now
+            self._now = now = self._now + seconds
+        self._tell()
+        return now
 
     def set(self, now: float) -> None:
         """Move the clock to `now`, in seconds."""
         with self._lock:
             self._now = float(now)
+        self._tell()
+
+    def watch(self, moved: Callable[[], object]) -> None:
+        """Call `moved` whenever the clock has been moved, so that who waits by this clock need not look at it.
+
+        Args:
+            moved: A bound method; its object is not kept alive.
+        """
+        with self._lock:
+            self._watching = [each for each in self._watching if each() is not None]
+            self._watching.append(weakref.WeakMethod(moved))
+
+    def _tell(self) -> None:
+        for each in list(self._watching):
+            moved = each()
+            if moved is not None:
+                moved()
 
     def __repr__(self) -> str:
         return f"FrozenClock({self._now!r})"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from threading import Lock, RLock
 from typing import Any, Literal, cast
 
 from opentelemetry import _logs as logs_api
-from opentelemetry import metrics, trace
+from opentelemetry import context, metrics, trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk import _logs as logs_sdk
 from opentelemetry.sdk._logs import export as logs_export
@@ -28,6 +28,7 @@ __all__ = [
     "Signal",
     "bounded_like",
     "configure_sdk",
+    "context_reader",
     "declared_exporter",
     "exemplar_filter",
     "has_configurator",
@@ -92,6 +93,15 @@ def configure_sdk() -> None:
     from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
     _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+
+
+def context_reader() -> Callable[[], Mapping[str, object]]:
+    """Return what returns the current context, empty outside of everything; quicker than the API's own function."""
+    try:
+        found: Callable[[], Mapping[str, object]] = context._RUNTIME_CONTEXT._current_context.get  # type: ignore[attr-defined]
+    except AttributeError:  # another implementation of contexts, or of the API
+        return context.get_current
+    return found
 
 
 # --- exporters by name ----------------------------------------------------------------------------------------

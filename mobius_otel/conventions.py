@@ -131,6 +131,7 @@ RATE_LIMIT_BACKEND = "mobius.rate_limit.backend"
 RATE_LIMIT_LIMIT = "mobius.rate_limit.limit"
 RATE_LIMIT_REMAINING = "mobius.rate_limit.remaining"
 RATE_LIMIT_RETRY_AFTER = "mobius.rate_limit.retry_after"
+RATE_LIMIT_TOP = "mobius.rate_limit.top"
 API_KEY_RESULT = "mobius.api_key.result"
 API_KEY_ID = "mobius.api_key.id"
 API_KEY_OPERATION = "mobius.api_key.operation"
@@ -200,6 +201,7 @@ _ATTRIBUTES = (
     Attribute(RATE_LIMIT_LIMIT, "Units that the limit allows in a window."),
     Attribute(RATE_LIMIT_REMAINING, "Units left in the window after the decision."),
     Attribute(RATE_LIMIT_RETRY_AFTER, "Seconds until the same cost would be allowed."),
+    Attribute(RATE_LIMIT_TOP, "The most denied clients as pseudonyms, with how often at least: client-5f1c=48."),
     Attribute(
         API_KEY_RESULT,
         "What a verification found.",
@@ -397,8 +399,9 @@ SPANS: dict[str, Span] = {
 # 3003 Authorize Session, 6003 API Activity; type_uid = class * 100 + activity.
 
 RATE_LIMIT_EXCEEDED = Event(
-    "rate_limit.exceeded", "LIMIT", "A limit was used up; one record a window and source, with a count.",
-    "excess_rate_limit_exceeded", 600399, 30, (RATE_LIMIT_POLICY, RATE_LIMIT_LIMIT, RATE_LIMIT_RETRY_AFTER, COUNT),
+    "rate_limit.exceeded", "LIMIT",
+    "A limit was used up: the first denial at once, the others of its window in one record, with a count.",
+    "excess_rate_limit_exceeded", 600399, 30, (RATE_LIMIT_POLICY, RATE_LIMIT_LIMIT, RATE_LIMIT_TOP, COUNT),
 )  # fmt: skip
 API_KEY_ISSUED = Event(
     "api_key.issued", "CREATE", "A key was issued.", "authn_token_created", 300101, 40, (API_KEY_SCOPES,)

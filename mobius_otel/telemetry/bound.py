@@ -68,6 +68,10 @@ class BoundSeries(ABC):
                 a log line, and counted.
         """
 
+    def increment(self) -> None:
+        """Add one: :meth:`add` without a look at the amount, for paths where that is felt; never raises."""
+        self.add(1)
+
     def set(self, value: float) -> None:  # noqa: ARG002 - a gauge takes it
         """Set the value of a gauge's series; never raises.
 
@@ -107,6 +111,12 @@ class _CounterSeries(BoundSeries):
         elif (number := self._slow(amount)) is not None:
             self._touched = True
             self._value += number
+
+    def increment(self) -> None:
+        if self._live:
+            self._value += 1
+        else:
+            self.add(1)
 
 
 class _UpDownSeries(BoundSeries):
@@ -152,6 +162,9 @@ class _Locked(BoundSeries):
     def add(self, amount: float = 1) -> None:
         with self._lock:
             super().add(amount)  # type: ignore[safe-super]  # that of the class beside it
+
+    def increment(self) -> None:
+        self.add(1)
 
     def set(self, value: float) -> None:
         with self._lock:

@@ -8,9 +8,10 @@ over OpenTelemetry's global providers, which do nothing until somebody installs 
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mobius_otel import conventions
 from mobius_otel.telemetry.metrics import Counter, MetricEmitter, Timer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mobius_otel.telemetry.audit.ledger import Ledger
     from mobius_otel.telemetry.redaction.redactor import Redactor
 
-__all__ = ["SCOPE", "Defaults", "SpanMode", "counter", "emitter", "install", "slot", "timer", "version_"]
+__all__ = ["SCOPE", "Defaults", "SpanMode", "counter", "emitter", "install", "on_install", "slot", "timer", "version_"]
 
 SpanMode = Literal["auto", "always", "never"]
 #: The instrumentation scope of everything the package itself emits.
@@ -59,6 +60,7 @@ class Defaults:
 
 _lock = threading.Lock()
 _slot: Defaults | None = None
+_watching: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def slot() -> Defaults:
@@ -76,7 +78,19 @@ def install(defaults: Defaults | None) -> Defaults | None:
     global _slot
     with _lock:
         before, _slot = _slot, defaults
+        watching = list(_watching)
+    for obj in watching:
+        obj._defaults_changed()
     return before
+
+
+def on_install(obj: Any) -> None:
+    """Call ``obj._defaults_changed()`` whenever something else has been put in the slot, for as long as `obj` lives.
+
+    For who would otherwise have to look at every call.
+    """
+    with _lock:
+        _watching.add(obj)
 
 
 def emitter() -> MetricEmitter:

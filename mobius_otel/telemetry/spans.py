@@ -44,6 +44,7 @@ def report(
     start_ns: int,
     end_ns: int,
     notable: bool,
+    alone: bool = False,
     error_type: str | None = None,
 ) -> None:
     """Tell of a decision that has been taken, as attributes of the current span or as a child of it.
@@ -54,13 +55,14 @@ def report(
         start_ns: When the decision began, in nanoseconds since the epoch.
         end_ns: When it ended.
         notable: Whether it was refused, or asked a store or a server.
+        alone: Whether it gets a span where none is around, too.
         error_type: The class of what went wrong, where something did.
     """
     mode = slot().spans
     if mode == "never":
         return
     recording = trace.get_current_span().is_recording()
-    if mode == "auto" and not (notable and recording):
+    if mode == "auto" and not (alone or (notable and recording)):
         if recording:
             annotate(attributes)
         return

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from mobius_otel.errors import MobiusError
 from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
+from mobius_otel.security.rate_limit.headers import Draft, limit_headers
+
+if TYPE_CHECKING:
+    from mobius_otel.security.rate_limit.limiter import RateLimiter
 
 __all__ = ["Decision", "RateLimitExceeded"]
 
@@ -14,26 +20,35 @@ class Decision:
     """The answer of a limiter: true where the caller may go on.
 
     A plain class with slots, whose numbers are worked out when they are asked for: one is made for every
-    request.
+    request. It is not changed by what comes after it.
 
     Attributes:
         allowed: Whether the caller may go on; always true in shadow mode.
-        shadow_denied: Whether it would have been denied, had the mode been ``enforce``.
-        policy: The limiter's name.
     """
 
-    __slots__ = ("_facts", "allowed", "policy", "shadow_denied")
+    __slots__ = ("_cost", "_facts", "_key", "_limiter", "allowed")
 
-    def __init__(self, facts: Facts, policy: str, *, shadow: bool = False) -> None:
+    def __init__(self, facts: Facts, allowed: bool, key: Hashable, cost: int, limiter: RateLimiter) -> None:
+        self.allowed = allowed
         self._facts = facts
-        self.allowed = facts[0] or shadow
-        self.shadow_denied = shadow and not facts[0]
-        self.policy = policy
+        self._key = key
+        self._cost = cost
+        self._limiter = limiter
+
+    @property
+    def policy(self) -> str:
+        """The limiter's name."""
+        return self._limiter.name
 
     @property
     def source(self) -> str:
         """Who decided: ``local``, ``remote``, or ``fallback`` where the backend was gone."""
         return self._facts[6]
+
+    @property
+    def shadow_denied(self) -> bool:
+        """Whether it would have been denied, had the mode been ``enforce``."""
+        return self.allowed and not self._facts[0]
 
     @property
     def limit(self) -> int:
@@ -48,7 +63,7 @@ class Decision:
     @property
     def remaining(self) -> int:
         """Units that are left of it after this decision."""
-        return max(0, self.limit - self._facts[2])
+        return max(0, self._facts[1].limit - self._facts[2])
 
     @property
     def reset_after(self) -> float:
@@ -61,6 +76,36 @@ class Decision:
         if self.allowed:
             return 0.0
         return math.inf if self._facts[4] >= NEVER else self._facts[4] / TICKS_PER_SECOND
+
+    def headers(self, draft: Draft = 11, *, legacy: bool = False) -> dict[str, str]:
+        """Return what the client is told about it, as HTTP header fields.
+
+        ``Retry-After`` is there when it was denied and trying again makes sense, never else. Every number is a
+        whole one, rounded up where it is a time.
+
+        Args:
+            draft: The version of draft-ietf-httpapi-ratelimit-headers: 11 (and 8 to 10) has ``RateLimit-Policy``
+                and ``RateLimit`` with the policy's name, 7 the same two without names, 6 (and before)
+                ``RateLimit-Limit``, ``-Remaining`` and ``-Reset``; 0: none of them.
+            legacy: Also ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset``, the last one in seconds since the
+                epoch, as GitHub and Flask-Limiter have them.
+
+        Raises:
+            ConfigurationError: There is no such draft.
+
+        Example:
+            >>> from mobius_otel import RateLimiter
+            >>> limiter = RateLimiter("2/minute", name="api")
+            >>> limiter.acquire("client-42").headers()
+            {'RateLimit-Policy': '"api";q=2;w=60', 'RateLimit': '"api";r=1;t=60'}
+            >>> _ = limiter.acquire("client-42")
+            >>> limiter.acquire("client-42").headers(draft=6)["Retry-After"]
+            '60'
+        """
+        return limit_headers(
+            self.policy, self._limiter.limits_of(self._key), self._facts[1], remaining=self.remaining,
+            reset_after=self.reset_after, retry_after=self.retry_after, draft=draft, legacy=legacy,
+        )  # fmt: skip
 
     def __bool__(self) -> bool:
         return self.allowed

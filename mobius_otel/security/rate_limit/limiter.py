@@ -2,56 +2,63 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Generator, Hashable, Iterable
+from typing import Final, Literal, ParamSpec, TypeVar
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.security.rate_limit.algorithms import ALGORITHMS
-from mobius_otel.security.rate_limit.backends import Backend, Counts, LimiterSpec, MemoryBackend
+from mobius_otel.forks import on_fork
+from mobius_otel.security.rate_limit.backends import Backend, Counts, LimiterSpec, MemoryBackend, MemoryCounts
 from mobius_otel.security.rate_limit.backends.failover import Failover, OnBackendError
 from mobius_otel.security.rate_limit.backends.opening import open_backend
 from mobius_otel.security.rate_limit.backends.protocol import Uncounted, require
-from mobius_otel.security.rate_limit.decision import Decision, RateLimitExceeded
-from mobius_otel.security.rate_limit.facts import Facts
+from mobius_otel.security.rate_limit.decision import Decision
+from mobius_otel.security.rate_limit.decorator import limited
+from mobius_otel.security.rate_limit.facts import ALGORITHMS, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
+from mobius_otel.security.rate_limit.waiting import AsyncWaiter, Lines, Step, ThreadWaiter, turns
 from mobius_otel.telemetry.safety import guarded
 
 __all__ = ["Decision", "RateLimiter"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Limits = str | RateLimit | Iterable[str | RateLimit]
 Mode = Literal["enforce", "shadow"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+#: The usual cost: whoever passes it on or leaves it out is known at a glance, anything else is looked at.
+_ONE: Final = 1
 
 
 class RateLimiter:
     """Says who may go on and who came too fast.
 
-    In any window of ``per`` seconds never more than ``limit`` units of a key pass, and nothing is refused
-    that would have stayed within it, to the clock's microsecond. A denied try charges nothing.
+    With the default algorithm never more than ``limit`` units of a key pass in any window of ``per`` seconds, and
+    nothing is refused that would have stayed within it, to the clock's microsecond (for a key with more than 1,000
+    hits alive within a ten-thousandth of the window, on the strict side). A denied try charges nothing.
 
     Args:
         limits: ``"100/minute"``, a :class:`RateLimit`, or several of them: all must allow, and none is
             charged when one denies.
         name: What telemetry calls it: at most 64 letters, digits and ``_.-``.
-        algorithm: ``"sliding_window_log"``.
-        backend: Where hits are counted: ``"memory://"``, or an object with the method ``counts`` of
-            :class:`~mobius_otel.security.rate_limit.backends.Backend`.
+        algorithm: ``"sliding_window_log"``, or ``"gcra"``: a steady rate with a burst of ``limit``, one number for
+            each key.
+        backend: Where hits are counted: ``"memory://"``, or an object with what
+            :class:`~mobius_otel.security.rate_limit.backends.Backend` asks for.
         on_backend_error: Who decides while the backend fails: ``"local"`` counts in this process, ``"open"``
             lets everybody in, ``"closed"`` nobody.
         mode: ``"enforce"``, or ``"shadow"``: counted and shown, never enforced.
         clock: Seconds as a float, used as it is; default: the monotonic clock.
-        audit: Whether denials become audit records (one for each key and window, with a count).
+        audit: Whether denials become audit records (one a window, with a count and the most denied clients).
+        max_keys: How many keys may have a count of their own, in memory; those that come when it is reached share
+            one count until others are idle. None: as many as are live.
 
     Raises:
-        ConfigurationError: A value breaks its rule.
+        ConfigurationError: A value breaks its rule, or the backend is not capable of what is asked for.
 
     Example:
         >>> limiter = RateLimiter("2/minute", name="api")
@@ -64,7 +71,7 @@ class RateLimiter:
 
     def __init__(
         self,
-        limits: str | RateLimit | Iterable[str | RateLimit],
+        limits: Limits,
         *,
         name: str = "default",
         algorithm: str = "sliding_window_log",
@@ -73,6 +80,7 @@ class RateLimiter:
         mode: Mode = "enforce",
         clock: Clock | None = None,
         audit: bool = True,
+        max_keys: int | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError("name", name, "1 to 64 letters, digits, '_', '.' or '-'", 'For example: "api"')
@@ -81,18 +89,36 @@ class RateLimiter:
         _one_of("mode", mode, ("enforce", "shadow"))
         if clock is not None and not callable(clock):
             raise ConfigurationError("clock", clock, "a callable that returns seconds", "For example: time.monotonic")
+        if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
+            raise ConfigurationError("max_keys", max_keys, "a whole number above zero, or None")
         self.name = name
-        self.limits = _limits(limits)
         self._shadow = mode == "shadow"
-        spec = LimiterSpec(limits=self.limits, name=name, algorithm=algorithm, clock=clock)
+        self._clock = clock
+        self._own: dict[Hashable, tuple[RateLimit, ...]] = {}
+        self._limits = _limits(limits)
+        spec = LimiterSpec(limits=self._limits, name=name, algorithm=algorithm, clock=clock, max_keys=max_keys)
         self._counts, self._remote = self._counting(open_backend(backend), spec, on_backend_error)
+        memory = self._counts if isinstance(self._counts, MemoryCounts) else None
+        #: The shorter way to an answer, where the counts know one.
+        self._admit = memory.admit if memory is not None else None
         self._reporter = Reporter(
             name,
-            max(limit.per for limit in self.limits),
+            self._limits,
             audit=audit,
+            quiet=self._remote is None and not self._shadow,
             saturation=self._counts.saturation,
             tracked=self._counts.__len__,
+            now=memory.now if memory is not None else time.monotonic_ns,
         )
+        self._lines = Lines()
+        #: Whether the clock says when it is moved: by it nobody need look at the time.
+        watch = getattr(clock, "watch", None)
+        self._watched = watch is not None
+        if watch is not None:
+            watch(self._lines.wake_everybody)
+        on_fork(self)
+
+    # --- deciding -------------------------------------------------------------------------------------------
 
     def acquire(self, key: Hashable, cost: int = 1) -> Decision:
         """Charge `cost` units to `key` if every limit allows it.
@@ -105,20 +131,38 @@ class RateLimiter:
         Raises:
             ConfigurationError: The cost is no whole number, or below zero.
         """
-        start_ns = time.time_ns()
-        if cost.__class__ is not int or cost < 0:
+        if cost is not _ONE:
             cost = _checked(cost)
-        try:
-            return self._told(self._counts.take(key, cost), key, start_ns)
-        except Uncounted as answer:
-            return self._told_uncounted(answer, key, start_ns)
+        reporter = self._reporter
+        if reporter.listening():
+            return self._acquire_aloud(key, cost)
+        facts = self._counts.take(key, cost)
+        allowed = facts[0]
+        if allowed:
+            reporter.allowed.increment()
+        else:
+            reporter.denied.increment()
+            reporter.deny(key, reporter.denials.now(), facts[1].limit)
+        return Decision(facts, allowed, key, cost, self)
 
     def allow(self, key: Hashable, cost: int = 1) -> bool:
         """Charge `cost` units to `key` if every limit allows it, and return whether it did.
 
+        The quickest way to ask: no :class:`Decision` is made.
+
         Args and Raises: as :meth:`acquire`.
         """
-        return self.acquire(key, cost).allowed
+        reporter = self._reporter
+        admit = self._admit
+        if cost is not _ONE or admit is None or reporter.listening():
+            return self.acquire(key, cost).allowed
+        denied_at = admit(key)
+        if denied_at is None:
+            reporter.allowed.increment()
+            return True
+        reporter.denied.increment()
+        reporter.deny(key, denied_at, self._limits[0].limit)
+        return False
 
     def peek(self, key: Hashable, cost: int = 1) -> Decision:
         """Return what :meth:`acquire` would decide now; nothing is charged and nothing is said about it.
@@ -127,17 +171,9 @@ class RateLimiter:
         """
         cost = _checked(cost)
         try:
-            return self._decision(self._counts.peek(key, cost))
+            return self._decision(self._counts.peek(key, cost), key, 0)
         except Uncounted as answer:
-            return self._decision(answer.facts)
-
-    def reset(self, key: Hashable) -> None:
-        """Forget what `key` has used.
-
-        Args:
-            key: As for :meth:`acquire`.
-        """
-        self._counts.reset(key)
+            return self._decision(answer.facts, key, 0)
 
     async def acquire_async(self, key: Hashable, cost: int = 1) -> Decision:
         """Decide as :meth:`acquire` does; in memory nothing is ever awaited, and a server never blocks the loop.
@@ -149,14 +185,91 @@ class RateLimiter:
         start_ns = time.time_ns()
         cost = _checked(cost)
         try:
-            return self._told(await self._remote.take_async(key, cost), key, start_ns)
+            return self._told(await self._remote.take_async(key, cost), key, cost, start_ns)
         except Uncounted as answer:
-            return self._told_uncounted(answer, key, start_ns)
+            return self._told(answer.facts, key, cost, start_ns, answer.error)
+
+    async def peek_async(self, key: Hashable, cost: int = 1) -> Decision:
+        """Return what :meth:`peek` does; see :meth:`acquire_async`."""
+        if self._remote is None:
+            return self.peek(key, cost)
+        cost = _checked(cost)
+        try:
+            return self._decision(await self._remote.peek_async(key, cost), key, 0)
+        except Uncounted as answer:
+            return self._decision(answer.facts, key, 0)
+
+    def wait(self, key: Hashable, cost: int = 1, *, timeout: float | None = None) -> Decision:
+        """Wait until `cost` units of `key` pass, and charge them.
+
+        Those who wait for one key in one process are served in the order in which they came. Nothing is asked in
+        between: the first in the line sleeps until the units are free. Whoever does not wait may come before.
+
+        Args:
+            key: As for :meth:`acquire`.
+            cost: As for :meth:`acquire`.
+            timeout: Seconds to wait at most; None: as long as it takes. Who cannot pass in time is refused at once.
+
+        Returns:
+            The decision: allowed, or denied because of the timeout or since the cost is above a limit.
+
+        Raises:
+            ConfigurationError: The cost or the timeout breaks its rule.
+
+        Example:
+            >>> limiter = RateLimiter("1/50 seconds")
+            >>> limiter.wait("client-42").allowed, limiter.wait("client-42", timeout=0.01).allowed
+            (True, False)
+        """
+        start_ns, cost, waiter, facts, error = time.time_ns(), _checked(cost), ThreadWaiter(), None, None
+        steps = self._turns(key, waiter, timeout)
+        try:
+            step = next(steps)
+            while True:
+                if not isinstance(step, str):
+                    waiter.sleep(self._seconds(step))
+                    step = next(steps)
+                    continue
+                try:
+                    facts, error = (self._counts.take if step == "take" else self._counts.peek)(key, cost), None
+                except Uncounted as answer:
+                    facts, error = answer.facts, answer.error
+                step = steps.send(facts)
+        except StopIteration as done:
+            return self._told(done.value, key, cost, start_ns, error)
+        finally:
+            steps.close()
+
+    async def wait_async(self, key: Hashable, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109
+        """Wait as :meth:`wait` does, without blocking the loop; cancelling the task leaves the line.
+
+        Args, Returns and Raises: as :meth:`wait`.
+        """
+        start_ns, cost, waiter, facts, error = time.time_ns(), _checked(cost), AsyncWaiter(), None, None
+        steps = self._turns(key, waiter, timeout)
+        try:
+            step = next(steps)
+            while True:
+                if not isinstance(step, str):
+                    await waiter.sleep(self._seconds(step))
+                    step = next(steps)
+                    continue
+                try:
+                    facts, error = await self._step_async(step, key, cost), None
+                except Uncounted as answer:
+                    facts, error = answer.facts, answer.error
+                step = steps.send(facts)
+        except StopIteration as done:
+            return self._told(done.value, key, cost, start_ns, error)
+        finally:
+            steps.close()
 
     def limit(
         self, key: Hashable | Callable[..., Hashable] = None, cost: int = 1
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Limit the calls of a function, which may be a coroutine function.
+        """Limit the calls of a function, which may be a coroutine function or a generator of either kind.
+
+        A call is charged when it begins to run: a coroutine when it is awaited, a generator at its first step.
 
         Args:
             key: What a call is counted by: a function of the call's arguments, or one value for all calls;
@@ -180,30 +293,128 @@ class RateLimiter:
         cost = _checked(cost)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            fixed = f"{function.__module__}.{function.__qualname__}" if key is None else key
-
-            def demand(*args: P.args, **kwargs: P.kwargs) -> None:
-                decision = self.acquire(fixed(*args, **kwargs) if callable(fixed) else fixed, cost)
-                if not decision.allowed:
-                    raise RateLimitExceeded(decision)
-
-            if inspect.iscoroutinefunction(function):
-
-                @functools.wraps(function)
-                async def limited_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                    demand(*args, **kwargs)
-                    return await function(*args, **kwargs)
-
-                return cast(Callable[P, R], limited_async)
-
-            @functools.wraps(function)
-            def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-                demand(*args, **kwargs)
-                return function(*args, **kwargs)
-
-            return limited
+            return limited(self, function, key, cost)
 
         return decorate
+
+    # --- changing what is counted -----------------------------------------------------------------------------
+
+    def refund(self, decision: Decision) -> bool:
+        """Give back what a decision has charged, for work that was not done after all.
+
+        Args:
+            decision: A decision of this limiter; a second refund of it does nothing.
+
+        Returns:
+            Whether anything was given back: what has left its window meanwhile is free anyway.
+
+        Raises:
+            ConfigurationError: The decision is another limiter's.
+
+        Example:
+            >>> limiter = RateLimiter("1/minute")
+            >>> limiter.refund(limiter.acquire("client-42")), limiter.allow("client-42")
+            (True, True)
+        """
+        cost = self._refunded(decision)
+        if not cost:
+            return False
+        key, at = decision._key, decision._facts[5]
+        if self._remote is not None and decision.source == "fallback":
+            given_back = self._remote.refund_local(key, cost, at)
+        else:
+            given_back = self._counts.refund(key, cost, at)
+        self._lines.wake(key)
+        return given_back
+
+    async def refund_async(self, decision: Decision) -> bool:
+        """Give back what a decision has charged; see :meth:`refund` and :meth:`acquire_async`."""
+        if self._remote is None or decision.source == "fallback":
+            return self.refund(decision)
+        cost = self._refunded(decision)
+        if not cost:
+            return False
+        given_back = await self._remote.refund_async(decision._key, cost, decision._facts[5])
+        self._lines.wake(decision._key)
+        return given_back
+
+    def reset(self, key: Hashable) -> None:
+        """Forget what `key` has used; its own limits stay.
+
+        Args:
+            key: As for :meth:`acquire`.
+        """
+        self._counts.reset(key)
+        self._lines.wake(key)
+
+    def override(self, key: Hashable, limits: Limits | None) -> None:
+        """Give one key limits of its own, for this process; what it has used stays counted.
+
+        Args:
+            key: As for :meth:`acquire`.
+            limits: As for the limiter; None: the limiter's own again.
+
+        Raises:
+            ConfigurationError: A limit breaks its rule.
+
+        Example:
+            >>> limiter = RateLimiter("1/minute")
+            >>> limiter.override("big-customer", "1000/minute")
+            >>> limiter.acquire("big-customer").limit, limiter.acquire("client-42").limit
+            (1000, 1)
+        """
+        own = None if limits is None else _limits(limits)
+        self._counts.override(key, own)
+        if own is None:
+            self._own.pop(key, None)
+        else:
+            self._own[key] = own
+        self._lines.wake(key)
+
+    def change(self, limits: Limits) -> None:
+        """Give every key without own limits other ones; what is counted stays counted.
+
+        A limit whose window was there before goes on from what that one counted, another one from the longest.
+
+        Args:
+            limits: As for the limiter.
+
+        Raises:
+            ConfigurationError: A limit breaks its rule.
+
+        Example:
+            >>> limiter = RateLimiter("2/minute")
+            >>> limiter.change("3/minute") if limiter.allow("client-42", 2) else None
+            >>> limiter.acquire("client-42").remaining
+            0
+        """
+        changed = _limits(limits)
+        self._counts.change(changed)
+        self._limits = changed
+        self._lines.wake()
+
+    # --- looking at it ----------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> tuple[RateLimit, ...]:
+        """The limits of every key without own ones."""
+        return self._limits
+
+    def limits_of(self, key: Hashable) -> tuple[RateLimit, ...]:
+        """Return the limits that hold for `key`."""
+        return self._own.get(key, self._limits) if self._own else self._limits
+
+    def top(self, number: int = 10) -> list[tuple[str, int]]:
+        """Return who was denied most in the current window and the one before.
+
+        Args:
+            number: How many to return at most.
+
+        Returns:
+            Pairs of a pseudonym and how often it was denied, at least: a sketch of 64 keys counts them, which
+            of N denials counts each key N/65 too low at most.
+        """
+        return self._reporter.top(number)
 
     @property
     def tracked_keys(self) -> int:
@@ -219,6 +430,8 @@ class RateLimiter:
     def flush(self) -> None:
         """Record the denials that are being counted for the next audit record."""
         self._reporter.flush()
+
+    # --- how it works -----------------------------------------------------------------------------------------
 
     def _counting(
         self, backend: Backend, spec: LimiterSpec, on_error: OnBackendError
@@ -236,26 +449,57 @@ class RateLimiter:
         with guarded("rate_limit"):
             self._reporter.change(degraded=degraded, error=error)
 
-    def _told(self, facts: Facts, key: Hashable, start_ns: int) -> Decision:
-        decision = self._decision(facts)
+    def _acquire_aloud(self, key: Hashable, cost: int) -> Decision:
+        """Decide where a server is asked, a span may be recording, or a denial is let pass."""
+        start_ns = time.time_ns()
+        try:
+            return self._told(self._counts.take(key, cost), key, cost, start_ns)
+        except Uncounted as answer:
+            return self._told(answer.facts, key, cost, start_ns, answer.error)
+
+    def _told(self, facts: Facts, key: Hashable, cost: int, start_ns: int, error: str | None = None) -> Decision:
+        decision = self._decision(facts, key, cost)
         result = "allowed" if facts[0] else "shadow_denied" if self._shadow else "denied"
-        self._reporter.decided(result, decision, key, start_ns)
+        self._reporter.decided("error" if error else result, decision, key, start_ns, error)
         return decision
 
-    def _told_uncounted(self, answer: Uncounted, key: Hashable, start_ns: int) -> Decision:
-        decision = self._decision(answer.facts)
-        self._reporter.decided("error", decision, key, start_ns, answer.error)
-        return decision
+    def _decision(self, facts: Facts, key: Hashable, cost: int) -> Decision:
+        return Decision(facts, facts[0] or self._shadow, key, cost, self)
 
-    def _decision(self, facts: Facts) -> Decision:
-        return Decision(facts, self.name, shadow=self._shadow)
+    def _refunded(self, decision: Decision) -> int:
+        """Return how many units of a decision are to be given back, once."""
+        if decision._limiter is not self:
+            raise ConfigurationError("decision", decision.policy, f"a decision of the limiter {self.name!r}")
+        cost = decision._cost if decision._facts[0] else 0
+        decision._cost = 0
+        return cost
+
+    def _turns(
+        self, key: Hashable, waiter: ThreadWaiter | AsyncWaiter, timeout: float | None
+    ) -> Generator[Step, Facts, Facts]:
+        if timeout is not None and not timeout >= 0:
+            raise ConfigurationError("timeout", timeout, "a number of seconds, zero or more, or None")
+        now = self._clock or time.monotonic
+        return turns(self._lines, key, waiter, None if timeout is None else now() + timeout, now)
+
+    def _seconds(self, seconds: float | None) -> float | None:
+        """Return how long to sleep: a clock that says when it moves wakes whoever waits."""
+        return None if self._watched else seconds
+
+    async def _step_async(self, step: str, key: Hashable, cost: int) -> Facts:
+        if self._remote is None:
+            return (self._counts.take if step == "take" else self._counts.peek)(key, cost)
+        return await (self._remote.take_async if step == "take" else self._remote.peek_async)(key, cost)
+
+    def _after_fork_in_child(self) -> None:
+        self._lines.begin()
 
     def __repr__(self) -> str:
-        limits = ", ".join(f"{limit.limit}/{limit.per:g} s" for limit in self.limits)
+        limits = ", ".join(f"{limit.limit}/{limit.per:g} s" for limit in self._limits)
         return f"RateLimiter({self.name!r}, {limits}, {len(self)} keys)"
 
 
-def _limits(given: str | RateLimit | Iterable[str | RateLimit]) -> tuple[RateLimit, ...]:
+def _limits(given: Limits) -> tuple[RateLimit, ...]:
     several = [given] if isinstance(given, str | RateLimit) else given
     if not isinstance(several, Iterable):
         raise ConfigurationError("limits", given, "a limit or a list of limits", 'For example: "100/minute"')

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
+import os
 import secrets
-import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from opentelemetry import trace
-
-from mobius_otel import conventions
+from mobius_otel import compat, conventions
 from mobius_otel.errors import AuditUnavailable
 from mobius_otel.forks import on_fork
 from mobius_otel.security.observed import observe_together
 from mobius_otel.security.rate_limit.decision import Decision
+from mobius_otel.security.rate_limit.denials import BATCH, Denials, Told
+from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor
-from mobius_otel.telemetry.audit.coalesce import Coalescer
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.metrics import BoundSeries, MetricEmitter
+from mobius_otel.telemetry.redaction.actions import Pseudonyms
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.spans import report
 
 __all__ = ["Reporter"]
 
 _log = logging.getLogger("mobius_otel")
-_RESULTS = ("allowed", "denied", "shadow_denied", "error")
-_SHORTEST_WINDOW = 1.0
-_LONGEST_WINDOW = 3600.0
+_SHORTEST_WINDOW: Final = 1.0
+_LONGEST_WINDOW: Final = 3600.0
+_NANOSECONDS: Final = 1_000_000_000
+#: Who has denials that nobody was told of yet when the process ends.
+_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def _always() -> Mapping[str, object]:
+    return {"always": True}
 
 
 class Reporter:
@@ -38,32 +46,49 @@ class Reporter:
 
     Args:
         name: The limiter's name.
-        window: Seconds for which equal denials become one audit record.
+        limits: Its limits.
         audit: Whether denials are recorded.
+        quiet: Whether a decision outside of every span has nothing but a number to tell: not so where a server
+            was asked, or a denial is let pass.
         saturation: Returns the highest used share since it was last asked.
         tracked: Returns how many keys are remembered.
+        now: Returns the time that decisions are made by, in nanoseconds.
     """
 
     def __init__(
-        self, name: str, window: float, *, audit: bool, saturation: Callable[[], float], tracked: Callable[[], int]
+        self,
+        name: str,
+        limits: Sequence[RateLimit],
+        *,
+        audit: bool,
+        quiet: bool,
+        saturation: Callable[[], float],
+        tracked: Callable[[], int],
+        now: Callable[[], int],
     ) -> None:
         self.name = name
         self.degraded = False
         self.saturation = saturation
         self.tracked = tracked
-        self._window = min(max(window, _SHORTEST_WINDOW), _LONGEST_WINDOW)
-        self._audit = audit
+        self.audit = audit
+        self._limit = limits[0].limit
+        window = min(max(limit.per for limit in limits), _LONGEST_WINDOW)
+        self.denials = Denials(round(max(window, _SHORTEST_WINDOW) * _NANOSECONDS), now)
+        #: Returns something true where more than a number may have to be told.
+        self.listening: Callable[[], Mapping[str, object]] = _always
+        self.allowed: BoundSeries
+        self.denied: BoundSeries
+        self._quiet = quiet
         self._emitter: MetricEmitter | None = None
-        self._bound: dict[str, BoundSeries] = {}
-        self._coalescer: Coalescer[Any] | None = None
         # Records shall tell two clients apart and name neither.
-        self._pseudonym_key = secrets.token_bytes(32)
-        self._lock = threading.Lock()
+        self._own_key = secrets.token_bytes(32)
+        self._defaults_changed()
+        defaults.on_install(self)
         on_fork(self)
-        self._bind(defaults.emitter())
+        _reporters.add(self)
 
     def decided(self, result: str, decision: Decision, key: Hashable, start_ns: int, error: str | None = None) -> None:
-        """Tell of one decision, after it has been taken; never raises.
+        """Tell of one decision, after it has been taken, with all that belongs to it; never raises.
 
         Args:
             result: A value of ``mobius.rate_limit.result``.
@@ -72,24 +97,38 @@ class Reporter:
             start_ns: When the decision began, in nanoseconds since the epoch.
             error: The class of what went wrong with the backend, where something did.
         """
-        emitter = defaults.emitter()
-        if emitter is not self._emitter:
-            self._bind(emitter)
-        self._bound[result].add()
-        if result == "allowed" and defaults.slot().spans == "auto" and not trace.get_current_span().is_recording():
-            return  # nobody listens; working the attributes out would cost as much as the decision
+        self._bound[result].increment()
         with guarded("rate_limit"):
-            notable = result != "allowed" or decision.source == "remote"
-            report(
-                conventions.RATE_LIMIT_ACQUIRE,
-                _attributes(result, decision, notable),
-                start_ns=start_ns,
-                end_ns=time.time_ns() if notable else start_ns,
-                notable=notable,
-                error_type=error,
-            )
-            if result == "denied" and self._audit:
-                self._record(decision, key)
+            remote = decision.source == "remote"
+            notable = result != "allowed" or remote
+            if not self._quiet or self.listening():
+                report(
+                    conventions.RATE_LIMIT_ACQUIRE,
+                    _attributes(result, decision, notable),
+                    start_ns=start_ns,
+                    end_ns=time.time_ns() if notable else start_ns,
+                    notable=notable,
+                    alone=remote,
+                    error_type=error,
+                )
+            if result == "denied":
+                self.deny(key, self.denials.now(), decision.limit)
+
+    def deny(self, key: Hashable, now: int, limit: int) -> None:
+        """Count a denial for the audit record of its window.
+
+        Args:
+            key: Who was denied.
+            now: When, in nanoseconds.
+            limit: The limit that denied.
+        """
+        if not self.audit:
+            return
+        denials = self.denials
+        denials.keys.append(key)
+        if now >= denials.due or len(denials.keys) >= BATCH:
+            self._limit = limit
+            self._tell(denials.fold(now))
 
     def change(self, degraded: bool, error: str | None = None) -> None:
         """Tell, at the change of state alone, that the backend is gone or back."""
@@ -101,53 +140,69 @@ class Reporter:
         else:
             _log.warning("mobius_otel: limit %r has its backend again", self.name)
 
-    def _bind(self, emitter: MetricEmitter) -> None:
-        counter = defaults.counter(conventions.RATE_LIMIT_REQUESTS)
-        self._bound = {
-            result: counter.bind({conventions.RATE_LIMIT_POLICY: self.name, conventions.RATE_LIMIT_RESULT: result})
-            for result in _RESULTS
-        }
-        self._emitter = emitter
-        with guarded("rate_limit"):
-            observe_together(emitter, conventions.RATE_LIMIT_SATURATION, self, _saturations)
-            observe_together(emitter, conventions.RATE_LIMIT_TRACKED_KEYS, self, _tracked)
-            observe_together(emitter, conventions.RATE_LIMIT_DEGRADED, self, _degraded)
+    def top(self, number: int) -> list[tuple[str, int]]:
+        """Return the pseudonyms of the keys that were denied most, each with how often at least."""
+        return [(self.pseudonym(key), count) for key, count in self.denials.top(number)]
 
-    def _record(self, decision: Decision, key: Hashable) -> None:
-        if self._coalescer is None:
-            with self._lock:
-                self._coalescer = self._coalescer or Coalescer(self._emit, window=self._window)
-        self._coalescer.add((self._pseudonym(key), decision.limit))
+    def pseudonym(self, key: Hashable) -> str:
+        """Return what stands for a key in records.
 
-    def _emit(self, what: Any, count: int) -> None:
-        pseudonym, limit = what
+        With ``MOBIUS_OTEL_PSEUDONYM_KEY`` it is the same in every process, and ``mobius-otel redact lookup --kind
+        client`` finds it; else it is the same for as long as this limiter lives.
+        """
+        plain = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+        if os.environ.get("MOBIUS_OTEL_PSEUDONYM_KEY"):
+            return Pseudonyms.from_environment().of("client", plain)
+        raw = plain.encode("utf-8", "surrogatepass")
+        return "client-" + hashlib.blake2b(raw, key=self._own_key, digest_size=8).hexdigest()
+
+    def flush(self, *, everything: bool = True) -> None:
+        """Record the denials that are being counted.
+
+        Args:
+            everything: Also those whose window is not over.
+        """
+        self._tell(self.denials.flush(everything=everything))
+
+    def _tell(self, told: list[Told]) -> None:
+        for count, top in told:
+            with guarded("rate_limit"):
+                self._record(count, top)
+
+    def _record(self, count: int, top: list[tuple[Hashable, int]]) -> None:
+        named = [(self.pseudonym(key), often) for key, often in top]
         attributes = {
             conventions.RATE_LIMIT_POLICY: self.name,
-            conventions.RATE_LIMIT_LIMIT: limit,
+            conventions.RATE_LIMIT_LIMIT: self._limit,
+            conventions.RATE_LIMIT_TOP: [f"{pseudonym}={often}" for pseudonym, often in named],
             conventions.COUNT: count,
         }
+        # Of many clients that nobody stands out of, the limit itself speaks.
+        actor = Actor(named[0][0], "user") if named else Actor(self.name, "system")
         try:
-            record_event(
-                conventions.RATE_LIMIT_EXCEEDED,
-                actor=Actor(pseudonym, "user"),
-                outcome="failure",
-                attributes=attributes,
-            )
+            record_event(conventions.RATE_LIMIT_EXCEEDED, actor=actor, outcome="failure", attributes=attributes)
         except AuditUnavailable:  # strict: nothing may happen without its record, and a denial lets nothing happen
             _log.debug("mobius_otel: a denial of limit %r has no audit record", self.name)
 
-    def _pseudonym(self, key: Hashable) -> str:
-        named = key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogatepass")
-        return "client-" + hashlib.blake2b(named, key=self._pseudonym_key, digest_size=8).hexdigest()
-
-    def flush(self) -> None:
-        """Record the denials that are being counted."""
-        if self._coalescer is not None:
-            with guarded("rate_limit"):
-                self._coalescer.flush(everything=True)
+    def _defaults_changed(self) -> None:
+        slot = defaults.slot()
+        counter = defaults.counter(conventions.RATE_LIMIT_REQUESTS)
+        self._bound = {
+            result: counter.bind({conventions.RATE_LIMIT_POLICY: self.name, conventions.RATE_LIMIT_RESULT: result})
+            for result in conventions.ATTRIBUTES[conventions.RATE_LIMIT_RESULT].values
+        }
+        self.allowed, self.denied = self._bound["allowed"], self._bound["denied"]
+        self.listening = _always if not self._quiet or slot.spans == "always" else compat.context_reader()
+        if slot.emitter is self._emitter:
+            return
+        self._emitter = slot.emitter
+        with guarded("rate_limit"):
+            observe_together(slot.emitter, conventions.RATE_LIMIT_SATURATION, self, _saturations)
+            observe_together(slot.emitter, conventions.RATE_LIMIT_TRACKED_KEYS, self, _tracked)
+            observe_together(slot.emitter, conventions.RATE_LIMIT_DEGRADED, self, _degraded)
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self.denials.begin()  # the parent tells of its own
 
 
 def _attributes(result: str, decision: Decision, notable: bool) -> Mapping[str, Any]:
@@ -177,8 +232,16 @@ def _saturations(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str
 
 
 def _tracked(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, Any]]]:
+    for reporter in reporters:  # whoever collects is a good moment: else a window's end is noticed by the next denial
+        reporter.flush(everything=False)
     return _by_policy(reporters, lambda reporter: reporter.tracked(), lambda a, b: a + b)
 
 
 def _degraded(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, Any]]]:
     return _by_policy(reporters, lambda reporter: float(reporter.degraded), max)
+
+
+@atexit.register
+def _tell_the_rest() -> None:
+    for reporter in list(_reporters):
+        reporter.flush()

@@ -346,7 +346,7 @@ def test_acquire_async_decides_alike_without_awaiting(clock):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"algorithm": "gcra"}, "sliding_window_log"),
+        ({"algorithm": "fixed_window"}, "sliding_window_log"),
         ({"mode": "dry"}, "shadow"),
         ({"on_backend_error": "retry"}, "closed"),
         ({"name": "a b"}, "letters"),

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from mobius_otel.clock import Clock
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
-from mobius_otel.security.rate_limit.algorithms import SlidingWindow, WindowLog
+from mobius_otel.security.rate_limit.algorithms import EXACT, GcraPlan, Plan, WindowLog, WindowPlan
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.facts import TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["MemoryBackend", "MemoryCounts"]
+__all__ = ["GcraCounts", "MemoryBackend", "MemoryCounts", "WindowCounts"]
+
+_log = logging.getLogger("mobius_otel")
+_NANOSECONDS: Final = 1_000_000_000
+#: What all keys share that come when there are ``max_keys`` others.
+_EVERYBODY_ELSE: Final = object()
 
 
 class MemoryBackend:
@@ -22,159 +30,330 @@ class MemoryBackend:
 
     __slots__ = ()
 
-    capabilities = frozenset({"sliding_window_log", "several_limits"})
+    capabilities = frozenset({"sliding_window_log", "gcra", "several_limits", "max_keys"})
 
     def counts(self, spec: LimiterSpec) -> MemoryCounts:
         """Return the counts of a new limiter."""
-        return MemoryCounts(spec.limits, spec.clock)
+        return _KINDS[spec.algorithm](spec.limits, spec.clock, spec.max_keys, name=spec.name)
 
     def __repr__(self) -> str:
         return "MemoryBackend()"
 
 
+@dataclass(slots=True)
+class _Generation:
+    """Keys that were last asked for before `retired`, in nanoseconds, and the plan that their states are of."""
+
+    plan: Plan
+    states: dict[Hashable, Any]
+    retired: int
+
+
+@dataclass(slots=True)
+class _Own:
+    """A key with limits of its own."""
+
+    plan: Plan
+    state: Any
+
+
 class MemoryCounts:
     """The counts of one limiter.
 
-    Keys live in two dicts. Every longest window the young one becomes the old one and what was old is
-    forgotten: a key that is asked for moves to the young one, so what is forgotten was idle for a whole
-    window and has nothing in use. No timer, no scan, and no key with something in use is ever forgotten.
+    Keys live in generations. Every longest window the young one is retired, and one that was retired a longest
+    window ago is forgotten: a key that is asked for moves to the young one, so what is forgotten was idle for a
+    whole window and has nothing in use. No timer, no scan, and no key with something in use is ever forgotten.
 
     Args:
         limits: The limits.
         clock: Seconds as a float; None: the monotonic clock.
+        max_keys: How many keys may have a count of their own; None: as many as are live.
+        name: The limiter's name, for the log.
 
     Example:
-        >>> counts = MemoryCounts([RateLimit(1, per=60.0)])
+        >>> counts = WindowCounts([RateLimit(1, per=60.0)])
         >>> counts.take("a", 1)[0], counts.take("a", 1)[0], len(counts)
         (True, False, 1)
     """
 
     __slots__ = (
-        "__weakref__", "_clock", "_last", "_limits", "_lock", "_longest", "_offset", "_old", "_own", "_turn", "_window",
-        "_young",
+        "__weakref__", "_clock", "_last", "_lock", "_max_keys", "_name", "_offset", "_older", "_own",
+        "_plan", "_read", "_said_full", "_turn", "_young",
     )  # fmt: skip
 
     source = "local"
+    #: How this kind of counts decides.
+    make_plan: type[Plan]
 
-    def __init__(self, limits: Sequence[RateLimit], clock: Clock | None = None) -> None:
-        self._limits = tuple(limits)
+    def __init__(
+        self,
+        limits: Sequence[RateLimit],
+        clock: Clock | None = None,
+        max_keys: int | None = None,
+        *,
+        name: str = "default",
+    ) -> None:
         self._clock = clock
+        self._max_keys = max_keys
+        self._name = name
+        #: Returns the time in nanoseconds; it never goes back.
+        self._read = time.monotonic_ns if clock is None else self._read_clock
+        self._own: dict[Hashable, _Own] = {}
+        self._plan = self.make_plan(limits)
         self._begin()
         on_fork(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._window = SlidingWindow(self._limits)
-        self._young: dict[Hashable, tuple[WindowLog, ...]] = {}
-        self._old: dict[Hashable, tuple[WindowLog, ...]] = {}
-        self._own: dict[Hashable, SlidingWindow] = {}
-        self._longest = self._window.longest
+        self._plan = self.make_plan(self._plan.limits)
+        self._young: dict[Hashable, Any] = {}
+        self._older: list[_Generation] = []
+        self._own = {key: self._owned(own.plan.limits) for key, own in self._own.items()}
+        self._said_full = False
         self._last: int | None = None
         self._offset = 0
-        self._turn = self._now() + self._longest + 1
+        self._turn = self._read() + self._plan.longest
+
+    # --- deciding -------------------------------------------------------------------------------------------
+
+    def admit(self, key: Hashable) -> int | None:
+        """Charge one unit to `key` if every limit of the key allows it, and say no more about it.
+
+        Returns:
+            None where it was charged, else the time of the denial in nanoseconds.
+        """
+        facts, now = self._decide(key, 1, charge=True)
+        return None if facts[0] else now
 
     def take(self, key: Hashable, cost: int) -> Facts:
         """Charge `cost` units to `key` if every limit of the key allows it."""
-        return self._decide(key, cost, charge=True)
+        with self._lock:  # the clock is read inside, so that what is written is in order
+            now = self._read()
+            state = self._young.get(key)
+            if state is not None and now < self._turn:
+                return self._plan.decide(state, now, cost, charge=True)
+        return self._decide(key, cost, charge=True)[0]
 
     def peek(self, key: Hashable, cost: int) -> Facts:
         """Return what :meth:`take` would decide now, charging nothing."""
-        return self._decide(key, cost, charge=False)
+        return self._decide(key, cost, charge=False)[0]
 
-    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> Facts:
-        with self._lock:  # the clock is read inside, so that what is written is in order
-            now = self._now()
+    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> tuple[Facts, int]:
+        """Decide about any key, wherever it is; return the time as well."""
+        with self._lock:
+            now = self._read()
             if now >= self._turn:
                 self._turn_over(now)
-            window = self._own.get(key, self._window)
-            logs = self._young.get(key)
-            if logs is None:
-                logs = self._old.pop(key, None)
-                if logs is None:
-                    logs = window.new()
-                    facts = window.take(logs, now, cost, charge=charge)
-                    if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
-                        self._young[key] = logs
-                    return facts
-                self._young[key] = logs
-            return window.take(logs, now, cost, charge=charge)
+            own = self._own.get(key)
+            if own is not None:
+                return own.plan.decide(own.state, now, cost, charge=charge), now
+            state = self._found(key, now)
+            if state is not None:
+                return self._plan.decide(state, now, cost, charge=charge), now
+            full = self._max_keys is not None and self._held() >= self._max_keys
+            if not full:
+                state = self._plan.new()
+                facts = self._plan.decide(state, now, cost, charge=charge)
+                if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
+                    self._young[key] = state
+                return facts, now
+            state = self._found(_EVERYBODY_ELSE, now)
+            if state is None:
+                state = self._young[_EVERYBODY_ELSE] = self._plan.new()
+            facts = self._plan.decide(state, now, cost, charge=charge)
+            said, self._said_full = self._said_full, True
+        if not said:
+            _log.warning(
+                "mobius_otel: limit %r remembers max_keys=%d keys; further ones share one count until some are idle",
+                self._name, self._max_keys,
+            )  # fmt: skip
+        return facts, now
+
+    def now(self) -> int:
+        """Return the time that is decided by, in nanoseconds."""
+        with self._lock:
+            return self._read()
+
+    # --- changing what is counted -----------------------------------------------------------------------------
 
     def refund(self, key: Hashable, cost: int, at: int) -> bool:
-        """Give back `cost` units that were charged at tick `at`; return whether any were still in use."""
+        """Give back `cost` units that were charged; return whether any were still in use."""
         with self._lock:
-            logs = self._young.get(key) or self._old.get(key) or ()
-            return sum(log.refund(at, cost) for log in logs) > 0  # every log, not the first alone
+            now = self._read()
+            own = self._own.get(key)
+            if own is not None:
+                return own.plan.refund(own.state, now, cost, at)
+            state = self._found(key, now)
+            if state is None:
+                state = self._found(_EVERYBODY_ELSE, now)
+            return state is not None and self._plan.refund(state, now, cost, at)
+
+    def reset(self, key: Hashable) -> None:
+        """Forget what `key` has used; its own limits stay."""
+        with self._lock:
+            self._young.pop(key, None)
+            for generation in self._older:
+                generation.states.pop(key, None)
+            if key in self._own:
+                self._own[key] = self._owned(self._own[key].plan.limits)
 
     def override(self, key: Hashable, limits: tuple[RateLimit, ...] | None) -> None:
-        """Give `key` limits of its own; None: those of the limiter again."""
+        """Give `key` limits of its own; None: those of the limiter again. What it has used stays counted."""
         with self._lock:
-            before = self._own.pop(key, self._window)
-            if limits is not None:
-                self._own[key] = SlidingWindow(limits)
-                self._longest = max(self._longest, self._own[key].longest)
-            self._carry(key, before, self._own.get(key, self._window))
+            now = self._read()
+            before = self._own.pop(key, None)
+            plan, state = (before.plan, before.state) if before else (self._plan, self._found(key, now))
+            if limits is None:
+                if before is not None:
+                    self._young[key] = self._plan.carry(state, plan, now)
+                return
+            own = self._own[key] = self._owned(limits)
+            if state is not None:
+                own.state = own.plan.carry(state, plan, now)
+            self._young.pop(key, None)
 
     def change(self, limits: tuple[RateLimit, ...]) -> None:
-        """Give every key without own limits other ones."""
+        """Give every key without own limits other ones; what is counted stays counted."""
         with self._lock:
-            before, self._window = self._window, SlidingWindow(limits)
-            self._limits = tuple(limits)
-            self._longest = max(self._longest, self._window.longest)
-            for key in [key for key in (*self._young, *self._old) if key not in self._own]:
-                self._carry(key, before, self._window)
+            now = self._read()
+            self._retire(now)  # each key goes on under the new plan when it is asked for
+            peaks = self._plan.saturation()
+            self._plan = self.make_plan(limits)
+            self._plan.peaks[0] = round(peaks * limits[0].limit)
+            self._turn = now + self._plan.longest
 
-    def _carry(self, key: Hashable, before: SlidingWindow, after: SlidingWindow) -> None:
-        """Let the logs of `key` go on under other limits: that of the same window, else of the longest one."""
-        for keys in (self._young, self._old):
-            if key in keys:
-                logs = dict(zip((limit.per for limit in before.limits), keys[key], strict=True))
-                longest = logs[max(logs)]
-                keys[key] = tuple([copy.deepcopy(logs.get(limit.per, longest)) for limit in after.limits])
+    def saturation(self) -> float:
+        """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
+        with self._lock:
+            return max(plan.saturation() for plan in (self._plan, *(own.plan for own in self._own.values())))
 
-    def _now(self) -> int:
-        """Return the time in ticks; it never goes back.
+    def __len__(self) -> int:
+        with self._lock:
+            now = self._read()
+            if now >= self._turn:
+                self._turn_over(now)
+            return self._held()
 
-        A given clock that steps back by less than the longest window stands still until it has caught up.
-        After a greater step (somebody set the wall clock) time goes on from where it was, since nobody
-        shall be locked out for as long as the step.
+    # --- generations ----------------------------------------------------------------------------------------
+
+    def _owned(self, limits: tuple[RateLimit, ...]) -> _Own:
+        plan = self.make_plan(limits)
+        return _Own(plan, plan.new())
+
+    def _held(self) -> int:
+        return len(self._young) + sum(len(generation.states) for generation in self._older)
+
+    def _found(self, key: Hashable, now: int) -> Any:
+        """Return the state of a key without own limits, which is then in the young generation; None: it has none."""
+        state = self._young.get(key)
+        if state is None:
+            for generation in self._older:
+                state = generation.states.pop(key, None)
+                if state is not None:
+                    if generation.plan is not self._plan:
+                        state = self._plan.carry(state, generation.plan, now)
+                    self._young[key] = state
+                    break
+        return state
+
+    def _turn_over(self, now: int) -> None:
+        """Retire the young generation and forget what has been retired for a longest window."""
+        self._retire(now)
+        longest = self._plan.longest
+        self._older = [each for each in self._older if now < each.retired + longest]
+        self._said_full = False
+        self._turn = now + longest
+
+    def _retire(self, now: int) -> None:
+        self._older.insert(0, _Generation(self._plan, self._young, min(now, self._turn)))
+        self._young = {}
+
+    def _read_clock(self) -> int:
+        """Return the time of the given clock.
+
+        A clock that steps back by less than the longest window stands still until it has caught up. After a
+        greater step (somebody set the wall clock) time goes on from where it was, since nobody shall be locked
+        out for as long as the step.
         """
-        if self._clock is None:
-            return time.monotonic_ns() // 1000
-        read = round(self._clock() * TICKS_PER_SECOND)
+        assert self._clock is not None
+        seconds = self._clock()
+        try:
+            read = round(seconds * TICKS_PER_SECOND) * (_NANOSECONDS // TICKS_PER_SECOND)
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigurationError("clock", seconds, "a callable that returns seconds, a finite number") from None
         now = read + self._offset
         if self._last is not None and now < self._last:
-            if self._last - now > self._longest:
+            if self._last - now > self._plan.longest:
                 self._offset = self._last - read
             now = self._last
         self._last = now
         return now
 
-    def _turn_over(self, now: int) -> None:
-        longest = self._longest
-        self._old = self._young if now < self._turn + longest else {}
-        self._young = {}
-        self._turn = now + longest + 1
-
-    def reset(self, key: Hashable) -> None:
-        """Forget what `key` has used."""
-        with self._lock:
-            self._young.pop(key, None)
-            self._old.pop(key, None)
-
-    def saturation(self) -> float:
-        """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
-        with self._lock:
-            shares = [0.0]
-            for window in (self._window, *self._own.values()):
-                peaks, window.peaks = window.peaks, [0] * len(window.limits)
-                shares += [peak / limit.limit for peak, limit in zip(peaks, window.limits, strict=True)]
-        return max(shares)
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
     def _after_fork_in_child(self) -> None:
         self._begin()
 
     def __repr__(self) -> str:
-        return f"MemoryCounts({len(self)} keys)"
+        return f"{type(self).__name__}({len(self)} keys)"
+
+
+class WindowCounts(MemoryCounts):
+    """Counts by sliding window logs."""
+
+    __slots__ = ()
+
+    make_plan = WindowPlan
+    _plan: WindowPlan
+
+    def admit(self, key: Hashable) -> int | None:
+        """As :meth:`MemoryCounts.admit`: the path that most requests take, in one piece."""
+        with self._lock:
+            now = self._read()
+            log = self._young.get(key)
+            if log.__class__ is WindowLog:  # known, and one limit alone
+                plan = self._plan
+                if now >= log.expires:
+                    log.prune(now, plan.windows[0])
+                if now < self._turn:
+                    used = log.used + 1
+                    if used > plan.limits[0].limit:
+                        return now
+                    if used > EXACT or log.totals is not None:
+                        log.charge(now, 1, plan.quanta[0])
+                    else:
+                        log.used = used
+                        log.ticks.append(now)
+                    if used > plan.peaks[0]:  # noqa: PLR1730 - half the price of max()
+                        plan.peaks[0] = used
+                    return None
+        return super().admit(key)
+
+
+class GcraCounts(MemoryCounts):
+    """Counts by theoretical arrival times."""
+
+    __slots__ = ()
+
+    make_plan = GcraPlan
+
+    def admit(self, key: Hashable) -> int | None:
+        """As :meth:`MemoryCounts.admit`: the path that most requests take, in one piece."""
+        plan = self._plan
+        if not plan.several:
+            with self._lock:
+                now = self._read()
+                state = self._young.get(key)
+                if state is not None and now < self._turn:
+                    most, window = plan.limits[0].limit, plan.windows[0]
+                    free_from = now * most
+                    at = state[0] + window if state[0] > free_from else free_from + window
+                    used = (at - free_from + window - 1) // window
+                    if used > most:
+                        return now
+                    state[0] = at
+                    if used > plan.peaks[0]:  # noqa: PLR1730 - half the price of max()
+                        plan.peaks[0] = used
+                    return None
+        return super().admit(key)
+
+
+_KINDS: Final[dict[str, type[MemoryCounts]]] = {"sliding_window_log": WindowCounts, "gcra": GcraCounts}
