@@ -248,6 +248,16 @@ class Books:
                 )
             }
 
+    def request_retry(self) -> None:
+        """Ask whoever ships the ledger to offer what is in quarantine again."""
+        with self._file.writing() as connection:
+            connection.execute("UPDATE shipping SET retry = ?", (self._clock(),))
+
+    def retry_requested(self) -> float:
+        """Return when that was asked for last, in seconds since the epoch; 0: never."""
+        with self._file.reading() as connection:
+            return float(connection.execute("SELECT COALESCE(MAX(retry), 0) FROM shipping").fetchone()[0])
+
     def unquarantine(self, position: int) -> None:
         """Take a record out of quarantine, because a collector has it now."""
         with self._file.writing() as connection:

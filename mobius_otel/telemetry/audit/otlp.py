@@ -1,128 +1,17 @@
-"""Audit records as OTLP, and the standard settings that say where they go.
+"""Audit records as OTLP: requests in protobuf and in JSON, and records read back from the latter.
 
 The message classes come with the extra ``otlp`` and are imported when a request is made, never before.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from mobius_otel.errors import ConfigurationError, MissingExtra
+from mobius_otel.errors import MissingExtra
 
-__all__ = ["Protocol", "Settings", "encode", "settings_from_environment"]
-
-Protocol = Literal["http/protobuf", "grpc"]
-_PROTOCOLS: Final = ("http/protobuf", "grpc")
-_PATH: Final = "v1/logs"
-_DEFAULT_TIMEOUT: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where audit records go, and how.
-
-    Args:
-        endpoint: With ``http/protobuf`` the whole URL; with ``grpc`` a URL, or ``host:port``.
-        protocol: ``http/protobuf`` or ``grpc``.
-        headers: Sent with every request; their values are secrets, so no repr shows them.
-        timeout: Seconds that one request may take.
-        certificate: A file with the certificates to trust, for TLS.
-        insecure: Whether gRPC goes without TLS, where the endpoint has no scheme to say so.
-
-    Raises:
-        ConfigurationError: A value breaks its rule.
-    """
-
-    endpoint: str
-    protocol: Protocol = "http/protobuf"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    timeout: float = _DEFAULT_TIMEOUT
-    certificate: str | None = None
-    insecure: bool = False
-
-    def __post_init__(self) -> None:
-        if self.protocol not in _PROTOCOLS:
-            raise ConfigurationError("OTLP protocol", self.protocol, f"one of {', '.join(_PROTOCOLS)}")
-        if not (0 < self.timeout < math.inf):
-            raise ConfigurationError("OTLP timeout", self.timeout, "a number of seconds above zero")
-        url = urlsplit(self.endpoint)
-        if self.protocol == "http/protobuf" and (url.scheme not in ("http", "https") or not url.hostname):
-            raise ConfigurationError("OTLP endpoint", self.endpoint, 'a URL such as "http://localhost:4318/v1/logs"')
-        if not self.endpoint.strip():
-            raise ConfigurationError("OTLP endpoint", self.endpoint, 'a URL such as "http://localhost:4317"')
-
-    @property
-    def host(self) -> str:
-        """Host and port, for a log line."""
-        url = urlsplit(self.endpoint if "://" in self.endpoint else f"//{self.endpoint}")
-        return url.netloc.rpartition("@")[2] or "?"
-
-    @property
-    def secure(self) -> bool:
-        """Whether gRPC uses TLS: the scheme says so, else `insecure`."""
-        scheme = self.endpoint.partition("://")[0].lower() if "://" in self.endpoint else ""
-        return scheme == "https" or (scheme != "http" and not self.insecure)
-
-
-def settings_from_environment(environ: Mapping[str, str] | None = None) -> Settings | None:
-    """Read the standard ``OTEL_*`` variables.
-
-    Args:
-        environ: Instead of the process's environment.
-
-    Returns:
-        None where logs are not exported (``OTEL_LOGS_EXPORTER=none``, ``OTEL_SDK_DISABLED=true``) or no endpoint
-        is set anywhere.
-
-    Raises:
-        ConfigurationError: A variable breaks its rule; the error names it by what it sets.
-
-    Example:
-        >>> settings_from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}).endpoint
-        'http://collector:4318/v1/logs'
-    """
-    environ = os.environ if environ is None else environ
-
-    def setting(name: str) -> str:
-        own = environ.get(f"OTEL_EXPORTER_OTLP_LOGS_{name}", "").strip()
-        return own or environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
-
-    exporters = [name.strip() for name in environ.get("OTEL_LOGS_EXPORTER", "").lower().split(",")]
-    endpoint = setting("ENDPOINT")
-    if "none" in exporters or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or not endpoint:
-        return None
-    protocol: Any = setting("PROTOCOL") or ("grpc" if "otlp_proto_grpc" in exporters else "http/protobuf")
-    if protocol == "http/protobuf" and not environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "").strip():
-        endpoint = f"{endpoint.rstrip('/')}/{_PATH}"
-    return Settings(
-        endpoint,
-        protocol,
-        _headers(setting("HEADERS")),
-        _seconds(setting("TIMEOUT")),
-        setting("CERTIFICATE") or None,
-        setting("INSECURE").lower() == "true",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text) if text else _DEFAULT_TIMEOUT
-    except ValueError:
-        raise ConfigurationError("OTLP timeout", text, "a number of seconds") from None
-
-
-def _headers(text: str) -> dict[str, str]:
-    found = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        if equals and name.strip():
-            found[unquote(name).strip().lower()] = unquote(value).strip()
-    return found
+__all__ = ["decode_json", "encode", "encode_json"]
 
 
 def encode(records: Iterable[Mapping[str, Any]], resource: Mapping[str, Any]) -> bytes:
@@ -193,3 +82,105 @@ def _set(target: Any, value: Any) -> None:
             _set(target.array_value.values.add(), item)
     elif value is not None:
         target.string_value = str(value)
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+def encode_json(records: Iterable[Mapping[str, Any]], resource: Mapping[str, Any]) -> bytes:
+    """Return an ``ExportLogsServiceRequest`` in OTLP's JSON encoding; arguments and errors as for :func:`encode`."""
+    scopes: list[dict[str, Any]] = []
+    for record in records:
+        name = str(record.get("scope") or "")
+        if not scopes or scopes[-1]["scope"]["name"] != name:
+            scopes.append({"scope": {"name": name}, "logRecords": []})
+        scopes[-1]["logRecords"].append(_log_json(record))
+    logs = [{"resource": {"attributes": _pairs_json(resource)}, "scopeLogs": scopes}]
+    return json.dumps({"resourceLogs": logs}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _log_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = {
+            "timeUnixNano": str(int(record["timestamp"])),
+            "observedTimeUnixNano": str(int(record["observed_timestamp"])),
+            "eventName": record["event_name"],
+        }
+        if "severity_number" in record:
+            found["severityNumber"], found["severityText"] = int(record["severity_number"]), record["severity_text"]
+        if "trace_id" in record:
+            found["traceId"], found["spanId"] = record["trace_id"], record["span_id"]
+            found["flags"] = int(record["trace_flags"])
+        return {**found, "attributes": _pairs_json(record["attributes"])}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no audit record: {type(error).__name__}") from error
+
+
+def _pairs_json(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value_json(value)} for key, value in values.items()]
+
+
+def _value_json(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, Mapping):
+        return {"kvlistValue": {"values": _pairs_json(value)}}
+    if isinstance(value, list | tuple):
+        return {"arrayValue": {"values": [_value_json(item) for item in value]}}
+    return {} if value is None else {"stringValue": str(value)}
+
+
+def decode_json(document: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of a request in OTLP's JSON encoding, as a collector's file exporter writes it.
+
+    Args:
+        document: The parsed JSON.
+
+    Raises:
+        ValueError: It is no such request.
+    """
+    try:
+        for resource in document["resourceLogs"]:
+            for scope in resource.get("scopeLogs", ()):
+                name = scope.get("scope", {}).get("name", "")
+                for log in scope.get("logRecords", ()):
+                    yield _record_of(log, name)
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"no OTLP request of logs: {type(error).__name__}") from error
+
+
+def _record_of(log: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "event_name": log.get("eventName", ""),
+        "scope": scope,
+        "timestamp": str(int(log.get("timeUnixNano", 0))),
+        "observed_timestamp": str(int(log.get("observedTimeUnixNano", 0))),
+    }
+    if number := log.get("severityNumber"):
+        found["severity_number"], found["severity_text"] = int(number), log.get("severityText", "")
+    if trace := log.get("traceId"):
+        found["trace_id"], found["span_id"] = trace.lower(), log.get("spanId", "").lower()
+        found["trace_flags"] = int(log.get("flags", 0))
+    return {**found, "attributes": _mapping_of(log.get("attributes", ()))}
+
+
+def _mapping_of(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {pair["key"]: _value_of(pair.get("value", {})) for pair in pairs}
+
+
+def _value_of(value: Mapping[str, Any]) -> Any:
+    for kind, found in value.items():
+        if kind == "intValue":
+            return int(found)
+        if kind == "doubleValue":
+            return float(found)
+        if kind == "arrayValue":
+            return [_value_of(item) for item in found.get("values", ())]
+        if kind == "kvlistValue":
+            return _mapping_of(found.get("values", ()))
+        return found
+    return None

@@ -43,6 +43,7 @@ MIGRATIONS: Final = (
     ALTER TABLE streams ADD COLUMN pruned_head BLOB;
     ALTER TABLE streams ADD COLUMN pruned_signature TEXT;
     ALTER TABLE shipping ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE shipping ADD COLUMN retry REAL;
     CREATE TABLE kept (
         id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
         record_id TEXT NOT NULL, hash BLOB NOT NULL, payload TEXT NOT NULL, signature TEXT

@@ -1,9 +1,10 @@
-"""Ships a ledger's records to an OTLP collector, and believes nothing but a true acknowledgement.
+"""Ships a ledger's records to a collector, and believes nothing but a true acknowledgement.
 
 The ledger's cursor moves when a collector answered 2xx (gRPC: OK) with a body that is OTLP's and rejects
 nothing. Everything else is a failure and tried again. Where a collector will not have a batch as it is, the
 batch is halved until the record is found that it refuses alone; once that happened often enough, while it
-took others, the record goes to quarantine: kept, counted and offered again at the next start.
+took others, the record goes to quarantine: kept, counted and offered again at the next start, every hour, and by
+:meth:`Shipper.retry`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,27 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from mobius_otel import conventions
+from mobius_otel.compat import logs_export
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
 from mobius_otel.telemetry import defaults, spans
 from mobius_otel.telemetry.audit.batch import Batch
+from mobius_otel.telemetry.audit.courier import Courier, ExporterCourier, OtlpCourier
 from mobius_otel.telemetry.audit.ledger import Entry, Ledger
-from mobius_otel.telemetry.audit.otlp import Protocol, Settings, encode, settings_from_environment
-from mobius_otel.telemetry.audit.transport import Answer, Transport, transport_for
+from mobius_otel.telemetry.audit.settings import (
+    Compression,
+    Protocol,
+    Settings,
+    exporter_from_environment,
+    settings_from_environment,
+)
+from mobius_otel.telemetry.audit.transport import Answer
 from mobius_otel.telemetry.safety import guarded
 
 __all__ = ["Shipper"]
@@ -35,10 +44,10 @@ __all__ = ["Shipper"]
 _log = logging.getLogger("mobius_otel")
 _LEASE_SECONDS: Final = 30.0
 _LONGEST_BACKOFF: Final = 60.0
-_BATCH_BYTES: Final = 2_000_000  # half of what a gRPC server takes by default
+_HOUSE_SECONDS: Final = 30.0
+_OTHER_SHIPS: Final = "another process ships this ledger"
 # After so many failures in a row that may be over one record (HTTP 500), the batch is halved to find it.
 _BROKEN_BEFORE_HALVING: Final = 3
-_abandoned: list[Transport] = []
 
 
 class Shipper:
@@ -46,16 +55,23 @@ class Shipper:
 
     Args:
         ledger: Where the records are.
-        protocol: ``http/protobuf`` or ``grpc``.
-        endpoint: With ``http/protobuf`` the whole URL; with ``grpc`` a URL or ``host:port``.
+        protocol: ``http/protobuf``, ``http/json`` or ``grpc``.
+        endpoint: With ``http/…`` the whole URL; with ``grpc`` a URL or ``host:port``.
         headers: Sent with every request.
         timeout: Seconds that one request may take.
         certificate: A file with the certificates to trust, for TLS.
         insecure: Whether gRPC goes without TLS where the endpoint has no scheme.
+        client_certificate: A file with the certificate that this side shows, for mutual TLS.
+        client_key: A file with that certificate's key.
+        compression: ``none``, ``gzip`` or, over HTTP alone, ``deflate``.
+        exporter: Instead of all these: an exporter of OpenTelemetry's SDK, or a function that makes one. What it calls
+            a success is taken for an acknowledgement.
         resource: The attributes of the resource.
         interval: Seconds between two looks at the ledger.
         batch: Records in one request, at most.
+        batch_bytes: Bytes of records in one request, at most; a larger record goes alone.
         refusals: How often a record is refused alone before it goes to quarantine.
+        retry_quarantine: Seconds after which what is in quarantine is offered again.
 
     Raises:
         ConfigurationError: A value breaks its rule.
@@ -72,21 +88,38 @@ class Shipper:
         timeout: float = 10.0,
         certificate: str | None = None,
         insecure: bool = False,
+        client_certificate: str | None = None,
+        client_key: str | None = None,
+        compression: Compression = "none",
+        exporter: logs_export.LogRecordExporter | Callable[[], logs_export.LogRecordExporter] | None = None,
         resource: Mapping[str, Any] | None = None,
         interval: float = 1.0,
         batch: int = 512,
+        batch_bytes: int = 2_000_000,
         refusals: int = 3,
+        retry_quarantine: float = 3600.0,
     ) -> None:
-        for name, value in (("interval", interval), ("batch", batch), ("refusals", refusals)):
+        for name, value in (
+            ("interval", interval), ("batch", batch), ("batch_bytes", batch_bytes), ("refusals", refusals),
+            ("retry_quarantine", retry_quarantine),
+        ):  # fmt: skip
             if not value > 0:
                 raise ConfigurationError(name, value, "a number above zero")
-        self.settings = Settings(endpoint, protocol, dict(headers or {}), timeout, certificate, insecure)
+        settings = Settings(
+            endpoint, protocol, dict(headers or {}), timeout, certificate, insecure, client_certificate, client_key,
+            compression,
+        )  # fmt: skip
+        self._courier: Courier = (
+            OtlpCourier(settings, resource or {})
+            if exporter is None
+            else ExporterCourier(exporter, resource or {}, timeout)
+        )
         self._ledger = ledger
-        self._resource = dict(resource or {})
         self._interval = interval
         self._batch = batch
+        self._batch_bytes = batch_bytes
         self._refusals = refusals
-        self._transport = transport_for(self.settings)
+        self._retry_quarantine = retry_quarantine
         self._wanted = False
         self._failing = False
         self._begin()
@@ -94,7 +127,9 @@ class Shipper:
 
     @classmethod
     def from_environment(cls, ledger: Ledger, resource: Mapping[str, Any] | None = None) -> Self | None:
-        """Return a shipper by the standard ``OTEL_EXPORTER_OTLP_*`` variables.
+        """Return a shipper by the standard variables.
+
+        OTLP by ``OTEL_EXPORTER_OTLP_*``, or the exporter that ``OTEL_LOGS_EXPORTER`` names.
 
         Args:
             ledger: Where the records are.
@@ -107,12 +142,16 @@ class Shipper:
             ConfigurationError: A variable breaks its rule.
             MissingExtra: The extra ``otlp`` is not installed.
         """
+        exporter = exporter_from_environment()
+        if exporter is not None:
+            return cls(ledger, exporter=exporter, resource=resource)
         found = settings_from_environment()
         if found is None:
             return None
         return cls(
             ledger, protocol=found.protocol, endpoint=found.endpoint, headers=found.headers, timeout=found.timeout,
-            certificate=found.certificate, insecure=found.insecure, resource=resource,
+            certificate=found.certificate, insecure=found.insecure, client_certificate=found.client_certificate,
+            client_key=found.client_key, compression=found.compression, resource=resource,
         )  # fmt: skip
 
     def _begin(self) -> None:
@@ -128,6 +167,11 @@ class Shipper:
         self._refused: Counter[int] = Counter()
         self._unsaved: Entry | None = None
         self._offer_from: int | None = 0  # where to go on in the quarantine; None: all of it was offered again
+        self._offered_at = time.monotonic()
+        self._retry_seen = 0.0
+        self._kept_house_at = -math.inf
+        #: Why the last pass did not ship everything; empty where it did.
+        self.failure = ""
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -149,6 +193,7 @@ class Shipper:
                     target=self._run, args=(self._stop,), name="mobius_otel-audit-shipper", daemon=True
                 )
                 self._thread.start()
+                self._ledger.shippers += 1
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Ship what there is within `timeout` seconds and end; the rest waits for the next start.
@@ -160,7 +205,9 @@ class Shipper:
         end = self._deadline = time.monotonic() + timeout
         with self._starting:
             thread, self._thread = self._thread, None
+            self._ledger.shippers -= thread is not None
             self._stop.set()
+            self._ledger.wanted.set()
         if thread is not None:
             thread.join(timeout)
         with guarded("audit.shipper"):
@@ -168,7 +215,7 @@ class Shipper:
                 try:
                     self.run_once()
                     self._ledger.release(self._owner)
-                    self._transport.close()
+                    self._courier.close()
                     self._deadline = math.inf
                 finally:
                     self._lock.release()
@@ -176,9 +223,12 @@ class Shipper:
         return False
 
     def _run(self, stop: threading.Event) -> None:
+        wanted = self._ledger.wanted
         while not stop.is_set():
+            wanted.clear()
             self.run_once()
-            stop.wait(self._pause())
+            # Somebody who waits for a delivery shortens the pause, but not one that a collector asked for.
+            (stop if self._failures else wanted).wait(self._pause())
 
     def _pause(self) -> float:
         if not self._failures:
@@ -197,23 +247,58 @@ class Shipper:
         """
         with self._lock, suppress_instrumentation():
             shipped = 0
+            self.failure = ""
             with guarded("audit.shipper"):
                 try:
                     self._ledger.spool.drain()
                     self._save()
+                    self._keep_house()
                     shipped = self._offer_again()
-                    while self._time_left() > 0 and (entries := self._next()) and self._holds_lease():
+                    while self._time_left() > 0 and (entries := self._next()):
+                        if not self._holds_lease():
+                            self.failure = _OTHER_SHIPS
+                            break
                         accepted, done = self._ship(entries)
                         shipped += accepted
                         if not done:
                             break
-                except BaseException:
+                except BaseException as error:
                     self._failures += 1
+                    self.failure = type(error).__name__
                     raise
             return shipped
 
+    def _keep_house(self) -> None:
+        """Adopt what dead processes left, note where the streams are, offer again, prune: now and then."""
+        now = time.monotonic()
+        asked = self._ledger.retry_requested()
+        if asked != self._retry_seen or now - self._offered_at >= self._retry_quarantine:
+            self._offer_from, self._retry_seen = 0, asked
+        if now - self._kept_house_at < _HOUSE_SECONDS:
+            return
+        self._kept_house_at = now
+        if self._holds_lease():
+            self._ledger.seal(adopt=True)
+            self._ledger.prune()
+
+    def retry(self) -> tuple[int, int]:
+        """Offer what is in quarantine again, now; where another process ships this ledger, ask that one to do it.
+
+        Returns:
+            How many records the collector took, and how many are still in quarantine.
+        """
+        with self._lock, suppress_instrumentation():
+            self.failure = ""
+            self._offer_from = 0
+            if self._holds_lease():
+                taken = self._offer_again()
+            else:
+                taken, self.failure = 0, f"{_OTHER_SHIPS}; it was asked to offer them again"
+                self._ledger.request_retry()
+            return taken, len(self._ledger.quarantine_reasons())
+
     def _holds_lease(self) -> bool:
-        return self._ledger.lease(self._owner, _LEASE_SECONDS + self.settings.timeout)
+        return self._ledger.lease(self._owner, _LEASE_SECONDS + self._courier.timeout)
 
     def _time_left(self) -> float:
         return self._deadline - time.monotonic()
@@ -224,7 +309,7 @@ class Shipper:
         size = 0
         for number, entry in enumerate(entries):
             size += len(entry.payload)
-            if size > _BATCH_BYTES and number:
+            if size > self._batch_bytes and number:
                 return entries[:number]
         return entries
 
@@ -245,18 +330,19 @@ class Shipper:
     def _settle(self, done: bool, reason: str) -> None:
         """Remember how it went; a change of state is one log line."""
         if done:
-            self._failures, self._retry_after = 0, None
+            self._failures, self._retry_after, self.failure = 0, None, ""
             if self._failing:
                 self._failing = False
                 self._offer_from = 0
-                _log.warning("mobius_otel: audit records are shipped to %s again", self.settings.host)
+                _log.warning("mobius_otel: audit records are shipped to %s again", self._courier.place)
             return
         self._failures += 1
+        self.failure = reason
         if not self._failing:
             self._failing = True
             _log.warning(
                 "mobius_otel: audit records cannot be shipped to %s: %s; they wait in the ledger and are tried again",
-                self.settings.host, reason,
+                self._courier.place, reason,
             )  # fmt: skip
 
     # --- what a batch asks ----------------------------------------------------------------------------------
@@ -267,12 +353,11 @@ class Shipper:
         if left <= 0:
             return Answer("failed", "the time for shutting down is over")
         if not self._holds_lease():
-            return Answer("failed", "another process ships this ledger")
+            return Answer("failed", _OTHER_SHIPS)
         try:
-            body = encode((entry.record() for entry in entries), self._resource)
+            answer = self._courier.carry((entry.record() for entry in entries), min(self._courier.timeout, left))
         except ValueError:  # somebody changed it in the ledger: verify says so, and the others must not wait
             return Answer("refused", "it is no audit record any more")
-        answer = self._transport.send(body, min(self.settings.timeout, left))
         self._retry_after = answer.retry_after
         return answer
 
@@ -297,7 +382,7 @@ class Shipper:
         _count("quarantined", 1)
         _log.error(
             "mobius_otel: the collector at %s refuses the audit record %s (%s); it stays in the ledger, in quarantine,"
-            " and is offered again at the next start", self.settings.host, entry.record_id, reason,
+            " and is offered again at the next start and every hour", self._courier.place, entry.record_id, reason,
         )  # fmt: skip
 
     def _offer_again(self) -> int:
@@ -306,7 +391,9 @@ class Shipper:
         while self._offer_from is not None and self._time_left() > 0:
             entries = self._ledger.quarantined(self._offer_from, 64)
             if not entries:
-                self._offer_from = None
+                self._offer_from, self._offered_at = None, time.monotonic()
+            elif not self._holds_lease():
+                return taken
             for entry in entries:
                 answer = self.send([entry])
                 if answer.verdict == "accepted":
@@ -316,18 +403,18 @@ class Shipper:
                 elif answer.verdict == "refused":
                     self._ledger.quarantine(entry.position, answer.reason)
                 else:
+                    self.failure = answer.reason
                     return taken
                 self._offer_from = entry.position
         return taken
 
     def _after_fork_in_child(self) -> None:
         self._begin()
-        _abandoned.append(self._transport)  # the parent's connection is the parent's to close
-        self._transport = transport_for(self.settings)
+        self._courier.renew()
 
     def __repr__(self) -> str:
         state = "failing" if self._failing else "running" if self._thread is not None else "stopped"
-        return f"Shipper({self.settings.protocol} to {self.settings.host}, {state})"
+        return f"Shipper({self._courier.place}, {state})"
 
 
 def _count(result: str, count: int) -> None:

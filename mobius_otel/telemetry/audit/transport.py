@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import http.client
 import json
 import ssl
 import time
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from mobius_otel.errors import MissingExtra
-from mobius_otel.telemetry.audit.otlp import Settings
+from mobius_otel.telemetry.audit.settings import Settings
 from mobius_otel.telemetry.defaults import version_
 
 __all__ = ["Answer", "GrpcTransport", "HttpTransport", "Transport", "transport_for"]
@@ -23,6 +26,9 @@ Verdict = Literal["accepted", "refused", "failed", "broken"]
 _LARGEST_ANSWER: Final = 1 << 20
 _LONGEST_WAIT: Final = 3600.0
 _REFUSING: Final = frozenset({400, 413, 422})
+_COMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "gzip": lambda body: gzip.compress(body, 4, mtime=0), "deflate": lambda body: zlib.compress(body, 4),
+}  # fmt: skip
 _GRPC_PATH: Final = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
@@ -63,7 +69,7 @@ def transport_for(settings: Settings) -> Transport:
 
 
 class HttpTransport:
-    """OTLP over HTTP with protobuf, on the standard library; redirects are not followed.
+    """OTLP over HTTP, protobuf or JSON, on the standard library; redirects are not followed.
 
     Args:
         settings: Where to.
@@ -78,15 +84,23 @@ class HttpTransport:
         self._secure = url.scheme == "https"
         self._host, self._port = url.hostname or "", url.port
         self._path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        self._certificate = settings.certificate
+        self._settings = settings
+        self._compress = _COMPRESS.get(settings.compression)
         self._headers = {
-            "User-Agent": f"mobius_otel/{version_}", **settings.headers, "Content-Type": "application/x-protobuf",
+            "User-Agent": f"mobius_otel/{version_}", **settings.headers,
+            "Content-Type": "application/json" if settings.protocol == "http/json" else "application/x-protobuf",
         }  # fmt: skip
+        if self._compress is not None:
+            self._headers["Content-Encoding"] = settings.compression
+        if self._secure:
+            self._context()  # a file that cannot be read is told now
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, body: bytes, timeout: float) -> Answer:
         """Send an encoded request, within `timeout` seconds; never raises."""
         reused = self._connection is not None
+        if self._compress is not None:
+            body = self._compress(body)
         try:
             try:
                 return self._post(body, timeout)
@@ -116,11 +130,19 @@ class HttpTransport:
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         if self._secure:
-            context = ssl.create_default_context(cafile=self._certificate)
+            context = self._context()
             self._connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
         else:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         return self._connection
+
+    def _context(self) -> ssl.SSLContext:
+        """Read the certificates: at every connection anew, because they are changed while a service runs."""
+        own = self._settings
+        context = ssl.create_default_context(cafile=own.certificate)
+        if own.client_certificate:
+            context.load_cert_chain(own.client_certificate, own.client_key)
+        return context
 
     def close(self) -> None:
         """Close the connection; the next request opens one."""
@@ -247,19 +269,25 @@ class GrpcTransport:
             ("grpc.max_reconnect_backoff_ms", 5000),
             ("grpc.initial_reconnect_backoff_ms", 200),
         ]
-        if not self._settings.secure:
-            return self._grpc.insecure_channel(self._target, options)
-        roots = None
-        if self._settings.certificate:
-            with open(self._settings.certificate, "rb") as file:
-                roots = file.read()
-        return self._grpc.secure_channel(self._target, self._grpc.ssl_channel_credentials(roots), options)
+        own, grpc = self._settings, self._grpc
+        compression = grpc.Compression.Gzip if own.compression == "gzip" else None
+        if not own.secure:
+            return grpc.insecure_channel(self._target, options, compression)
+        roots, key, chain = (_content(name) for name in (own.certificate, own.client_key, own.client_certificate))
+        return grpc.secure_channel(self._target, grpc.ssl_channel_credentials(roots, key, chain), options, compression)
 
     def close(self) -> None:
         """Close the channel; the next request opens one."""
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+
+def _content(path: str | None) -> bytes | None:
+    if not path:
+        return None
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _grpc_answer(error: Any) -> Answer:

@@ -4,7 +4,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.telemetry.audit.otlp import Settings, encode, settings_from_environment
+from mobius_otel.telemetry.audit.otlp import encode
+from mobius_otel.telemetry.audit.settings import Settings, settings_from_environment
 
 E = "OTEL_EXPORTER_OTLP_"
 
@@ -57,7 +58,7 @@ def test_grpc_uses_tls_as_the_scheme_says_else_the_setting(endpoint, insecure, s
 
 @pytest.mark.parametrize("environ", [
     {E + "ENDPOINT": "ftp://c"}, {E + "ENDPOINT": "c:4318"}, {E + "ENDPOINT": "http://c", E + "TIMEOUT": "soon"},
-    {E + "ENDPOINT": "http://c", E + "TIMEOUT": "-1"}, {E + "ENDPOINT": "http://c", E + "PROTOCOL": "http/json"},
+    {E + "ENDPOINT": "http://c", E + "TIMEOUT": "-1"}, {E + "ENDPOINT": "http://c", E + "PROTOCOL": "http/xml"},
     {E + "ENDPOINT": "http://c", E + "TIMEOUT": "nan"},
 ])  # fmt: skip
 def test_a_wrong_setting_is_refused(environ):

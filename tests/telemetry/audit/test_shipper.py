@@ -304,7 +304,7 @@ def test_headers_and_resource_are_sent(ledger, receiver):
     shipper.run_once()
     assert receiver.requests[0].headers["x-tenant"] == "made-up-token-1234"
     assert receiver.logs[0]["resource"] == {"service.name": "shop", "pid": 7}
-    assert "made-up-token" not in repr(shipper) + repr(shipper.settings)
+    assert "made-up-token" not in repr(shipper) + repr(shipper._courier.settings)
 
 
 def test_the_state_is_told_once(ledger, receiver, caplog):
@@ -362,7 +362,18 @@ def test_a_receiver_that_drips_its_answer_is_given_up(ledger):
 
 @pytest.mark.parametrize(
     "options",
-    [{"interval": 0}, {"batch": 0}, {"refusals": 0}, {"timeout": 0}, {"protocol": "http/json"}, {"endpoint": "x"}],
+    [
+        {"interval": 0},
+        {"batch": 0},
+        {"refusals": 0},
+        {"timeout": 0},
+        {"protocol": "http/xml"},
+        {"endpoint": "x"},
+        {"compression": "zip"},
+        {"client_key": "k.pem"},
+        {"protocol": "grpc", "compression": "deflate"},
+        {"batch_bytes": 0},
+    ],
 )
 def test_a_wrong_setting_is_refused(ledger, options):
     """At construction, by name."""
