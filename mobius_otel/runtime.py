@@ -7,6 +7,7 @@ In code: :func:`configure`. Without code: :func:`start_process`, from the sitecu
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -20,15 +21,17 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
 
 from mobius_otel import compat, conventions
-from mobius_otel.errors import ConfigurationError, MobiusError, PolicyError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
 from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.security.api_keys import ApiKeyManager
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
+from mobius_otel.telemetry.audit.fail_modes import FailModes
 from mobius_otel.telemetry.audit.ledger import Ledger
-from mobius_otel.telemetry.audit.logger import observe_ledger
+from mobius_otel.telemetry.audit.observe import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
+from mobius_otel.telemetry.audit.signing import key_from_environment
 from mobius_otel.telemetry.redaction import (
     RedactionPolicy,
     Redactor,
@@ -86,15 +89,18 @@ class Runtime:
             redactor = Redactor(redaction_policy(policy))
             throttle = FailureThrottle(policy.api_keys.failures)
             self.keys = open_keys(policy, throttle) if policy.wants_keys else None
-            strict = policy.audit.fail_mode == "strict"
+            fail_modes = FailModes(policy.audit.fail_modes)
+            answered = conventions.HTTP_REQUEST
+            strict = (fail_modes.of(answered.name, answered.risk) or policy.audit.fail_mode) == "strict"
             self.guard = Guard(policy, self.keys, RouteRecorder(policy.audit.actor, strict=strict))
             check_policy(policy)  # a missing extra is told now, not by the first scrape
         except BaseException:
             self._close()
             raise
         self._defaults = defaults.Defaults(
-            redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode, severity=policy.audit.severity
-        )
+            redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode, fail_modes=fail_modes,
+            severity=policy.audit.severity,
+        )  # fmt: skip
         self._before: defaults.Defaults | None = None
         self._shipper: Shipper | None = None
         self._connected = False
@@ -136,6 +142,11 @@ class Runtime:
                 self._shipper = Shipper.from_environment(self.ledger, resource=compat.resource_attributes())
                 if self._shipper is not None:
                     self._shipper.start()
+                elif self.ledger.durability == "sink":
+                    _log.error(
+                        'mobius_otel: [audit] durability = "sink", but no collector is configured'
+                        " (OTEL_EXPORTER_OTLP_ENDPOINT): every audited action waits in vain"
+                    )
 
     def _show_metrics(self) -> None:
         section = self.policy.metrics
@@ -159,7 +170,9 @@ class Runtime:
             detach_sidecar()
             defaults.install(self._before)
             self._defaults.emitter.close()
-        if self._shipper is not None:
+        if self._shipper is not None and self.ledger is not None:
+            with guarded("audit"), contextlib.suppress(AuditUnavailable):
+                self.ledger.end()  # before the last look, so that the collector learns of it
             with guarded("audit"):
                 self._shipper.stop(_FLUSH_SECONDS)
             self._shipper = None
@@ -246,7 +259,18 @@ def open_ledger(policy: Policy) -> Ledger | None:
     Raises:
         ConfigurationError: The ledger cannot be opened.
     """
-    return Ledger(policy.beside(policy.audit.ledger)) if policy.audit.ledger else None
+    section = policy.audit
+    if not section.ledger:
+        return None
+    return Ledger(
+        policy.beside(section.ledger),
+        durability=section.durability,
+        sink_timeout=section.sink_timeout,
+        key=key_from_environment(),
+        sign=section.sign,
+        max_bytes=None if section.max_megabytes is None else int(section.max_megabytes * 1_000_000),
+        max_age=None if section.max_age_days is None else section.max_age_days * 86_400,
+    )
 
 
 def start_process() -> None:

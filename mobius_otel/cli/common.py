@@ -12,6 +12,7 @@ from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.runtime import open_ledger
 from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.fail_modes import FailModes
 
 __all__ = ["add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records"]
 
@@ -71,7 +72,11 @@ def records(policy: Policy) -> Iterator[None]:
         ConfigurationError: The ledger cannot be opened.
     """
     ledger = open_ledger(policy)
-    before = defaults.install(defaults.Defaults(ledger=ledger, fail_mode=policy.audit.fail_mode))
+    before = defaults.install(
+        defaults.Defaults(
+            ledger=ledger, fail_mode=policy.audit.fail_mode, fail_modes=FailModes(policy.audit.fail_modes)
+        )
+    )
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Target
 from mobius_otel.telemetry.audit.blocks import wrap
 from mobius_otel.telemetry.audit.event import Outcome
+from mobius_otel.telemetry.audit.fail_modes import configured_mode
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.safety import guarded, swallow
 from mobius_otel.web import current_principal
@@ -79,7 +80,7 @@ class _Call:
         self._actor = actor
 
     def __enter__(self) -> None:
-        if defaults.slot().fail_mode == "strict":
+        if configured_mode(conventions.FUNCTION_CALLED.name, conventions.FUNCTION_CALLED.risk) == "strict":
             self._record("unknown", None)
 
     def __exit__(

@@ -111,6 +111,24 @@ class AuditSection:
     fail_mode: Literal["strict", "spool", "best_effort"] = _key(
         "spool", "What happens when a record cannot be kept.", rules.choice("strict", "spool", "best_effort")
     )
+    fail_modes: Mapping[str, Literal["strict", "spool", "best_effort"]] = _key(
+        {}, "The same by event name (payment.refund, payment.*) or risk (risk:critical).",
+        rules.choice("strict", "spool", "best_effort"), names=rules.EVENTS,
+    )  # fmt: skip
+    durability: Literal["process", "power", "sink"] = _key(
+        "process",
+        "What an acknowledged record survives: a killed process; a power cut; the host, because a collector has it.",
+        rules.choice("process", "power", "sink"),
+    )  # fmt: skip
+    sink_timeout: float = _key(10, 'Seconds that durability = "sink" waits for the collector.', rules.POSITIVE)
+    sign: Literal["checkpoint", "record"] = _key(
+        "checkpoint", "What MOBIUS_OTEL_AUDIT_KEY or the file of MOBIUS_OTEL_AUDIT_KEY_FILE signs, where there is one.",
+        rules.choice("checkpoint", "record"),
+    )  # fmt: skip
+    max_megabytes: float | None = _key(
+        None, "Size of the ledger; delivered records are removed to keep it, others never.", rules.MEGABYTES
+    )
+    max_age_days: float | None = _key(None, "Days that a delivered record is kept; absent: for ever.", rules.POSITIVE)
     routes: tuple[str, ...] = _key((), "Routes whose every answer is audited.", rules.ROUTE)
     actor: str | None = _key(None, "A function that says who did it; absent: the API key's owner.", rules.FUNCTION)
     functions: tuple[str, ...] = _key((), "Functions whose every call is audited.", rules.FUNCTION)

@@ -85,4 +85,9 @@ SIDECAR = _matching(
     'the address of a sidecar such as "http://127.0.0.1:9464"',
     r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}/?",
 )
+EVENTS = _matching(
+    'an event\'s name, a beginning such as "payment.*", or "risk:" and info, low, medium, high or critical',
+    r"[A-Za-z][A-Za-z0-9_.-]{0,127}(\.\*)?|risk:(info|low|medium|high|critical)",
+)
+MEGABYTES = Rule("a number of at least 1", lambda value: isinstance(value, int | float) and 1 <= value < 1e9)
 POSITIVE = Rule("a number above zero", lambda value: isinstance(value, int | float) and 0 < value < 1e9)

@@ -17,6 +17,7 @@ from mobius_otel import conventions
 from mobius_otel.telemetry.metrics import Counter, MetricEmitter, Timer
 
 if TYPE_CHECKING:
+    from mobius_otel.telemetry.audit.fail_modes import FailModes
     from mobius_otel.telemetry.audit.ledger import Ledger
     from mobius_otel.telemetry.redaction.redactor import Redactor
 
@@ -46,6 +47,7 @@ class Defaults:
         redactor: What every record passes; None: the default policy (``redaction.configured_redactor()``).
         ledger: Where audit records go; None: straight to the log pipeline.
         fail_mode: What an ``AuditLogger`` without its own does when a record cannot be kept.
+        fail_modes: The same by event name and risk.
         severity: Whether an ``AuditLogger`` without its own gives records a severity.
         spans: When decisions get spans of their own.
     """
@@ -54,6 +56,7 @@ class Defaults:
     redactor: Redactor | None = None
     ledger: Ledger | None = None
     fail_mode: Literal["strict", "spool", "best_effort"] = "spool"
+    fail_modes: FailModes | None = None
     severity: Literal["risk", "omit"] = "risk"
     spans: SpanMode = "auto"
 

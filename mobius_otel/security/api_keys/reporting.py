@@ -17,6 +17,7 @@ from mobius_otel.security.api_keys.record import ApiKey, KeyState
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Source, Target
 from mobius_otel.telemetry.audit.coalesce import Coalescer
+from mobius_otel.telemetry.audit.fail_modes import configured_mode
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.metrics import BoundSeries, MetricEmitter
 from mobius_otel.telemetry.safety import guarded
@@ -214,7 +215,7 @@ class Reporter:
             AuditUnavailable: The intent cannot be kept: the change must not happen.
         """
         record = ChangeRecord(target)
-        strict = defaults.slot().fail_mode == "strict"
+        strict = configured_mode(spec.name, spec.risk) == "strict"
         tell = partial(
             record_event,
             spec,

@@ -84,7 +84,7 @@ class Audited:
         self.reason = reason or self.reason
 
     def __enter__(self) -> Self:
-        if self._logger.fail_mode == "strict":
+        if self._logger.mode_of(self._event) == "strict":
             self._logger.emit(self._event)
         return self
 

@@ -26,6 +26,7 @@ _BACKLOG: Final = (
     " WHERE record <= (SELECT acknowledged FROM shipping))"
 )
 _NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
+_LOOK_SECONDS: Final = 0.02
 _PRUNE_AT_ONCE: Final = 2000
 
 
@@ -100,6 +101,7 @@ class Books:
         self._key = key
         self._scope = scope
         self._lease = Lease(self._file, clock)
+        self._delivery = threading.Condition()
         #: Set when records wait for whom their delivery matters now; a shipper of this process looks.
         self.wanted = threading.Event()
         #: How many shippers of this process serve the ledger.
@@ -168,6 +170,8 @@ class Books:
             connection.execute(
                 f"UPDATE shipping SET acknowledged = MAX(acknowledged, MIN(?, COALESCE(({_NEWEST}), 0)))", (up_to,)
             )
+        with self._delivery:
+            self._delivery.notify_all()
 
     def is_acknowledged(self, position: int, record_id: str) -> bool:
         """Return whether a collector has the record `record_id`, which stands or stood at `position`."""
@@ -178,6 +182,27 @@ class Books:
                 (position,) * 4,
             ).fetchone()
         return found is not None and (found[0] == record_id or bool(found[1]))
+
+    def wait_delivered(self, position: int, record_id: str, timeout: float) -> bool:
+        """Wait until a collector has a record.
+
+        Args:
+            position: Where it stands.
+            record_id: Its id.
+            timeout: Seconds to wait at most; 0 asks once.
+
+        Returns:
+            Whether it has.
+        """
+        end = time.monotonic() + timeout
+        while not self.is_acknowledged(position, record_id):
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self.wanted.set()
+            with self._delivery:  # another process may be the one that ships: look anyway
+                self._delivery.wait(min(_LOOK_SECONDS, left))
+        return True
 
     def backlog(self) -> int:
         """Return how many records no collector has acknowledged, those in quarantine included."""

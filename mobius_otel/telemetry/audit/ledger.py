@@ -448,6 +448,7 @@ class Ledger(Books):
         self._stream = None
         self._settled = {}
         self._told = []
+        self._delivery = threading.Condition()
         self.wanted = threading.Event()
         self.shippers = 0
 

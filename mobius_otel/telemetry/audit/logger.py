@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from opentelemetry import trace
 
@@ -15,17 +15,15 @@ from mobius_otel.telemetry.audit.blocks import Audited, wrap
 from mobius_otel.telemetry.audit.calls import Call
 from mobius_otel.telemetry.audit.catalogue import default_action
 from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Outcome, Source, Target
+from mobius_otel.telemetry.audit.fail_modes import FAIL_MODES, FailMode, FailModes, configured_mode
 from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
 from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
 from mobius_otel.telemetry.audit.record import SEVERITIES, AnyRedactor, SeverityMode, build
-from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.safety import guarded, swallow
 
-__all__ = ["AuditLogger", "FailMode", "listeners", "observe_ledger", "record_event"]
+__all__ = ["AuditLogger", "listeners", "record_event"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-FailMode = Literal["strict", "spool", "best_effort"]
-_FAIL_MODES: Final = ("strict", "spool", "best_effort")
 # The default of OpenTelemetry's SDK; beyond it the SDK drops what was set first.
 _PIPELINE_ATTRIBUTES: Final = 128
 
@@ -43,6 +41,8 @@ class AuditLogger:
         fail_mode: What happens when a record cannot be kept. ``strict``: AuditUnavailable, so that the action
             does not happen. ``spool``: it waits in memory, up to 10,000 records, and then as ``strict``.
             ``best_effort``: it is counted and given up. Default: what ``configure()`` says, else ``spool``.
+        fail_modes: The same by event name (``payment.refund``, ``payment.*``) or risk (``risk:critical``); it comes
+            before `fail_mode`. Default: what ``configure()`` says.
         severity: ``risk``: a record's severity follows from its risk and outcome. ``omit``: it has none, as
             OpenTelemetry's draft for audit records has it. Default: what ``configure()`` says, else ``risk``.
 
@@ -66,21 +66,30 @@ class AuditLogger:
         fail_mode: FailMode | None = None,
         *,
         severity: SeverityMode | None = None,
+        fail_modes: Mapping[str, FailMode] | None = None,
     ) -> None:
-        if fail_mode is not None and fail_mode not in _FAIL_MODES:
-            raise ConfigurationError("fail_mode", fail_mode, f"one of {', '.join(_FAIL_MODES)}")
+        if fail_mode is not None and fail_mode not in FAIL_MODES:
+            raise ConfigurationError("fail_mode", fail_mode, f"one of {', '.join(FAIL_MODES)}")
         if severity is not None and severity not in SEVERITIES:
             raise ConfigurationError("severity", severity, f"one of {', '.join(SEVERITIES)}")
         self.name = name
         self._redactor = redactor
         self._ledger = ledger
         self._fail_mode = fail_mode
+        self._fail_modes = None if fail_modes is None else FailModes(fail_modes)
         self._severity = severity
 
     @property
     def fail_mode(self) -> FailMode:
         """What happens when a record cannot be kept."""
         return self._fail_mode or defaults.slot().fail_mode
+
+    def mode_of(self, event: AuditEvent) -> FailMode:
+        """Return what happens when the record of `event` cannot be kept."""
+        slot = defaults.slot()
+        rules = self._fail_modes or slot.fail_modes
+        found = None if rules is None else rules.of(event.event_name, event.risk_score)
+        return found or self._fail_mode or slot.fail_mode
 
     def emit(self, event: AuditEvent) -> Receipt:
         """Redact `event`, chain it and commit it.
@@ -212,27 +221,41 @@ class AuditLogger:
         )
         ledger = self._ledger or defaults.slot().ledger
         place = Place(ledger)
+        mode = self.mode_of(event)
         try:
-            kept = self._keep(record, place)
+            kept = self._keep(record, place, mode)
         except AuditUnavailable as error:
             _count("rejected")
-            if self.fail_mode != "best_effort":
+            if mode != "best_effort":
                 raise
             swallow("audit", error)
         else:
             _count("recorded")
             if listeners:
                 _tell(record, kept)
+            if kept is not None and ledger is not None and ledger.durability == "sink":
+                self._await(ledger, place, mode)
         return receipt_of(record["attributes"][conventions.AUDIT_RECORD_ID], place)
 
-    def _keep(self, record: dict[str, Any], place: Place) -> Kept | None:
+    def _keep(self, record: dict[str, Any], place: Place, mode: FailMode) -> Kept | None:
         if place.ledger is None:
             _to_pipeline(self.name, record)
-        elif self.fail_mode == "spool":
+        elif mode == "spool":
             place.kept = place.ledger.spool.append(record, place.put)
         else:
             place.kept = place.ledger.append(record)
         return place.kept
+
+    @staticmethod
+    def _await(ledger: Ledger, place: Place, mode: FailMode) -> None:
+        """Wait until a collector has the record, with ``durability="sink"``."""
+        place.delivered = place.kept is not None and ledger.wait_delivered(
+            place.kept.position, str(place.kept.record["attributes"][conventions.AUDIT_RECORD_ID]), ledger.sink_timeout
+        )
+        if not place.delivered and mode == "strict":
+            raise AuditUnavailable(
+                f"no collector acknowledged it within {ledger.sink_timeout:g} s; it is in the ledger and is sent on"
+            )
 
     def __repr__(self) -> str:
         return f"AuditLogger({self.name!r}, fail_mode={self.fail_mode!r})"
@@ -278,7 +301,7 @@ def record_event(
         )  # fmt: skip
         return _own._emit(event, spec)
     except AuditUnavailable as error:
-        if defaults.slot().fail_mode == "strict":
+        if configured_mode(spec.name, spec.risk if risk_score is None else risk_score) == "strict":
             raise
         swallow("audit", error)
     except Exception as error:
@@ -286,29 +309,12 @@ def record_event(
     return None
 
 
-def observe_ledger(emitter: MetricEmitter, ledger: Ledger) -> None:
-    """Report the backlog of `ledger` as a gauge of `emitter`.
-
-    Raises:
-        ConfigurationError: The emitter reports a backlog already.
-    """
-    spec, known = conventions.AUDIT_BACKLOG, 0
-
-    def backlog() -> list[tuple[float, dict[str, Any]]]:
-        nonlocal known
-        with guarded("audit"):  # a ledger that cannot be read is when this number is wanted most
-            known = ledger.backlog()
-        return [(known + len(ledger.spool), {})]
-
-    emitter.observe(spec.name, backlog, unit=spec.unit, description=spec.meaning)
-
-
 def _count(result: str) -> None:
     defaults.counter(conventions.AUDIT_RECORDS).add(1, {conventions.AUDIT_RESULT: result})
 
 
 def _tell(record: dict[str, Any], kept: Kept | None) -> None:
-    whole = finished(kept.record, kept.hash) if kept is not None else finished(record, None)
+    whole = finished(kept.record, kept.hash, kept.signature) if kept is not None else finished(record, None)
     for listener in tuple(listeners):
         with guarded("audit"):
             listener(whole)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Durability", "Place", "Receipt", "receipt_of"]
 
-Durability = Literal["process", "none"]
+Durability = Literal["process", "power", "sink", "none"]
 _POLL_SECONDS: Final = 0.02
 
 
@@ -23,6 +23,7 @@ class Place:
 
     ledger: Ledger | None = None
     kept: Kept | None = None
+    delivered: bool = False
 
     def put(self, kept: Kept) -> None:
         """Note that the record is in the ledger now."""
@@ -38,8 +39,9 @@ class Receipt:
         sequence: Its number in its stream, from 1; None where it is not in a ledger.
         stream_id: Its stream; None where it is not in a ledger.
         hash: Its SHA-256 in hexadecimal; None where it is not in a ledger.
-        durability: ``process``: it is in the ledger and survives the process. ``none``: it is in memory, or with
-            the log pipeline, or was given up (``fail_mode="best_effort"``).
+        durability: ``process``: it is in the ledger and survives the process. ``power``: and a power cut. ``sink``: a
+            collector has it. ``none``: it is in memory, or with the log pipeline, or was given up
+            (``fail_mode="best_effort"``).
     """
 
     record_id: str
@@ -58,23 +60,17 @@ class Receipt:
         Returns:
             Whether it has; without a ledger nobody knows, so False at once.
         """
-        if self._place.ledger is None:
+        ledger = self._place.ledger
+        if ledger is None:
             return False
         end = time.monotonic() + timeout
-        while True:
-            if self._has_arrived():
-                return True
+        while self._place.kept is None:  # it waits in memory
             left = end - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(_POLL_SECONDS, left))
-
-    def _has_arrived(self) -> bool:
-        ledger, kept = self._place.ledger, self._place.kept
-        if ledger is None or kept is None:
-            return False
         try:
-            return ledger.is_acknowledged(kept.position, self.record_id)
+            return ledger.wait_delivered(self._place.kept.position, self.record_id, end - time.monotonic())
         except Exception as error:
             swallow("audit", error)
             return False
@@ -85,4 +81,6 @@ def receipt_of(record_id: str, place: Place) -> Receipt:
     kept = place.kept
     if kept is None:
         return Receipt(record_id, _place=place)
-    return Receipt(record_id, kept.sequence, kept.stream_id, kept.hash, "process", place)
+    return Receipt(
+        record_id, kept.sequence, kept.stream_id, kept.hash, "sink" if place.delivered else kept.durability, place
+    )

@@ -13,7 +13,8 @@ from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEven
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Source, Target
 from mobius_otel.telemetry.audit import logger as logger_module
-from mobius_otel.telemetry.audit.logger import observe_ledger, record_event
+from mobius_otel.telemetry.audit.logger import record_event
+from mobius_otel.telemetry.audit.observe import observe_ledger
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
