@@ -8,10 +8,15 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from opentelemetry._logs import SeverityNumber
 
 from mobius_otel import conventions
 from mobius_otel.policy import model
+from mobius_otel.telemetry.audit import AuditEvent
+from mobius_otel.telemetry.audit.event import ActorType, Outcome, SourceType
+from mobius_otel.telemetry.audit.risk import BANDS
 from mobius_otel.telemetry.redaction.kinds import MEANINGS
 
 HERE = Path(__file__).parent
@@ -171,7 +176,69 @@ def redaction_page() -> str:
     return f"{before}{begin}{kinds}{end}{after}"
 
 
-PAGES = {"conventions.md": page, "policy.md": policy_page, "redaction.md": redaction_page}
+def fields() -> str:
+    """Return the fields of an audit event, each with its rule and its name on the record."""
+    rows = {
+        "event_name": ("a dotted name of few values; the outcome is not part of it", "`event_name`"),
+        "action": ("an upper-case verb, such as `UPDATE`", code([conventions.AUDIT_ACTION])),
+        "actor": (
+            f"`Actor(id, type)`; type {code(get_args(ActorType))}",
+            code([conventions.AUDIT_ACTOR_ID, conventions.AUDIT_ACTOR_TYPE]),
+        ),
+        "outcome": (code(get_args(Outcome)), code([conventions.AUDIT_OUTCOME])),
+        "target": (
+            "`Target(id, type)`; any type, such as `order`",
+            code([conventions.AUDIT_TARGET_ID, conventions.AUDIT_TARGET_TYPE]),
+        ),
+        "risk_score": ("0 to 100, see below", code([conventions.AUDIT_RISK_SCORE])),
+        "reason": ("in words", code([conventions.AUDIT_REASON])),
+        "source": (
+            f"`Source(id, type)`; type {code(get_args(SourceType))}, found out from the id",
+            code([conventions.AUDIT_SOURCE_ID, conventions.AUDIT_SOURCE_TYPE, conventions.CLIENT_ADDRESS]),
+        ),
+        "tenant": ("on whose behalf", code([conventions.AUDIT_TENANT])),
+        "attributes": ("anything of JSON's shapes, nested too; other objects become their text", "their own"),
+        "timestamp": ("nanoseconds since the epoch; default: now", "`timestamp`"),
+    }
+    known = [field.name for field in dataclasses.fields(AuditEvent)]
+    required = [field.name for field in dataclasses.fields(AuditEvent) if _has_no_default(field)]
+    return table(
+        ["field", "what it is", "on the record"],
+        ([f"{code([name])}{' (required)' if name in required else ''}", *rows[name]] for name in known),
+    )
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def risk() -> str:
+    """Return the risk scale."""
+    ends = [band.lowest - 1 for band in BANDS[1:]] + [100]
+    severity, levels = SeverityNumber, ("Info", "Low", "Medium", "High", "Critical")
+    return table(
+        ["score", "band", "what it is", "severity of a success", "of a failure", "OCSF `severity_id`", "`risk_level`"],
+        (
+            [
+                f"{band.lowest} to {end}", band.name, band.meaning, f"{band.success} {severity(band.success).name}",
+                f"{band.failure} {severity(band.failure).name}", str(band.ocsf_severity), levels[band.ocsf_risk_level],
+            ]
+            for band, end in zip(BANDS, ends, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def audit_page() -> str:
+    """Return the page of audit, which is written by hand, with its tables made anew."""
+    text = (HERE / "audit.md").read_text(encoding="utf-8")
+    for name, made in (("fields", fields()), ("risk", risk())):
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        text = f"{before}{begin}{made}\n{end}{after}"
+    return text
+
+
+PAGES = {"conventions.md": page, "policy.md": policy_page, "redaction.md": redaction_page, "audit.md": audit_page}
 
 
 def main() -> int:

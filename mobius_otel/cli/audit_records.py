@@ -44,6 +44,7 @@ def add_parsers(verbs: Subparsers) -> None:
     add_ledger(tail)
     tail.add_argument("-n", type=int, default=10, metavar="N", help="how many (default: 10)")
     tail.add_argument("-f", "--follow", action="store_true", help="go on as new ones come; Ctrl-C ends it")
+    tail.add_argument("--notes", action="store_true", help="also what the ledger wrote about itself")
     add_json(tail)
     tail.set_defaults(run=_tail)
     show = verbs.add_parser("show", help="show one record whole", description="Status 1 where there is none.")
@@ -69,9 +70,9 @@ def add_parsers(verbs: Subparsers) -> None:
 def _tail(args: argparse.Namespace) -> int:
     ledger = ledger_of(args)
     last, shown = 0, False
-    newest = read_records(ledger, last=max(args.n, 0))
+    newest = read_records(ledger, last=max(args.n, 0), notes=args.notes)
     if not newest and args.follow:  # -n 0: from now on
-        last = max((position for position, _ in read_records(ledger, last=1)), default=0)
+        last = max((position for position, _ in read_records(ledger, last=1, notes=True)), default=0)
     while True:
         for number, record in newest:
             last = number
@@ -84,7 +85,7 @@ def _tail(args: argparse.Namespace) -> int:
         if not args.follow:
             break
         time.sleep(_POLL_SECONDS)
-        newest = read_records(ledger, after=last)
+        newest = read_records(ledger, after=last, notes=args.notes)
     if not shown and not args.json:
         print("no records")
     return 0
