@@ -403,6 +403,14 @@ RATE_LIMIT_EXCEEDED = Event(
     "A limit was used up: the first denial at once, the others of its window in one record, with a count.",
     "excess_rate_limit_exceeded", 600399, 30, (RATE_LIMIT_POLICY, RATE_LIMIT_LIMIT, RATE_LIMIT_TOP, COUNT),
 )  # fmt: skip
+RATE_LIMIT_BACKEND_LOST = Event(
+    "rate_limit.backend_lost", "UPDATE", "A limiter's server is gone; what on_backend_error says decides.",
+    "sys_monitor_disabled", 600399, 60, (RATE_LIMIT_POLICY, ERROR_TYPE),
+)  # fmt: skip
+RATE_LIMIT_BACKEND_RESTORED = Event(
+    "rate_limit.backend_restored", "UPDATE", "A limiter's server is back and decides again.",
+    "sys_monitor_enabled", 600399, 20, (RATE_LIMIT_POLICY,),
+)  # fmt: skip
 API_KEY_ISSUED = Event(
     "api_key.issued", "CREATE", "A key was issued.", "authn_token_created", 300101, 40, (API_KEY_SCOPES,)
 )
@@ -459,7 +467,8 @@ AUDIT_STREAM_ADOPTED = Event(
 EVENTS: dict[str, Event] = {
     event.name: event
     for event in (
-        RATE_LIMIT_EXCEEDED, API_KEY_ISSUED, API_KEY_VERIFIED, API_KEY_REJECTED, API_KEY_ROTATED, API_KEY_REVOKED,
+        RATE_LIMIT_EXCEEDED, RATE_LIMIT_BACKEND_LOST, RATE_LIMIT_BACKEND_RESTORED,
+        API_KEY_ISSUED, API_KEY_VERIFIED, API_KEY_REJECTED, API_KEY_ROTATED, API_KEY_REVOKED,
         API_KEY_EXPIRED, API_KEY_PURGED_EVENT, API_KEY_REUSED, AUTHORIZATION_FAILED, HTTP_REQUEST, FUNCTION_CALLED,
         AUDIT_CHECKPOINT, AUDIT_STREAM_ENDED, AUDIT_STREAM_ADOPTED,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable
@@ -11,7 +12,7 @@ from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
 from mobius_otel.security.rate_limit.backends import Backend, Counts, LimiterSpec, MemoryBackend, MemoryCounts
-from mobius_otel.security.rate_limit.backends.failover import Failover, OnBackendError
+from mobius_otel.security.rate_limit.backends.failover import Failover, OnBackendError, shared_out
 from mobius_otel.security.rate_limit.backends.opening import open_backend
 from mobius_otel.security.rate_limit.backends.protocol import Uncounted, require
 from mobius_otel.security.rate_limit.decision import Decision
@@ -47,10 +48,17 @@ class RateLimiter:
         name: What telemetry calls it: at most 64 letters, digits and ``_.-``.
         algorithm: ``"sliding_window_log"``, or ``"gcra"``: a steady rate with a burst of ``limit``, one number for
             each key.
-        backend: Where hits are counted: ``"memory://"``, or an object with what
+        backend: Where hits are counted: ``"memory://"``; ``"valkey://host:6379/0"`` and the other URLs of
+            :mod:`~mobius_otel.security.rate_limit.backends.valkey.urls`, for a fleet; a client of the package
+            ``valkey`` or ``redis``; or an object with what
             :class:`~mobius_otel.security.rate_limit.backends.Backend` asks for.
         on_backend_error: Who decides while the backend fails: ``"local"`` counts in this process, ``"open"``
             lets everybody in, ``"closed"`` nobody.
+        local_share: Which part of each limit this process allows by itself while the backend fails, above 0 and up
+            to 1. With four processes 0.25 keeps the fleet within the limit.
+        deadline: Seconds that a decision waits for a server; default: 0.05.
+        lease: The part of a limit, up to 0.5, that the processes of a fleet may have drawn from the server and not
+            yet spent, to ask it less often; 0: every decision asks the server.
         mode: ``"enforce"``, or ``"shadow"``: counted and shown, never enforced.
         clock: Seconds as a float, used as it is; default: the monotonic clock.
         audit: Whether denials become audit records (one a window, with a count and the most denied clients).
@@ -75,8 +83,11 @@ class RateLimiter:
         *,
         name: str = "default",
         algorithm: str = "sliding_window_log",
-        backend: str | Backend = "memory://",
+        backend: str | Backend | object = "memory://",
         on_backend_error: OnBackendError = "local",
+        local_share: float = 1.0,
+        deadline: float | None = None,
+        lease: float = 0.0,
         mode: Mode = "enforce",
         clock: Clock | None = None,
         audit: bool = True,
@@ -87,6 +98,8 @@ class RateLimiter:
         _one_of("algorithm", algorithm, ALGORITHMS)
         _one_of("on_backend_error", on_backend_error, ("local", "open", "closed"))
         _one_of("mode", mode, ("enforce", "shadow"))
+        _part("local_share", local_share, least=1e-9, most=1.0)
+        _part("lease", lease, least=0.0, most=0.5)
         if clock is not None and not callable(clock):
             raise ConfigurationError("clock", clock, "a callable that returns seconds", "For example: time.monotonic")
         if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
@@ -96,8 +109,12 @@ class RateLimiter:
         self._clock = clock
         self._own: dict[Hashable, tuple[RateLimit, ...]] = {}
         self._limits = _limits(limits)
-        spec = LimiterSpec(limits=self._limits, name=name, algorithm=algorithm, clock=clock, max_keys=max_keys)
-        self._counts, self._remote = self._counting(open_backend(backend), spec, on_backend_error)
+        spec = LimiterSpec(
+            limits=self._limits, name=name, algorithm=algorithm, clock=clock, max_keys=max_keys, lease=lease
+        )
+        self._counts, self._remote = self._counting(
+            open_backend(backend, deadline), spec, on_backend_error, local_share
+        )
         memory = self._counts if isinstance(self._counts, MemoryCounts) else None
         #: The shorter way to an answer, where the counts know one.
         self._admit = memory.admit if memory is not None else None
@@ -109,6 +126,7 @@ class RateLimiter:
             saturation=self._counts.saturation,
             tracked=self._counts.__len__,
             now=memory.now if memory is not None else time.monotonic_ns,
+            gone=self._remote.look if self._remote is not None else None,
         )
         self._lines = Lines()
         #: Whether the clock says when it is moved: by it nobody need look at the time.
@@ -434,15 +452,16 @@ class RateLimiter:
     # --- how it works -----------------------------------------------------------------------------------------
 
     def _counting(
-        self, backend: Backend, spec: LimiterSpec, on_error: OnBackendError
+        self, backend: Backend, spec: LimiterSpec, on_error: OnBackendError, share: float
     ) -> tuple[Counts, Failover | None]:
         """Return what counts, and the same once more where it is a server that may fail."""
         require(backend, spec)
         counts = backend.counts(spec)
         if counts.source == "local":
             return counts, None
-        local = MemoryBackend().counts(spec) if on_error == "local" else None
-        remote = Failover(counts, local, spec.limits, on_error, self._changed)
+        shared = dataclasses.replace(spec, limits=shared_out(spec.limits, share))
+        local = MemoryBackend().counts(shared) if on_error == "local" else None
+        remote = Failover(counts, local, spec.limits, on_error, self._changed, share=share)
         return remote, remote
 
     def _changed(self, degraded: bool, error: str | None) -> None:
@@ -513,6 +532,11 @@ def _one_of(setting: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         supported = ", ".join(f'"{choice}"' for choice in choices)
         raise ConfigurationError(setting, value, f"one of {supported}" if len(choices) > 1 else supported)
+
+
+def _part(setting: str, value: float, *, least: float, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ConfigurationError(setting, value, f"a number {'above 0' if least else 'from 0'} and up to {most:g}")
 
 
 def _checked(cost: int) -> int:

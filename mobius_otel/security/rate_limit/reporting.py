@@ -53,6 +53,7 @@ class Reporter:
         saturation: Returns the highest used share since it was last asked.
         tracked: Returns how many keys are remembered.
         now: Returns the time that decisions are made by, in nanoseconds.
+        gone: Returns whether the backend is gone; None: it never is.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class Reporter:
         saturation: Callable[[], float],
         tracked: Callable[[], int],
         now: Callable[[], int],
+        gone: Callable[[], bool] | None = None,
     ) -> None:
         self.name = name
         self.degraded = False
+        self.gone = gone or bool
         self.saturation = saturation
         self.tracked = tracked
         self.audit = audit
@@ -139,6 +142,15 @@ class Reporter:
             _log.warning("mobius_otel: limit %r lost its backend (%s); the fallback decides", self.name, error)
         else:
             _log.warning("mobius_otel: limit %r has its backend again", self.name)
+        try:
+            record_event(
+                conventions.RATE_LIMIT_BACKEND_LOST if degraded else conventions.RATE_LIMIT_BACKEND_RESTORED,
+                actor=Actor("mobius_otel", "system"),
+                outcome="failure" if degraded else "success",
+                attributes={conventions.RATE_LIMIT_POLICY: self.name, conventions.ERROR_TYPE: error},
+            )
+        except AuditUnavailable:  # strict: the limiter goes on deciding, as it does without its server
+            _log.debug("mobius_otel: a change of limit %r has no audit record", self.name)
 
     def top(self, number: int) -> list[tuple[str, int]]:
         """Return the pseudonyms of the keys that were denied most, each with how often at least."""
@@ -238,7 +250,7 @@ def _tracked(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, An
 
 
 def _degraded(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, Any]]]:
-    return _by_policy(reporters, lambda reporter: float(reporter.degraded), max)
+    return _by_policy(reporters, lambda reporter: float(reporter.gone()), max)
 
 
 @atexit.register

@@ -358,7 +358,7 @@ def test_acquire_async_decides_alike_without_awaiting(clock):
         ({"backend": 5}, "counts"),
         ({"limits": []}, "one limit"),
         ({"limits": None}, "list of limits"),
-        ({"backend": "valkey://admin:hunter2/x@cache:6379/0?password=hunter2"}, "memory://"),
+        ({"backend": "valkey://admin:hunter2/x@cache:6379/0?password=hunter2"}, "without this option"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_and_without_credentials(given, named):

@@ -24,6 +24,8 @@ class LimiterSpec:
         algorithm: ``sliding_window_log`` or ``gcra``.
         clock: Seconds as a float; None: the backend's own clock. A server's backend counts by the server's.
         max_keys: How many keys may be remembered at once; None: as many as are live.
+        lease: The part of a limit that all processes together may have drawn from a server and not yet spent; 0:
+            every decision asks the server.
     """
 
     limits: tuple[RateLimit, ...]
@@ -31,11 +33,15 @@ class LimiterSpec:
     algorithm: str = "sliding_window_log"
     clock: Clock | None = None
     max_keys: int | None = None
+    lease: float = 0.0
 
     @property
     def needs(self) -> frozenset[str]:
         """What a backend must be capable of to count for this limiter."""
-        asked = {self.algorithm: True, "several_limits": len(self.limits) > 1, "max_keys": self.max_keys is not None}
+        asked = {
+            self.algorithm: True, "several_limits": len(self.limits) > 1, "max_keys": self.max_keys is not None,
+            "lease": self.lease > 0,
+        }  # fmt: skip
         return frozenset(name for name, wanted in asked.items() if wanted)
 
 
@@ -43,6 +49,8 @@ class Counts(Protocol):
     """The counts of one limiter. Every method is safe to be called by several threads at once.
 
     A backend that talks to a server raises whatever went wrong; the limiter's ``on_backend_error`` then decides.
+    It may have a method ``answers() -> bool``, which says without asking whether all its servers can be asked: then
+    the limiter says that its backend is back when that is true, and not at the first answer of some server.
     """
 
     #: Who decides: ``local``, this process's memory (it never waits for anybody and never fails), or ``remote``.
@@ -111,7 +119,8 @@ class AsyncCounts(Counts, Protocol):
 class Backend(Protocol):
     """A place where hits are counted, for any number of limiters."""
 
-    #: What it can do, as ``LimiterSpec.needs`` asks for it: the algorithms' names, ``several_limits``, ``max_keys``.
+    #: What it can do, as ``LimiterSpec.needs`` asks for it: the algorithms' names, ``several_limits``, ``max_keys``,
+    #: ``lease``.
     capabilities: frozenset[str]
 
     def counts(self, spec: LimiterSpec) -> Counts:
