@@ -50,7 +50,7 @@ def _optional(name: str, value: object, longest: int = _LONGEST_ID) -> str | Non
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise InvalidEvent(name, value, f"one of {', '.join(allowed)}")
 
 
@@ -188,17 +188,25 @@ class AuditEvent:
         self._check_names()
         self._check_parties()
         self._check_numbers()
-        object.__setattr__(self, "reason", _optional("reason", self.reason or None, _LONGEST_REASON))
+        reason = None if isinstance(self.reason, str) and not self.reason else self.reason
+        object.__setattr__(self, "reason", _optional("reason", reason, _LONGEST_REASON))
         object.__setattr__(self, "tenant", _optional("tenant", self.tenant))
-        if self.attributes is not None and not isinstance(self.attributes, Mapping):
+        if self.attributes is None:
+            object.__setattr__(self, "attributes", {})
+        elif not isinstance(self.attributes, Mapping):
             raise InvalidEvent("attributes", self.attributes, "a mapping of names to values")
         known = event_type(self.event_name)
         if known is not None:
             self._check_known(known)
-        object.__setattr__(self, "attributes", MappingProxyType(plain(self.attributes or {})))
+        object.__setattr__(self, "attributes", _plain_attributes(self.attributes))
 
     def _check_known(self, known: EventType) -> None:
-        known.check(self.attributes or {}, self.outcome)
+        try:
+            known.check(self.attributes, self.outcome)
+        except InvalidEvent:
+            raise
+        except Exception as error:  # whatever a strange object does when it is looked at
+            raise InvalidEvent("attributes", type(error).__name__, "values that can be compared") from error
         if self.risk_score is None and not known.own:
             object.__setattr__(self, "risk_score", known.risk)
 
@@ -274,6 +282,11 @@ class AuditEvent:
         return type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in fields)
 
 
+def _plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = plain(attributes)
+    return MappingProxyType(found if isinstance(found, dict) else {"attributes": found})  # that cannot be read
+
+
 def _schema(known: EventType | None = None) -> dict[str, Any]:
     name = {"const": known.name} if known else {"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": 128}
     scale = ", ".join(f"{band.name} from {band.lowest}" for band in BANDS)
@@ -321,7 +334,7 @@ def unchecked(event: AuditEvent, **changes: Any) -> AuditEvent:
     for name in AuditEvent.__slots__:
         value = changes.get(name, getattr(event, name))
         if name == "attributes":
-            value = MappingProxyType(plain(dict(value)))
+            value = _plain_attributes(value)
         elif name == "reason":
             value = _optional(name, value or None, _LONGEST_REASON)
         object.__setattr__(made, name, value)

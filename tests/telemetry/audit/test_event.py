@@ -113,6 +113,41 @@ def test_a_hostile_value_is_cut():
     assert len(repr(made.attributes)) < 1_000_000
 
 
+class Strange:
+    """An object that does not want to be looked at."""
+
+    def _refuse(self, *_):
+        raise RuntimeError
+
+    __eq__ = __bool__ = __str__ = __repr__ = _refuse
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("field", [
+    "event_name", "action", "actor", "outcome", "target", "risk_score", "reason", "source", "tenant", "attributes",
+    "timestamp",
+])  # fmt: skip
+def test_a_strange_object_gets_the_same_answer_as_a_wrong_one(field):
+    """By the field's name, whatever it does when it is compared or shown."""
+    with pytest.raises(InvalidEvent) as caught:
+        event(**{field: Strange()})
+    assert caught.value.field == field
+    with pytest.raises(InvalidEvent):
+        Actor("u-1", Strange())
+
+
+def test_attributes_that_cannot_be_read_are_kept_as_their_name():
+    """A mapping that raises is no reason to lose the event."""
+
+    class Broken(dict):
+        def items(self):
+            raise RuntimeError
+
+    assert event(attributes=Broken(a=1)).attributes == {"attributes": "[Broken]"}
+    assert event(attributes={"a": Strange()}).attributes == {"a": "[Strange]"}
+    assert event(attributes=None).attributes == {}
+
+
 def test_an_event_can_be_pickled_and_copied():
     """It crosses a process boundary as itself."""
     made = event(attributes={"a": [1]}, risk_score=3, source=Source("203.0.113.9"))
