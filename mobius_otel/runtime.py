@@ -90,9 +90,7 @@ class Runtime:
             throttle = FailureThrottle(policy.api_keys.failures)
             self.keys = open_keys(policy, throttle) if policy.wants_keys else None
             fail_modes = FailModes(policy.audit.fail_modes)
-            answered = conventions.HTTP_REQUEST
-            strict = (fail_modes.of(answered.name, answered.risk) or policy.audit.fail_mode) == "strict"
-            self.guard = Guard(policy, self.keys, RouteRecorder(policy.audit.actor, strict=strict))
+            self.guard = Guard(policy, self.keys, RouteRecorder(policy.audit.actor))
             check_policy(policy)  # a missing extra is told now, not by the first scrape
         except BaseException:
             self._close()

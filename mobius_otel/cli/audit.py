@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mobius_otel.cli import audit_export, audit_keeping, audit_records
+from mobius_otel.cli import audit_export, audit_keeping, audit_records, audit_shipping
 from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of
 from mobius_otel.cli.output import json_line, note, progress
 from mobius_otel.errors import MobiusError
@@ -44,6 +44,7 @@ def add_parser(commands: Subparsers) -> None:
     audit_records.add_parsers(verbs)
     audit_export.add_parsers(verbs)
     audit_keeping.add_parsers(verbs)
+    audit_shipping.add_parsers(verbs)
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -15,10 +14,10 @@ from mobius_otel import conventions
 from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of, policy_of
 from mobius_otel.cli.output import json_line, note, progress
 from mobius_otel.cli.when import moment
-from mobius_otel.errors import ConfigurationError, MissingExtra
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit.browse import walk_records
 from mobius_otel.telemetry.audit.ocsf import ocsf_event
-from mobius_otel.telemetry.audit.otlp import encode
+from mobius_otel.telemetry.audit.otlp import encode_json
 
 __all__ = ["add_parsers"]
 
@@ -116,30 +115,13 @@ def _otlp_writer(stream: TextIO, resource: dict[str, str]) -> Callable[[dict[str
 
     def write(record: dict[str, Any] | None) -> None:
         if record is not None:
-            encode([record], {})  # a record that is none must not spoil the others of its request
+            encode_json([record], {})  # a record that is none must not spoil the others of its request
             waiting.append(record)
         if waiting and (record is None or len(waiting) >= _BATCH):
-            stream.write(_line(_otlp_json(encode(waiting, resource))))
+            stream.write(encode_json(waiting, resource).decode() + "\n")
             waiting.clear()
 
     return write
-
-
-def _otlp_json(request: bytes) -> dict[str, Any]:
-    """Return an OTLP request as OTLP/JSON: as protobuf's JSON, but ids in hexadecimal and enumerations as numbers."""
-    try:
-        from google.protobuf.json_format import MessageToDict
-        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-    except ImportError:
-        raise MissingExtra("--format otlp", "otlp", "opentelemetry-proto") from None
-    document: dict[str, Any] = MessageToDict(ExportLogsServiceRequest.FromString(request), use_integers_for_enums=True)
-    for resource in document.get("resourceLogs", ()):
-        for scope in resource.get("scopeLogs", ()):
-            for record in scope.get("logRecords", ()):
-                for name in ("traceId", "spanId"):
-                    if name in record:
-                        record[name] = base64.b64decode(record[name]).hex()
-    return document
 
 
 def _line(document: dict[str, Any]) -> str:

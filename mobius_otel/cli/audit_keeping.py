@@ -16,6 +16,7 @@ from mobius_otel.runtime import open_ledger
 from mobius_otel.telemetry.audit.browse import count_events
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.risk import band
+from mobius_otel.telemetry.audit.signing import key_from_environment
 
 __all__ = ["add_parsers", "existing_ledger"]
 
@@ -51,7 +52,7 @@ def existing_ledger(args: argparse.Namespace) -> Iterator[Ledger]:
         raise ConfigurationError("LEDGER", str(path), "an existing file")
     policy = policy_of(args)
     of_policy = policy.audit.ledger is not None and policy.beside(policy.audit.ledger) == path
-    with closing((of_policy and open_ledger(policy)) or Ledger(path)) as ledger:
+    with closing((of_policy and open_ledger(policy)) or Ledger(path, key=key_from_environment())) as ledger:
         yield ledger
 
 

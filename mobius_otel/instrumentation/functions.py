@@ -80,7 +80,7 @@ class _Call:
         self._actor = actor
 
     def __enter__(self) -> None:
-        if configured_mode(conventions.FUNCTION_CALLED.name, conventions.FUNCTION_CALLED.risk) == "strict":
+        if configured_mode(conventions.FUNCTION_CALLED.name, _RISK_OF_A_CALL) == "strict":
             self._record("unknown", None)
 
     def __exit__(

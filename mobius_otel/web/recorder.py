@@ -6,6 +6,7 @@ ledger whatever happens next.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable
 from mobius_otel.telemetry.audit import Actor, Source, Target
+from mobius_otel.telemetry.audit.fail_modes import configured_mode
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.audit.vocabulary import ACTION_TYPES
 from mobius_otel.telemetry.safety import guarded
@@ -65,21 +67,21 @@ def told_actor(target: str | None) -> Actor | None:
 class RouteRecorder:
     """Records requests to audited routes.
 
+    Where the fail mode of such a record is ``strict``, an ``unknown`` one is kept before the service acts, and a second
+    one with the outcome after it; a request whose first record cannot be kept is refused.
+
     Args:
         actor: ``"module:function"`` that says who did it: an ``Actor``, an id, or None for the key's owner.
-        strict: Whether a request is refused when its record cannot be kept; then an ``unknown`` record is
-            kept before the service acts, and a second one with the outcome after it.
     """
 
-    __slots__ = ("_actor", "strict")
+    __slots__ = ("_actor",)
 
-    def __init__(self, actor: str | None = None, *, strict: bool = False) -> None:
+    def __init__(self, actor: str | None = None) -> None:
         self._actor = actor
-        self.strict = strict
 
     def before(self, verdict: Verdict) -> bool:
         """Keep the intent where that is demanded; return False where the service must not act."""
-        if not self.strict:
+        if configured_mode(conventions.HTTP_REQUEST.name, _risk(_action(verdict))) != "strict":
             return True
         try:
             return self._record(verdict, None, None, None) is not None
@@ -95,16 +97,12 @@ class RouteRecorder:
             route: The route as the framework declares it.
             error_type: The class of an exception that the service let through.
         """
-        with guarded("audit"):
-            try:
-                self._record(verdict, status, route, error_type)
-            except AuditUnavailable:
-                if not self.strict:
-                    raise
+        with guarded("audit"), contextlib.suppress(AuditUnavailable):  # it was counted; the intent is kept
+            self._record(verdict, status, route, error_type)
 
     def _record(self, verdict: Verdict, status: int | None, route: str | None, error_type: str | None) -> Any:
         facts = verdict.facts
-        action = _ACTIONS.get(facts.method, "ACCESS")
+        action = _action(verdict)
         attributes: dict[str, Any] = {
             conventions.HTTP_METHOD: facts.method,
             conventions.HTTP_ROUTE: route or verdict.audited,
@@ -122,7 +120,7 @@ class RouteRecorder:
             target=Target(f"{facts.method} {route or verdict.audited}", "route"),
             source=Source(verdict.client) if verdict.client else None,
             attributes=attributes,
-            risk_score=None if action == "READ" else _RISK_OF_A_CHANGE,
+            risk_score=_risk(action),
         )
 
     def _who(self, verdict: Verdict) -> Actor:
@@ -133,4 +131,12 @@ class RouteRecorder:
         return Actor("anonymous", "user")
 
     def __repr__(self) -> str:
-        return f"RouteRecorder(strict={self.strict})"
+        return f"RouteRecorder(actor={self._actor!r})"
+
+
+def _action(verdict: Verdict) -> str:
+    return _ACTIONS.get(verdict.facts.method, "ACCESS")
+
+
+def _risk(action: str) -> int:
+    return conventions.HTTP_REQUEST.risk if action == "READ" else _RISK_OF_A_CHANGE

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from mobius_otel.cli.main import main
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target, catalogue
+from mobius_otel.testing.receiver import OtlpReceiver
 
 SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
 
@@ -212,7 +213,66 @@ def test_prune_removes_what_a_collector_has(ledger, run):
         assert (status, option in said) == (2, True)
 
 
-@pytest.mark.parametrize("command", ["tail", "verify", "export", "stats", "prune"])
+@pytest.fixture
+def receiver(monkeypatch):
+    """A collector that the standard variable names."""
+    for name in os.environ:
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.logs_endpoint.removesuffix("/v1/logs"))
+        yield receiver
+
+
+def test_ship_sends_what_no_collector_has(ledger, run, receiver):
+    """Status 0 when nothing is left; what is in quarantine is offered again as well."""
+    status, out, _ = run("ship", "--once")
+    assert (status, out) == (0, "3 records were taken, 0 are left\n")
+    uids = {log["attributes"]["log.record.uid"] for log in receiver.logs}
+    assert uids >= {ids(ledger)[0], *ids(ledger)[2:4]}
+    assert json.loads(run("ship", "--once", "--json")[1]) == {
+        "shipped": 0, "left": 0, "quarantined": 0, "failure": "",
+    }  # fmt: skip
+
+
+def test_ship_and_retry_say_why_something_is_left(ledger, run, receiver):
+    """With what the collector answered, and where to look."""
+    receiver.answer(503)
+    status, out, _ = run("ship", "--once")
+    assert (status, "are left" in out, "HTTP 503" in out) == (1, True, True)
+    status, out, _ = run("retry")
+    assert (status, out) == (
+        1,
+        "0 records were taken, 1 are left (1 in quarantine: mobius-otel audit stats): HTTP 503\n",
+    )
+    receiver.behave()
+    assert run("retry")[:2] == (0, "1 records were taken, 0 are left\n")
+
+
+def test_ship_needs_a_collector(ledger, run, monkeypatch):
+    """With the line to type."""
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "OTEL_LOGS_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
+    for command in (["ship", "--once"], ["retry"]):
+        status, _, said = run(*command)
+        assert (status, "export OTEL_EXPORTER_OTLP_ENDPOINT=" in said) == (2, True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ship_goes_on_until_it_is_ended(ledger, receiver):
+    """As a process of its own: what comes meanwhile is sent too, SIGTERM ends it cleanly."""
+    command = [sys.executable, "-m", "mobius_otel", "audit", "ship"]
+    with subprocess.Popen(command, cwd=ledger.parent) as process:
+        try:
+            with Ledger(ledger) as opened:
+                receipt = AuditLogger(ledger=opened).record("it.came", actor=Actor("u-1"))
+                assert receipt.delivered(30)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["tail", "verify", "export", "stats", "prune", "ship", "retry"])
 def test_no_command_makes_a_ledger(tmp_path, run, command):
     """A mistyped path is an error, not a new file."""
     status, _, said = run(command, tmp_path / "nowhere.db", *(["--older-than", "1d"] if command == "prune" else []))

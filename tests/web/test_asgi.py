@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import logger
+from mobius_otel.telemetry.audit.fail_modes import FailModes
 from mobius_otel.web import SecurityMiddleware, current_principal, install_guard
 
 
@@ -96,6 +98,16 @@ def test_an_exception_goes_on_and_is_audited(guard, keys, telemetry):
     assert record["attributes"]["mobius.audit.ocsf_type_uid"] == 600301
     assert record["attributes"]["error.type"] == "LookupError"
     assert record["attributes"]["audit.actor.id"] == "bob"
+
+
+def test_a_route_is_strict_where_its_risk_is(guard, keys, telemetry):
+    """The band of the record that would be made decides, and the intent comes first."""
+    defaults.install(defaults.Defaults(fail_modes=FailModes({"risk:medium": "strict"})))
+    drive(
+        SecurityMiddleware(hello), scope("/v1/refunds", "POST", x_api_key=keys.issue("bob", scopes={"refund"}).secret)
+    )
+    outcomes = [r["attributes"]["audit.outcome"] for r in telemetry.audits if r["event_name"] == "http.request"]
+    assert outcomes == ["unknown", "success"]
 
 
 def test_the_record_is_kept_before_the_answer_leaves(guard, keys):

@@ -191,10 +191,11 @@ class AuditEvent:
         reason = None if isinstance(self.reason, str) and not self.reason else self.reason
         object.__setattr__(self, "reason", _optional("reason", reason, _LONGEST_REASON))
         object.__setattr__(self, "tenant", _optional("tenant", self.tenant))
-        if self.attributes is None:
+        given: object = self.attributes
+        if given is None:
             object.__setattr__(self, "attributes", {})
-        elif not isinstance(self.attributes, Mapping):
-            raise InvalidEvent("attributes", self.attributes, "a mapping of names to values")
+        elif not isinstance(given, Mapping):
+            raise InvalidEvent("attributes", given, "a mapping of names to values")
         known = event_type(self.event_name)
         if known is not None:
             self._check_known(known)
