@@ -139,6 +139,7 @@ API_KEY_GENERATION = "mobius.api_key.generation"
 API_KEY_STATE = "mobius.api_key.state"
 API_KEY_SCOPES = "mobius.api_key.scopes"
 API_KEY_ROTATED_FROM = "mobius.api_key.rotated_from"
+API_KEY_ROTATED_TO = "mobius.api_key.rotated_to"
 API_KEY_REASON = "mobius.api_key.reason"
 WITHIN = "mobius.within"
 OUTCOME = "mobius.outcome"
@@ -213,6 +214,7 @@ _ATTRIBUTES = (
     Attribute(API_KEY_STATE, "A key's state.", ("active", "retiring", "retired", "expired", "revoked")),
     Attribute(API_KEY_SCOPES, "The key's scopes."),
     Attribute(API_KEY_ROTATED_FROM, "The public id of the key that this one replaces."),
+    Attribute(API_KEY_ROTATED_TO, "The public id of the key that replaces this one."),
     Attribute(API_KEY_REASON, "Why a key was refused; in telemetry alone, never in an answer."),
     Attribute(WITHIN, "A span of time ahead.", ("1d", "7d", "30d")),
     Attribute(OUTCOME, "Whether it worked.", ("success", "failure")),
@@ -428,6 +430,10 @@ API_KEY_REVOKED = Event(
     "api_key.revoked", "DELETE", "A key was revoked, or all of a lineage or an owner.", "authn_token_revoked", 300105,
     50, (API_KEY_ID, COUNT),
 )  # fmt: skip
+API_KEY_UNUSED = Event(
+    "api_key.unused", "READ", "Nobody uses the old secret of a rotated key any more: its grace can be ended.",
+    "authz_admin", 300199, 10, (API_KEY_ROTATED_TO,),
+)  # fmt: skip
 API_KEY_EXPIRED = Event(
     "api_key.expired", "LOGIN", "An expired key was presented.", "authn_login_fail", 300201, 40, (API_KEY_REASON, COUNT)
 )
@@ -469,6 +475,7 @@ EVENTS: dict[str, Event] = {
     for event in (
         RATE_LIMIT_EXCEEDED, RATE_LIMIT_BACKEND_LOST, RATE_LIMIT_BACKEND_RESTORED,
         API_KEY_ISSUED, API_KEY_VERIFIED, API_KEY_REJECTED, API_KEY_ROTATED, API_KEY_REVOKED,
+        API_KEY_UNUSED,
         API_KEY_EXPIRED, API_KEY_PURGED_EVENT, API_KEY_REUSED, AUTHORIZATION_FAILED, HTTP_REQUEST, FUNCTION_CALLED,
         AUDIT_CHECKPOINT, AUDIT_STREAM_ENDED, AUDIT_STREAM_ADOPTED,
     )

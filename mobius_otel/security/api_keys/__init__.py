@@ -6,6 +6,7 @@ from mobius_otel.security.api_keys.manager import ApiKeyManager
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.rotation import KeyRotator, RotationRun, RotationSink
 from mobius_otel.security.api_keys.secret import PATTERN
+from mobius_otel.security.api_keys.sinks import command_sink, file_sink, http_sink
 from mobius_otel.security.api_keys.stores import KeyStore, MemoryKeyStore, SqliteKeyStore
 
 __all__ = [
@@ -20,4 +21,7 @@ __all__ = [
     "RotationRun",
     "RotationSink",
     "SqliteKeyStore",
+    "command_sink",
+    "file_sink",
+    "http_sink",
 ]

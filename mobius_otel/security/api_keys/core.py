@@ -119,6 +119,20 @@ class KeyManagerCore:
         """
         self._gauges.observe(emitter)
 
+    def claim(self, job: str, period: int, holder: str) -> bool:
+        """Take one period of a job for this process; True for one of all that share the store.
+
+        Args:
+            job: The name of the job.
+            period: The number of the period.
+            holder: Who asks, for people who look.
+
+        Raises:
+            KeyStoreUnavailable: The store does not work.
+        """
+        with self._access.asking("update") as store:
+            return store.claim(job, period, holder)
+
     def close(self) -> None:
         """Write down what is still in memory and close the store."""
         self._unsubscribe()

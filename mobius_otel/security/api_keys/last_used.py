@@ -56,6 +56,10 @@ class LastUsed:
             if len(self._pending) < _MOST:
                 self._pending[key_id] = max(now, self._pending.get(key_id, now))
 
+    def __contains__(self, key_id: str) -> bool:
+        """Return whether a use waits to be written."""
+        return key_id in self._pending
+
     def is_pending(self, key_id: str, now: float) -> bool:
         """Return whether a use within the last minute waits to be written."""
         noted = self._pending.get(key_id)

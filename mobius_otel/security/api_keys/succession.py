@@ -17,7 +17,7 @@ from mobius_otel.security.api_keys.checks import key_not_found, shown_id
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.reporting import Reporter
 from mobius_otel.security.api_keys.secret import new_id
-from mobius_otel.security.api_keys.stores import Transaction
+from mobius_otel.security.api_keys.stores import Selection, Transaction
 from mobius_otel.telemetry.spans import started
 
 __all__ = ["Succession", "deadline", "end_of_grace", "existing", "successor_of"]
@@ -172,6 +172,38 @@ class Succession:
             record.done()
         self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "failure")
         return True
+
+    def note_unused(self, unused_after: float) -> list[str]:
+        """Look for keys in their grace that nobody uses any more though their successor is used, and tell of each once.
+
+        Args:
+            unused_after: Seconds that the old secret must not have been used.
+
+        Returns:
+            The ids of the keys whose grace can be ended.
+        """
+        now = self._clock()
+        with self._access.asking("list") as store:
+            retiring = store.list(Selection(state=KeyState.RETIRING, now=now))
+        return [key.id for key in retiring if self._note_unused(key, now, unused_after)]
+
+    def _note_unused(self, old: ApiKey, now: float, unused_after: float) -> bool:
+        """Note that the grace of one key can be ended, or that it cannot any more; return whether it can."""
+        with self._access.asking("get") as store:
+            new = store.get(old.rotated_to) if old.rotated_to is not None else None
+        if new is None or new.last_used_at is None:
+            return False
+        quiet_since = max(old.last_used_at or 0.0, new.created_at)
+        can_end = now - quiet_since >= unused_after
+        if can_end is (old.unused_since is not None):
+            return can_end
+        with self._reporter.changing(conventions.API_KEY_UNUSED, old.id, by=None) as record:
+            with self._access.changing("update") as change:
+                since = quiet_since if can_end else None
+                first = change.change(old.id, {"unused_since": since}, {"unused_since": old.unused_since})
+            if first and can_end:
+                record.done({conventions.API_KEY_ROTATED_TO: new.id})
+        return can_end
 
 
 def deadline(now: float, seconds: float) -> float | None:

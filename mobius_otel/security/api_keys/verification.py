@@ -364,9 +364,7 @@ class Verifier:
         key, result = attempt.key, attempt.result
         assert result is not None
         cause = attempt.failure.__cause__ if attempt.failure is not None else None
-        first = attempt.asked and key is not None and key.last_used_at is None
-        if first and key is not None and self._last_used.is_pending(key.id, attempt.now):
-            first = False
+        first = attempt.asked and key is not None and key.last_used_at is None and key.id not in self._last_used
         self._reporter.verified(
             result, key, now=attempt.now, source=attempt.source, required=attempt.required, first=first,
             start_ns=attempt.start_ns, asked=attempt.asked, error=type(cause).__qualname__ if cause else None,
