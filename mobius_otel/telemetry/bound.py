@@ -45,17 +45,26 @@ class BoundSeries(ABC):
         3
     """
 
-    __slots__ = ("_live", "_slow", "_told", "_touched", "_value", "attributes")
+    __slots__ = ("_live", "_slow", "_told", "_touched", "attributes", "direct", "value")
+
+    #: Whether a plain ``value += 1`` counts as :meth:`increment` does, once somebody listens.
+    _in_one_piece = False
 
     def __init__(self, attributes: dict[str, Any], slow: Slow) -> None:
         #: The attributes of the series, redaction and defaults included; not to be changed.
         self.attributes = attributes
         self._slow = slow
-        self._live = False
+        self._listened_to(False)
         self._reset()
 
+    def _listened_to(self, live: bool) -> None:
+        self._live = live
+        #: Whether the rare path that feels a call may add to :attr:`value` by itself.
+        self.direct = live and self._in_one_piece
+
     def _reset(self) -> None:
-        self._value: float = 0
+        #: What has been added.
+        self.value: float = 0
         self._told: float = 0
         self._touched = False
 
@@ -85,7 +94,7 @@ class BoundSeries(ABC):
 
     def _publish(self, instrument: Any) -> None:
         """Tell `instrument` what has been added since the last time; under the lock of the scope."""
-        value = self._value
+        value = self.value
         amount = value - self._told
         if amount or self._touched:
             self._touched = False
@@ -97,24 +106,25 @@ class BoundSeries(ABC):
 
 
 # Why the classes below need no lock where there is a GIL: CPython switches threads (and runs signal handlers and
-# finalizers) at calls and backward jumps alone, and `self._value += amount` over plain int and float has neither.
+# finalizers) at calls and backward jumps alone, and `self.value += amount` over plain int and float has neither.
 # A test with eight threads asserts the exact number; where there is no GIL the locked classes take over.
 
 
 class _CounterSeries(BoundSeries):
     __slots__ = ()
+    _in_one_piece = True
 
     def add(self, amount: float = 1) -> None:
         kind = type(amount)
         if (kind is int or kind is float) and 0 < amount < LARGEST and self._live:
-            self._value += amount
+            self.value += amount
         elif (number := self._slow(amount)) is not None:
             self._touched = True
-            self._value += number
+            self.value += number
 
     def increment(self) -> None:
         if self._live:
-            self._value += 1
+            self.value += 1
         else:
             self.add(1)
 
@@ -125,10 +135,10 @@ class _UpDownSeries(BoundSeries):
     def add(self, amount: float = 1) -> None:
         kind = type(amount)
         if (kind is int or kind is float) and -LARGEST < amount < LARGEST and self._live:
-            self._value += amount
+            self.value += amount
             self._touched = True
         elif (number := self._slow(amount)) is not None:
-            self._value += number
+            self.value += number
             self._touched = True
 
 
@@ -138,16 +148,16 @@ class _GaugeSeries(_UpDownSeries):
     def set(self, value: float) -> None:
         kind = type(value)
         if (kind is int or kind is float) and -LARGEST < value < LARGEST and self._live:
-            self._value = value
+            self.value = value
             self._touched = True
         elif (number := self._slow(value)) is not None:
-            self._value = number
+            self.value = number
             self._touched = True
 
     def _publish(self, instrument: Any) -> None:
         if self._touched:
             self._touched = False  # before the value is read: a set meanwhile is told the next time
-            instrument.set(self._value, self.attributes, _NOWHERE)
+            instrument.set(self.value, self.attributes, _NOWHERE)
 
 
 class _Locked(BoundSeries):
@@ -175,6 +185,7 @@ class LockedCounterSeries(_Locked, _CounterSeries):
     """A counter's series for Pythons without a GIL."""
 
     __slots__ = ()
+    _in_one_piece = False
 
 
 class LockedUpDownSeries(_Locked, _UpDownSeries):

@@ -87,7 +87,7 @@ class Stream(Generic[S]):
             self.live = True
             for series in self.all():
                 if isinstance(series, BoundSeries):
-                    series._live = True
+                    series._listened_to(True)
         return True
 
     def all(self) -> list[S]:
@@ -143,7 +143,7 @@ class Stream(Generic[S]):
     def _new(self, attributes: dict[str, Any]) -> S:
         series = self._make(attributes, self.checked)
         if isinstance(series, BoundSeries):
-            series._live = self.live
+            series._listened_to(self.live)
         return series
 
     def _undeclared(self, attributes: dict[str, Any]) -> None:

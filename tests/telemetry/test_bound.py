@@ -170,7 +170,7 @@ def test_no_switch_of_threads_falls_into_an_addition(series):
             thread.join()
     finally:
         sys.setswitchinterval(before)
-    assert cell._value == 8 * 20_000 * 1.5
+    assert cell.value == 8 * 20_000 * 1.5
 
 
 def test_an_api_that_can_bind_is_asked_to(monkeypatch):

@@ -7,13 +7,14 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from mobius_otel.errors import MobiusError
-from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
+from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts, rounded
 from mobius_otel.security.rate_limit.headers import Draft, limit_headers
 
 if TYPE_CHECKING:
+    from mobius_otel.security.rate_limit.limit import RateLimit
     from mobius_otel.security.rate_limit.limiter import RateLimiter
 
-__all__ = ["Decision", "RateLimitExceeded"]
+__all__ = ["Decision", "LocalDecision", "RateLimitExceeded"]
 
 
 class Decision:
@@ -117,6 +118,34 @@ class Decision:
             f"remaining={self.remaining}, retry_after={self.retry_after:g}, reset_after={self.reset_after:g}, "
             f"source={self.source!r})"
         )
+
+
+class LocalDecision(Decision):
+    """A decision of the fast path: even its facts are worked out when they are asked for.
+
+    Args:
+        raw: Whether it may pass, the limit, units in use, when the newest of them was used, when the same cost
+            would pass, the window, and the time of the decision; times in nanoseconds.
+        allowed: Whether the caller may go on.
+        key: Who asked.
+        limiter: Whose decision it is.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(
+        self, raw: tuple[bool, RateLimit, int, int, int, int, int], allowed: bool, key: Hashable, limiter: RateLimiter
+    ) -> None:
+        self.allowed = allowed
+        self._raw = raw
+        self._key = key
+        self._cost = 1
+        self._limiter = limiter
+
+    @property
+    def _facts(self) -> Facts:  # type: ignore[override]
+        passes, limit, used, newest, free, window, now = self._raw
+        return passes, limit, used, rounded(newest + window - now), rounded(free - now), now, "local"
 
 
 class RateLimitExceeded(MobiusError):

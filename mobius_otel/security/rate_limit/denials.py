@@ -49,7 +49,9 @@ class Sketch:
     def add(self, keys: list[Hashable]) -> None:
         """Count `keys`."""
         counts = self._counts
-        for key, count in Counter(keys).items():
+        # One key that is denied again and again is the usual flood, and counted at once.
+        alone = bool(keys) and keys.count(keys[0]) == len(keys)
+        for key, count in [(keys[0], len(keys))] if alone else Counter(keys).items():
             counts[key] = counts.get(key, 0) + count
         if len(counts) > self._size:
             least = sorted(counts.values(), reverse=True)[self._size]
@@ -83,13 +85,14 @@ class Denials:
     def __init__(self, window: int, now: Callable[[], int]) -> None:
         self._window = window
         self.now = now
+        #: Denied keys that are not counted yet; appending to it needs no lock.
+        self.keys: list[Hashable] = []
         self.begin()
 
     def begin(self) -> None:
         """Forget everything, for a new process."""
         self._lock = threading.Lock()
-        #: Denied keys that are not counted yet; appending to it needs no lock.
-        self.keys: list[Hashable] = []
+        self.keys.clear()
         #: When the window is over that denials are counted for, in nanoseconds.
         self.due = _NO_WINDOW
         self._count = 0

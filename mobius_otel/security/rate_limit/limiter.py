@@ -6,7 +6,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Generator, Hashable, Iterable
-from typing import Final, Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
@@ -18,9 +18,11 @@ from mobius_otel.security.rate_limit.backends.protocol import Uncounted, require
 from mobius_otel.security.rate_limit.decision import Decision
 from mobius_otel.security.rate_limit.decorator import limited
 from mobius_otel.security.rate_limit.facts import ALGORITHMS, Facts
+from mobius_otel.security.rate_limit.fast import fast_paths
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
 from mobius_otel.security.rate_limit.waiting import AsyncWaiter, Lines, Step, ThreadWaiter, turns
+from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.safety import guarded
 
 __all__ = ["Decision", "RateLimiter"]
@@ -31,8 +33,6 @@ Limits = str | RateLimit | Iterable[str | RateLimit]
 Mode = Literal["enforce", "shadow"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-#: The usual cost: whoever passes it on or leaves it out is known at a glance, anything else is looked at.
-_ONE: Final = 1
 
 
 class RateLimiter:
@@ -116,8 +116,6 @@ class RateLimiter:
             open_backend(backend, deadline), spec, on_backend_error, local_share
         )
         memory = self._counts if isinstance(self._counts, MemoryCounts) else None
-        #: The shorter way to an answer, where the counts know one.
-        self._admit = memory.admit if memory is not None else None
         self._reporter = Reporter(
             name,
             self._limits,
@@ -128,6 +126,8 @@ class RateLimiter:
             now=memory.now if memory is not None else time.monotonic_ns,
             gone=self._remote.look if self._remote is not None else None,
         )
+        self._acquire, self._allow = fast_paths(self._counts, self._reporter, _acquire)
+        defaults.on_install(self)
         self._lines = Lines()
         #: Whether the clock says when it is moved: by it nobody need look at the time.
         watch = getattr(clock, "watch", None)
@@ -149,19 +149,8 @@ class RateLimiter:
         Raises:
             ConfigurationError: The cost is no whole number, or below zero.
         """
-        if cost is not _ONE:
-            cost = _checked(cost)
-        reporter = self._reporter
-        if reporter.listening():
-            return self._acquire_aloud(key, cost)
-        facts = self._counts.take(key, cost)
-        allowed = facts[0]
-        if allowed:
-            reporter.allowed.increment()
-        else:
-            reporter.denied.increment()
-            reporter.deny(key, reporter.denials.now(), facts[1].limit)
-        return Decision(facts, allowed, key, cost, self)
+        acquire = self._acquire  # by a name of its own it is found faster than as a method
+        return acquire(self, key, cost)
 
     def allow(self, key: Hashable, cost: int = 1) -> bool:
         """Charge `cost` units to `key` if every limit allows it, and return whether it did.
@@ -170,17 +159,8 @@ class RateLimiter:
 
         Args and Raises: as :meth:`acquire`.
         """
-        reporter = self._reporter
-        admit = self._admit
-        if cost is not _ONE or admit is None or reporter.listening():
-            return self.acquire(key, cost).allowed
-        denied_at = admit(key)
-        if denied_at is None:
-            reporter.allowed.increment()
-            return True
-        reporter.denied.increment()
-        reporter.deny(key, denied_at, self._limits[0].limit)
-        return False
+        allow = self._allow
+        return allow(self, key, cost)
 
     def peek(self, key: Hashable, cost: int = 1) -> Decision:
         """Return what :meth:`acquire` would decide now; nothing is charged and nothing is said about it.
@@ -468,14 +448,6 @@ class RateLimiter:
         with guarded("rate_limit"):
             self._reporter.change(degraded=degraded, error=error)
 
-    def _acquire_aloud(self, key: Hashable, cost: int) -> Decision:
-        """Decide where a server is asked, a span may be recording, or a denial is let pass."""
-        start_ns = time.time_ns()
-        try:
-            return self._told(self._counts.take(key, cost), key, cost, start_ns)
-        except Uncounted as answer:
-            return self._told(answer.facts, key, cost, start_ns, answer.error)
-
     def _told(self, facts: Facts, key: Hashable, cost: int, start_ns: int, error: str | None = None) -> Decision:
         decision = self._decision(facts, key, cost)
         result = "allowed" if facts[0] else "shadow_denied" if self._shadow else "denied"
@@ -510,12 +482,26 @@ class RateLimiter:
             return (self._counts.take if step == "take" else self._counts.peek)(key, cost)
         return await (self._remote.take_async if step == "take" else self._remote.peek_async)(key, cost)
 
+    def _defaults_changed(self) -> None:
+        self._reporter.bind()
+        self._acquire, self._allow = fast_paths(self._counts, self._reporter, _acquire)
+
     def _after_fork_in_child(self) -> None:
         self._lines.begin()
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{limit.limit}/{limit.per:g} s" for limit in self._limits)
         return f"RateLimiter({self.name!r}, {limits}, {len(self)} keys)"
+
+
+def _acquire(limiter: RateLimiter, key: Hashable, cost: int) -> Decision:
+    """Decide, and tell of it, whatever the case may be."""
+    cost = _checked(cost)
+    start_ns = time.time_ns()
+    try:
+        return limiter._told(limiter._counts.take(key, cost), key, cost, start_ns)
+    except Uncounted as answer:
+        return limiter._told(answer.facts, key, cost, start_ns, answer.error)
 
 
 def _limits(given: Limits) -> tuple[RateLimit, ...]:

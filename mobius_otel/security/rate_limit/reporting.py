@@ -17,7 +17,7 @@ from mobius_otel.errors import AuditUnavailable
 from mobius_otel.forks import on_fork
 from mobius_otel.security.observed import observe_together
 from mobius_otel.security.rate_limit.decision import Decision
-from mobius_otel.security.rate_limit.denials import BATCH, Denials, Told
+from mobius_otel.security.rate_limit.denials import Denials, Told
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor
@@ -37,10 +37,6 @@ _NANOSECONDS: Final = 1_000_000_000
 _reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
 
 
-def _always() -> Mapping[str, object]:
-    return {"always": True}
-
-
 class Reporter:
     """Counts, annotates and records the decisions of one limiter.
 
@@ -48,8 +44,8 @@ class Reporter:
         name: The limiter's name.
         limits: Its limits.
         audit: Whether denials are recorded.
-        quiet: Whether a decision outside of every span has nothing but a number to tell: not so where a server
-            was asked, or a denial is let pass.
+        quiet: Whether a decision outside of every span may have nothing but a number to tell: not so where a
+            server is asked, or a denial is let pass.
         saturation: Returns the highest used share since it was last asked.
         tracked: Returns how many keys are remembered.
         now: Returns the time that decisions are made by, in nanoseconds.
@@ -77,16 +73,16 @@ class Reporter:
         self._limit = limits[0].limit
         window = min(max(limit.per for limit in limits), _LONGEST_WINDOW)
         self.denials = Denials(round(max(window, _SHORTEST_WINDOW) * _NANOSECONDS), now)
-        #: Returns something true where more than a number may have to be told.
-        self.listening: Callable[[], Mapping[str, object]] = _always
         self.allowed: BoundSeries
         self.denied: BoundSeries
-        self._quiet = quiet
+        #: Whether a decision outside of every span has nothing but a number to tell.
+        self.quiet: bool
+        self._may_be_quiet = quiet
+        self._in_context = compat.context_reader()
         self._emitter: MetricEmitter | None = None
         # Records shall tell two clients apart and name neither.
         self._own_key = secrets.token_bytes(32)
-        self._defaults_changed()
-        defaults.on_install(self)
+        self.bind()
         on_fork(self)
         _reporters.add(self)
 
@@ -104,7 +100,7 @@ class Reporter:
         with guarded("rate_limit"):
             remote = decision.source == "remote"
             notable = result != "allowed" or remote
-            if not self._quiet or self.listening():
+            if not self.quiet or self._in_context():
                 report(
                     conventions.RATE_LIMIT_ACQUIRE,
                     _attributes(result, decision, notable),
@@ -115,23 +111,18 @@ class Reporter:
                     error_type=error,
                 )
             if result == "denied":
-                self.deny(key, self.denials.now(), decision.limit)
+                self.denials.keys.append(key)
+                self.fold(self.denials.now(), decision.limit)
 
-    def deny(self, key: Hashable, now: int, limit: int) -> None:
-        """Count a denial for the audit record of its window.
+    def fold(self, now: int, limit: int) -> None:
+        """Count the denied keys, and record what is to be recorded; never raises.
 
         Args:
-            key: Who was denied.
-            now: When, in nanoseconds.
+            now: The time in nanoseconds.
             limit: The limit that denied.
         """
-        if not self.audit:
-            return
-        denials = self.denials
-        denials.keys.append(key)
-        if now >= denials.due or len(denials.keys) >= BATCH:
-            self._limit = limit
-            self._tell(denials.fold(now))
+        self._limit = limit
+        self._tell(self.denials.fold(now))
 
     def change(self, degraded: bool, error: str | None = None) -> None:
         """Tell, at the change of state alone, that the backend is gone or back."""
@@ -177,7 +168,7 @@ class Reporter:
         self._tell(self.denials.flush(everything=everything))
 
     def _tell(self, told: list[Told]) -> None:
-        for count, top in told:
+        for count, top in told if self.audit else ():
             with guarded("rate_limit"):
                 self._record(count, top)
 
@@ -196,7 +187,8 @@ class Reporter:
         except AuditUnavailable:  # strict: nothing may happen without its record, and a denial lets nothing happen
             _log.debug("mobius_otel: a denial of limit %r has no audit record", self.name)
 
-    def _defaults_changed(self) -> None:
+    def bind(self) -> None:
+        """Tell what is configured now, from here on."""
         slot = defaults.slot()
         counter = defaults.counter(conventions.RATE_LIMIT_REQUESTS)
         self._bound = {
@@ -204,7 +196,7 @@ class Reporter:
             for result in conventions.ATTRIBUTES[conventions.RATE_LIMIT_RESULT].values
         }
         self.allowed, self.denied = self._bound["allowed"], self._bound["denied"]
-        self.listening = _always if not self._quiet or slot.spans == "always" else compat.context_reader()
+        self.quiet = self._may_be_quiet and slot.spans != "always"
         if slot.emitter is self._emitter:
             return
         self._emitter = slot.emitter

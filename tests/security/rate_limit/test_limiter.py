@@ -284,7 +284,7 @@ def test_a_forked_child_begins_anew():
     """With a lock of its own, even if the parent's was held."""
     limiter = RateLimiter("1/hour")
     limiter.acquire("k")
-    with limiter._counts._lock:
+    with limiter._counts.lock:
         child = os.fork()
         if child == 0:
             os._exit(0 if limiter.allow("k") and not limiter.allow("k") else 1)

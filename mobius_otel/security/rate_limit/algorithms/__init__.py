@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobius_otel.security.rate_limit.algorithms.gcra import GcraPlan
-from mobius_otel.security.rate_limit.algorithms.plan import Plan, microseconds
+from mobius_otel.security.rate_limit.algorithms.plan import Plan
 from mobius_otel.security.rate_limit.algorithms.window import EXACT, WindowLog, WindowPlan
 
-__all__ = ["EXACT", "GcraPlan", "Plan", "WindowLog", "WindowPlan", "microseconds"]
+__all__ = ["EXACT", "GcraPlan", "Plan", "WindowLog", "WindowPlan"]

@@ -10,10 +10,12 @@ is kept in nanoseconds times the limit, so that every unit costs exactly one win
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from mobius_otel.security.rate_limit.algorithms.plan import Plan, microseconds
-from mobius_otel.security.rate_limit.facts import NEVER, Facts
+from mobius_otel.security.rate_limit.algorithms.plan import Plan
+from mobius_otel.security.rate_limit.facts import NEVER, Facts, rounded
+from mobius_otel.security.rate_limit.limit import RateLimit
 
 __all__ = ["GcraPlan"]
 
@@ -22,14 +24,18 @@ class GcraPlan(Plan):
     """Decides by theoretical arrival times, exactly.
 
     Example:
-        >>> from mobius_otel.security.rate_limit.limit import RateLimit
         >>> plan = GcraPlan([RateLimit(2, per=1.0)])
         >>> state = plan.new()
         >>> [plan.decide(state, now, 1, charge=True)[0] for now in (0, 1, 2, 500_000_000)]
         [True, True, False, True]
     """
 
-    __slots__ = ()
+    __slots__ = ("capacities",)
+
+    def __init__(self, limits: Sequence[RateLimit]) -> None:
+        super().__init__(limits)
+        #: How far the arrival time may lie ahead of now: the whole burst in use.
+        self.capacities = tuple([most * window for most, window in zip(self.most, self.windows, strict=True)])
 
     def new(self) -> Any:
         """Return a list of arrival times, one for each limit."""
@@ -41,7 +47,7 @@ class GcraPlan(Plan):
         ahead = [at - now * limit.limit for at, limit in zip(state, self.limits, strict=True)]
         index = self._denying(ahead, cost)
         if index is not None:
-            return self._facts(False, index, ahead[index], cost)
+            return self._facts(False, index, ahead[index], cost, now)
         if charge and cost:
             for each, (limit, window) in enumerate(zip(self.limits, self.windows, strict=True)):
                 ahead[each] = max(0, ahead[each]) + cost * window
@@ -50,9 +56,14 @@ class GcraPlan(Plan):
         if self.several:
             left = [limit.limit - self._used(each, ahead[each]) for each, limit in enumerate(self.limits)]
             index = left.index(min(left))
-            for each, limit in enumerate(self.limits):
-                self.saw(each, limit.limit - left[each])
-        return self._facts(True, index, ahead[index], cost if charge else 0)
+            for each, units in enumerate(ahead):
+                self.saw(each, units)
+        return self._facts(True, index, ahead[index], cost, now)
+
+    def saturation(self) -> float:
+        """As :meth:`Plan.saturation`; the peaks are kept as times ahead, which saves a division at each decision."""
+        peaks, self.peaks = self.peaks, [0] * len(self.limits)
+        return max(-(-peak // window) / most for peak, window, most in zip(peaks, self.windows, self.most, strict=True))
 
     def _denying(self, ahead: list[int], cost: int) -> int | None:
         """Return which limit has no room for `cost`, the one with the longest wait of several; None: all have."""
@@ -67,15 +78,15 @@ class GcraPlan(Plan):
     def _used(self, index: int, ahead: int) -> int:
         return -(-ahead // self.windows[index]) if ahead > 0 else 0
 
-    def _facts(self, allowed: bool, index: int, ahead: int, cost: int) -> Facts:
+    def _facts(self, allowed: bool, index: int, ahead: int, cost: int, now: int) -> Facts:
         limit, window = self.limits[index], self.windows[index]
         used, wait = self._used(index, ahead), 0
         if not allowed:
             over = max(0, ahead) + (cost - limit.limit) * window
-            wait = microseconds(-(-over // limit.limit)) if cost <= limit.limit else NEVER
-        self.saw(index, min(used, limit.limit))
-        reset = microseconds(-(-ahead // limit.limit)) if ahead > 0 else 0
-        return allowed, limit, used, reset, wait, 1 if allowed and cost else 0, "local"
+            wait = rounded(-(-over // limit.limit)) if cost <= limit.limit else NEVER
+        self.saw(index, min(ahead, self.capacities[index]))
+        reset = rounded(-(-ahead // limit.limit)) if ahead > 0 else 0
+        return allowed, limit, used, reset, wait, now, "local"
 
     def refund(self, state: Any, now: int, cost: int, at: int) -> bool:  # noqa: ARG002 - a rate has no single hits
         """As :meth:`Plan.refund`; what has flowed off since is not given back twice."""

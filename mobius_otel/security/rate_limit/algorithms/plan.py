@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from mobius_otel.security.rate_limit.facts import Facts, ticks
+from mobius_otel.security.rate_limit.facts import NANOSECONDS_PER_TICK, Facts, ticks
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["Plan", "microseconds"]
-
-_NANOSECONDS_PER_TICK: Final = 1000
-
-
-def microseconds(nanoseconds: int) -> int:
-    """Return a time in microseconds, rounded up: after it, what was waited for is so.
-
-    Example:
-        >>> microseconds(1000), microseconds(1001)
-        (1, 2)
-    """
-    return -(-nanoseconds // _NANOSECONDS_PER_TICK)
+__all__ = ["Plan"]
 
 
 class Plan(ABC):
@@ -33,16 +21,17 @@ class Plan(ABC):
         limits: The limits; all must allow, and none is charged when one denies.
     """
 
-    __slots__ = ("limits", "longest", "peaks", "several", "windows")
+    __slots__ = ("limits", "longest", "most", "peaks", "several", "windows")
 
     def __init__(self, limits: Sequence[RateLimit]) -> None:
         self.limits = tuple(limits)
         self.several = len(self.limits) > 1
-        #: Each limit's window in nanoseconds.
-        self.windows = tuple([ticks(limit) * _NANOSECONDS_PER_TICK for limit in limits])
+        #: Each limit's units in a window, and its window in nanoseconds.
+        self.most = tuple([limit.limit for limit in limits])
+        self.windows = tuple([ticks(limit) * NANOSECONDS_PER_TICK for limit in limits])
         #: The longest of them: of a key that was idle for so long nothing is left.
         self.longest = max(self.windows)
-        #: The most units in use that a decision saw, for each limit.
+        #: The most in use that a decision saw, for each limit.
         self.peaks = [0] * len(self.limits)
 
     @abstractmethod
@@ -81,7 +70,7 @@ class Plan(ABC):
         return max(peak / limit.limit for peak, limit in zip(peaks, self.limits, strict=True))
 
     def saw(self, index: int, used: int) -> None:
-        """Note how many units of a limit a decision saw in use."""
+        """Note how much of a limit a decision saw in use."""
         if used > self.peaks[index]:  # noqa: PLR1730 - half the price of max()
             self.peaks[index] = used
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from time import monotonic_ns
 from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
-from mobius_otel.security.rate_limit.algorithms import EXACT, GcraPlan, Plan, WindowLog, WindowPlan
+from mobius_otel.security.rate_limit.algorithms import GcraPlan, Plan, WindowPlan
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
-from mobius_otel.security.rate_limit.facts import TICKS_PER_SECOND, Facts
+from mobius_otel.security.rate_limit.facts import NANOSECONDS_PER_TICK, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 
 __all__ = ["GcraCounts", "MemoryBackend", "MemoryCounts", "WindowCounts"]
 
 _log = logging.getLogger("mobius_otel")
-_NANOSECONDS: Final = 1_000_000_000
 #: What all keys share that come when there are ``max_keys`` others.
 _EVERYBODY_ELSE: Final = object()
 
@@ -77,8 +76,8 @@ class MemoryCounts:
     """
 
     __slots__ = (
-        "__weakref__", "_clock", "_last", "_lock", "_max_keys", "_name", "_offset", "_older", "_own",
-        "_plan", "_read", "_said_full", "_turn", "_young",
+        "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_said_full", "clock", "lock",
+        "plan", "turn", "young",
     )  # fmt: skip
 
     source = "local"
@@ -93,105 +92,92 @@ class MemoryCounts:
         *,
         name: str = "default",
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._max_keys = max_keys
         self._name = name
-        #: Returns the time in nanoseconds; it never goes back.
-        self._read = time.monotonic_ns if clock is None else self._read_clock
         self._own: dict[Hashable, _Own] = {}
-        self._plan = self.make_plan(limits)
+        self.plan = self.make_plan(limits)
         self._begin()
         on_fork(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._plan = self.make_plan(self._plan.limits)
-        self._young: dict[Hashable, Any] = {}
+        #: Under it everything else is read and written.
+        self.lock = threading.Lock()
+        self.plan = self.make_plan(self.plan.limits)
+        #: The states of the keys that were asked for since the last turn.
+        self.young: dict[Hashable, Any] = {}
         self._older: list[_Generation] = []
         self._own = {key: self._owned(own.plan.limits) for key, own in self._own.items()}
         self._said_full = False
         self._last: int | None = None
         self._offset = 0
-        self._turn = self._read() + self._plan.longest
+        #: When the young generation is retired, in nanoseconds.
+        self.turn = self.time() + self.plan.longest
 
     # --- deciding -------------------------------------------------------------------------------------------
 
-    def admit(self, key: Hashable) -> int | None:
-        """Charge one unit to `key` if every limit of the key allows it, and say no more about it.
-
-        Returns:
-            None where it was charged, else the time of the denial in nanoseconds.
-        """
-        facts, now = self._decide(key, 1, charge=True)
-        return None if facts[0] else now
-
     def take(self, key: Hashable, cost: int) -> Facts:
         """Charge `cost` units to `key` if every limit of the key allows it."""
-        with self._lock:  # the clock is read inside, so that what is written is in order
-            now = self._read()
-            state = self._young.get(key)
-            if state is not None and now < self._turn:
-                return self._plan.decide(state, now, cost, charge=True)
-        return self._decide(key, cost, charge=True)[0]
+        return self._decide(key, cost, charge=True)
 
     def peek(self, key: Hashable, cost: int) -> Facts:
         """Return what :meth:`take` would decide now, charging nothing."""
-        return self._decide(key, cost, charge=False)[0]
+        return self._decide(key, cost, charge=False)
 
-    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> tuple[Facts, int]:
-        """Decide about any key, wherever it is; return the time as well."""
-        with self._lock:
-            now = self._read()
-            if now >= self._turn:
+    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> Facts:
+        """Decide about any key, wherever it is."""
+        with self.lock:
+            now = self.time()
+            if now >= self.turn:
                 self._turn_over(now)
             own = self._own.get(key)
             if own is not None:
-                return own.plan.decide(own.state, now, cost, charge=charge), now
+                return own.plan.decide(own.state, now, cost, charge=charge)
             state = self._found(key, now)
             if state is not None:
-                return self._plan.decide(state, now, cost, charge=charge), now
+                return self.plan.decide(state, now, cost, charge=charge)
             full = self._max_keys is not None and self._held() >= self._max_keys
             if not full:
-                state = self._plan.new()
-                facts = self._plan.decide(state, now, cost, charge=charge)
+                state = self.plan.new()
+                facts = self.plan.decide(state, now, cost, charge=charge)
                 if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
-                    self._young[key] = state
-                return facts, now
+                    self.young[key] = state
+                return facts
             state = self._found(_EVERYBODY_ELSE, now)
             if state is None:
-                state = self._young[_EVERYBODY_ELSE] = self._plan.new()
-            facts = self._plan.decide(state, now, cost, charge=charge)
+                state = self.young[_EVERYBODY_ELSE] = self.plan.new()
+            facts = self.plan.decide(state, now, cost, charge=charge)
             said, self._said_full = self._said_full, True
         if not said:
             _log.warning(
                 "mobius_otel: limit %r remembers max_keys=%d keys; further ones share one count until some are idle",
                 self._name, self._max_keys,
             )  # fmt: skip
-        return facts, now
+        return facts
 
     def now(self) -> int:
         """Return the time that is decided by, in nanoseconds."""
-        with self._lock:
-            return self._read()
+        with self.lock:
+            return self.time()
 
     # --- changing what is counted -----------------------------------------------------------------------------
 
     def refund(self, key: Hashable, cost: int, at: int) -> bool:
         """Give back `cost` units that were charged; return whether any were still in use."""
-        with self._lock:
-            now = self._read()
+        with self.lock:
+            now = self.time()
             own = self._own.get(key)
             if own is not None:
                 return own.plan.refund(own.state, now, cost, at)
             state = self._found(key, now)
             if state is None:
                 state = self._found(_EVERYBODY_ELSE, now)
-            return state is not None and self._plan.refund(state, now, cost, at)
+            return state is not None and self.plan.refund(state, now, cost, at)
 
     def reset(self, key: Hashable) -> None:
         """Forget what `key` has used; its own limits stay."""
-        with self._lock:
-            self._young.pop(key, None)
+        with self.lock:
+            self.young.pop(key, None)
             for generation in self._older:
                 generation.states.pop(key, None)
             if key in self._own:
@@ -199,38 +185,36 @@ class MemoryCounts:
 
     def override(self, key: Hashable, limits: tuple[RateLimit, ...] | None) -> None:
         """Give `key` limits of its own; None: those of the limiter again. What it has used stays counted."""
-        with self._lock:
-            now = self._read()
+        with self.lock:
+            now = self.time()
             before = self._own.pop(key, None)
-            plan, state = (before.plan, before.state) if before else (self._plan, self._found(key, now))
+            plan, state = (before.plan, before.state) if before else (self.plan, self._found(key, now))
             if limits is None:
                 if before is not None:
-                    self._young[key] = self._plan.carry(state, plan, now)
+                    self.young[key] = self.plan.carry(state, plan, now)
                 return
             own = self._own[key] = self._owned(limits)
             if state is not None:
                 own.state = own.plan.carry(state, plan, now)
-            self._young.pop(key, None)
+            self.young.pop(key, None)
 
     def change(self, limits: tuple[RateLimit, ...]) -> None:
         """Give every key without own limits other ones; what is counted stays counted."""
-        with self._lock:
-            now = self._read()
+        with self.lock:
+            now = self.time()
             self._retire(now)  # each key goes on under the new plan when it is asked for
-            peaks = self._plan.saturation()
-            self._plan = self.make_plan(limits)
-            self._plan.peaks[0] = round(peaks * limits[0].limit)
-            self._turn = now + self._plan.longest
+            self.plan = self.make_plan(limits)
+            self.turn = now + self.plan.longest
 
     def saturation(self) -> float:
         """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
-        with self._lock:
-            return max(plan.saturation() for plan in (self._plan, *(own.plan for own in self._own.values())))
+        with self.lock:
+            return max(plan.saturation() for plan in (self.plan, *(own.plan for own in self._own.values())))
 
     def __len__(self) -> int:
-        with self._lock:
-            now = self._read()
-            if now >= self._turn:
+        with self.lock:
+            now = self.time()
+            if now >= self.turn:
                 self._turn_over(now)
             return self._held()
 
@@ -241,49 +225,50 @@ class MemoryCounts:
         return _Own(plan, plan.new())
 
     def _held(self) -> int:
-        return len(self._young) + sum(len(generation.states) for generation in self._older)
+        return len(self.young) + sum(len(generation.states) for generation in self._older)
 
     def _found(self, key: Hashable, now: int) -> Any:
         """Return the state of a key without own limits, which is then in the young generation; None: it has none."""
-        state = self._young.get(key)
+        state = self.young.get(key)
         if state is None:
             for generation in self._older:
                 state = generation.states.pop(key, None)
                 if state is not None:
-                    if generation.plan is not self._plan:
-                        state = self._plan.carry(state, generation.plan, now)
-                    self._young[key] = state
+                    if generation.plan is not self.plan:
+                        state = self.plan.carry(state, generation.plan, now)
+                    self.young[key] = state
                     break
         return state
 
     def _turn_over(self, now: int) -> None:
         """Retire the young generation and forget what has been retired for a longest window."""
         self._retire(now)
-        longest = self._plan.longest
+        longest = self.plan.longest
         self._older = [each for each in self._older if now < each.retired + longest]
         self._said_full = False
-        self._turn = now + longest
+        self.turn = now + longest
 
     def _retire(self, now: int) -> None:
-        self._older.insert(0, _Generation(self._plan, self._young, min(now, self._turn)))
-        self._young = {}
+        self._older.insert(0, _Generation(self.plan, self.young, min(now, self.turn)))
+        self.young = {}
 
-    def _read_clock(self) -> int:
-        """Return the time of the given clock.
+    def time(self) -> int:
+        """Return the time in nanoseconds; it never goes back. Under the lock, so that what is written is in order.
 
-        A clock that steps back by less than the longest window stands still until it has caught up. After a
+        A given clock that steps back by less than the longest window stands still until it has caught up. After a
         greater step (somebody set the wall clock) time goes on from where it was, since nobody shall be locked
         out for as long as the step.
         """
-        assert self._clock is not None
-        seconds = self._clock()
+        if self.clock is None:
+            return monotonic_ns()
+        seconds = self.clock()
         try:
-            read = round(seconds * TICKS_PER_SECOND) * (_NANOSECONDS // TICKS_PER_SECOND)
+            read = round(seconds * TICKS_PER_SECOND) * NANOSECONDS_PER_TICK
         except (TypeError, ValueError, OverflowError):
             raise ConfigurationError("clock", seconds, "a callable that returns seconds, a finite number") from None
         now = read + self._offset
         if self._last is not None and now < self._last:
-            if self._last - now > self._plan.longest:
+            if self._last - now > self.plan.longest:
                 self._offset = self._last - read
             now = self._last
         self._last = now
@@ -302,30 +287,7 @@ class WindowCounts(MemoryCounts):
     __slots__ = ()
 
     make_plan = WindowPlan
-    _plan: WindowPlan
-
-    def admit(self, key: Hashable) -> int | None:
-        """As :meth:`MemoryCounts.admit`: the path that most requests take, in one piece."""
-        with self._lock:
-            now = self._read()
-            log = self._young.get(key)
-            if log.__class__ is WindowLog:  # known, and one limit alone
-                plan = self._plan
-                if now >= log.expires:
-                    log.prune(now, plan.windows[0])
-                if now < self._turn:
-                    used = log.used + 1
-                    if used > plan.limits[0].limit:
-                        return now
-                    if used > EXACT or log.totals is not None:
-                        log.charge(now, 1, plan.quanta[0])
-                    else:
-                        log.used = used
-                        log.ticks.append(now)
-                    if used > plan.peaks[0]:  # noqa: PLR1730 - half the price of max()
-                        plan.peaks[0] = used
-                    return None
-        return super().admit(key)
+    plan: WindowPlan
 
 
 class GcraCounts(MemoryCounts):
@@ -334,26 +296,7 @@ class GcraCounts(MemoryCounts):
     __slots__ = ()
 
     make_plan = GcraPlan
-
-    def admit(self, key: Hashable) -> int | None:
-        """As :meth:`MemoryCounts.admit`: the path that most requests take, in one piece."""
-        plan = self._plan
-        if not plan.several:
-            with self._lock:
-                now = self._read()
-                state = self._young.get(key)
-                if state is not None and now < self._turn:
-                    most, window = plan.limits[0].limit, plan.windows[0]
-                    free_from = now * most
-                    at = state[0] + window if state[0] > free_from else free_from + window
-                    used = (at - free_from + window - 1) // window
-                    if used > most:
-                        return now
-                    state[0] = at
-                    if used > plan.peaks[0]:  # noqa: PLR1730 - half the price of max()
-                        plan.peaks[0] = used
-                    return None
-        return super().admit(key)
+    plan: GcraPlan
 
 
 _KINDS: Final[dict[str, type[MemoryCounts]]] = {"sliding_window_log": WindowCounts, "gcra": GcraCounts}
