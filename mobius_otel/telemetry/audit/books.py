@@ -17,6 +17,7 @@ from mobius_otel.sqlite import SqliteFile
 from mobius_otel.telemetry.audit.lease import Lease
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
+from mobius_otel.telemetry.audit.stream import pruned_digest
 
 __all__ = ["Books", "LedgerStats"]
 
@@ -336,10 +337,13 @@ class Books:
             "INSERT INTO kept SELECT * FROM records WHERE id <= ? AND id IN (SELECT record FROM quarantine)", (last,)
         )
         ends = connection.execute(
-            "SELECT stream, MAX(sequence), hash FROM records WHERE id <= ? GROUP BY stream", (last,)
+            "SELECT r.stream, MAX(r.sequence), r.hash, s.stream_id FROM records r JOIN streams s ON s.id = r.stream"
+            " WHERE r.id <= ? GROUP BY r.stream",
+            (last,),
         ).fetchall()
-        for stream, sequence, head in ends:
-            signed = None if self._key is None else sign(self._key, self._scope, head)
+        for stream, sequence, head, stream_id in ends:
+            digest = pruned_digest(stream_id, sequence, head)
+            signed = None if self._key is None else sign(self._key, self._scope, digest)
             connection.execute(
                 "UPDATE streams SET pruned = ?, pruned_head = ?, pruned_signature = ? WHERE id = ?",
                 (sequence, head, signed, stream),

@@ -169,7 +169,7 @@ def _record_of(log: Mapping[str, Any], scope: str) -> dict[str, Any]:
 
 
 def _mapping_of(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {pair["key"]: _value_of(pair.get("value", {})) for pair in pairs}
+    return {pair.get("key", ""): _value_of(pair.get("value", {})) for pair in pairs}
 
 
 def _value_of(value: Mapping[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.sqlite import SqliteFile
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
 
 __all__ = ["UNREADABLE", "read"]
@@ -96,19 +97,31 @@ def _opened(place: Path, state: _State) -> Iterator[sqlite3.Connection]:
             options = "mode=ro&immutable=1"
         connection = sqlite3.connect(f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None)
         stack.callback(connection.close)
+        if _check_version(connection, place) < len(MIGRATIONS):
+            connection = _migrated(place, stack)
         connection.execute("BEGIN")  # one state for everything that is read
-        _check_version(connection, place)
         yield connection
 
 
 def _copied(place: Path, stack: contextlib.ExitStack) -> Path:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mobius-otel-")))
     for suffix in ("", "-wal"):
-        shutil.copyfile(f"{place}{suffix}", folder / f"ledger.db{suffix}")
+        if os.path.exists(f"{place}{suffix}"):
+            shutil.copyfile(f"{place}{suffix}", folder / f"ledger.db{suffix}")
     return folder / "ledger.db"
 
 
-def _check_version(connection: sqlite3.Connection, place: Path) -> None:
+def _migrated(place: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+    """Bring a copy of a ledger that an older version wrote to this version."""
+    copy = _copied(place, stack)
+    copy.chmod(0o600)
+    SqliteFile(copy, MIGRATIONS, what=_WHAT).close()
+    connection = sqlite3.connect(copy, isolation_level=None)
+    stack.callback(connection.close)
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, place: Path) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise ConfigurationError(
@@ -118,3 +131,4 @@ def _check_version(connection: sqlite3.Connection, place: Path) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not {"records", "streams", "shipping", "quarantine"} <= tables:
         raise ConfigurationError(_WHAT, str(place), "an audit ledger, but it lacks the tables of one")
+    return int(version)

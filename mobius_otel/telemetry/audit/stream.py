@@ -18,7 +18,17 @@ from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import canonical, digest, new_record_id
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
 
-__all__ = ["NOTES", "Checkpoint", "Link", "Stream", "is_dead", "is_note", "process_birth", "process_token"]
+__all__ = [
+    "NOTES",
+    "Checkpoint",
+    "Link",
+    "Stream",
+    "is_dead",
+    "is_note",
+    "process_birth",
+    "process_token",
+    "pruned_digest",
+]
 
 _SCOPE: Final = "mobius_otel"
 #: The type of the target of what a stream writes about itself.
@@ -165,3 +175,8 @@ def is_dead(host: str, pid: int, process: str | None, born: str | None) -> bool:
         return False
     now = process_birth(pid)
     return born is not None and now is not None and now != born
+
+
+def pruned_digest(stream_id: str, count: int, head: bytes) -> bytes:
+    """Return what is signed where the first records of a stream were removed."""
+    return digest(f"pruned {stream_id} {count} {head.hex()}".encode())

@@ -1,0 +1,117 @@
+"""Verifies records outside of a ledger: JSON lines, and OTLP/JSON as a collector's file exporter writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from mobius_otel import conventions
+from mobius_otel.telemetry.audit.chain import canonical, digest, parse
+from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen
+from mobius_otel.telemetry.audit.findings import Problem, VerifyResult
+from mobius_otel.telemetry.audit.otlp import decode_json
+from mobius_otel.telemetry.audit.schema import unfinished
+from mobius_otel.telemetry.audit.signing import AuditKey
+from mobius_otel.telemetry.audit.stream import Checkpoint
+
+__all__ = ["verify_lines"]
+
+_TELL_EVERY: Final = 200
+_MOST_UNREADABLE: Final = 100
+
+
+def verify_lines(
+    lines: Iterable[bytes],
+    size: int,
+    *,
+    keys: Iterable[AuditKey] = (),
+    expected: Iterable[Checkpoint] = (),
+    partial: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyResult:
+    """Verify records that are one JSON document a line: a record, or an OTLP request.
+
+    Other log records in an OTLP request are passed over. There, records may come twice and out of order, as a collector
+    has them; as JSON lines they may not.
+
+    Args:
+        lines: The lines.
+        size: How many bytes they are; 0: nobody knows.
+        keys: Whose signatures count.
+        expected: How far streams were, as was told elsewhere.
+        partial: Whether streams may begin with a later record than their first.
+        progress: Called now and then with how many bytes were read and `size`.
+    """
+    return _File(Chains(keys, expected), size, progress, partial=partial).run(lines)
+
+
+class _File:
+    def __init__(
+        self, chains: Chains, size: int, progress: Callable[[int, int], None] | None, *, partial: bool
+    ) -> None:
+        self._partial = partial
+        self._chains = chains
+        self._size = size
+        self._progress = progress
+        self._number = 0
+        self._unreadable = 0
+
+    def run(self, lines: Iterable[bytes]) -> VerifyResult:
+        done = 0
+        for self._number, line in enumerate(lines, 1):
+            done += len(line)
+            if line.strip():
+                self._line(line)
+            if self._progress is not None and not self._number % _TELL_EVERY:
+                self._progress(done, self._size)
+        if self._progress is not None:
+            self._progress(done, self._size)
+        chains = self._chains
+        chains.end()
+        unended = sum(not (chain.ended or chain.adopted) for chain in chains.by_id.values())
+        return VerifyResult(
+            not chains.problems, chains.records - chains.notes - chains.duplicates, len(chains.by_id),
+            tuple(chains.problems), chains.notes, 0, chains.signed, chains.unchecked, unended, chains.duplicates,
+        )  # fmt: skip
+
+    def _line(self, line: bytes) -> None:
+        try:
+            document = parse(line)
+            if isinstance(document, dict) and "resourceLogs" in document:
+                self._chains.retold = True
+            for record in self._records(document):
+                self._take(record)
+        except (ValueError, RecursionError) as error:
+            self._unreadable += 1
+            if self._unreadable <= _MOST_UNREADABLE:
+                text = f"line {self._number} is no record: {str(error)[:100]}"
+                self._chains.problems.append(Problem(None, None, None, "unreadable", text))
+
+    def _records(self, document: Any) -> Iterator[dict[str, Any]]:
+        if not isinstance(document, dict):
+            raise ValueError("it is no object")
+        if "resourceLogs" not in document:
+            yield document
+            return
+        for record in decode_json(document):
+            if conventions.AUDIT_INTEGRITY_VALUE in record["attributes"]:
+                yield record
+
+    def _take(self, record: dict[str, Any]) -> None:
+        bare, stated, signature = unfinished(record)
+        attributes = bare["attributes"]
+        stream, sequence, record_id = (
+            attributes.get(name)
+            for name in (conventions.AUDIT_STREAM_ID, conventions.AUDIT_SEQUENCE, conventions.AUDIT_RECORD_ID)
+        )
+        if not isinstance(stream, str) or not isinstance(sequence, int) or sequence < 1:
+            raise ValueError("it has no stream and no number")
+        chain = self._chains.by_id.get(stream) or self._chains.add(Chain(stream))
+        if self._partial and not chain.last:
+            chain.last, chain.head = sequence - 1, str(attributes.get(conventions.AUDIT_PREVIOUS_HASH, ""))
+        whole = digest(canonical(bare)).hex() == stated
+        name = str(bare.get("event_name", ""))
+        seen = Seen(stream, sequence, str(record_id), stated, attributes if whole else None, name, signature)
+        if not whole:
+            self._chains.name(seen, "changed", "its content is not what was hashed")
+        self._chains.see(seen)
