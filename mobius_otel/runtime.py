@@ -43,6 +43,7 @@ from mobius_otel.telemetry.redaction import (
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.streams import renew_on_fork
 from mobius_otel.web import Guard, install_guard
+from mobius_otel.web.limits import open_server
 from mobius_otel.web.prometheus import attach_reader, attach_sidecar, detach_sidecar, registry
 from mobius_otel.web.recorder import RouteRecorder
 from mobius_otel.web.throttle import FailureThrottle
@@ -180,6 +181,10 @@ class Runtime:
         with guarded("audit"):
             if self.ledger is not None:
                 self.ledger.close()
+        guard = getattr(self, "guard", None)
+        if guard is not None:
+            with guarded("rate_limit"):
+                guard.close()
         keys = getattr(self, "keys", None)
         if keys is not None:
             with guarded("api_keys"):
@@ -384,12 +389,13 @@ def _pepper() -> str | None:
 
 
 def check_policy(policy: Policy) -> None:
-    """Check what the policy file's own rules cannot: patterns that compile, extras that are installed.
+    """Check what the policy file's own rules cannot: patterns that compile, URLs, extras that are installed.
 
     Raises:
-        ConfigurationError: A pattern cannot be used, or an extra is missing.
+        ConfigurationError: A pattern or a URL cannot be used, or an extra is missing.
     """
     redaction_policy(policy)
+    open_server(policy)
     if policy.metrics.path is not None:
         registry()
 

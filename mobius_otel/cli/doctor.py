@@ -18,7 +18,9 @@ from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import MobiusError
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.runtime import open_keys, open_ledger
+from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.defaults import version_
+from mobius_otel.web.limits import open_server
 
 __all__ = ["add_parser"]
 
@@ -117,7 +119,20 @@ def _limits(policy: Policy) -> list[Finding]:
     names = ", ".join(f"{rule.name} ({' and '.join(rule.limit)})" for rule in policy.rate_limit.rules)
     if not names:
         return [Finding("rate limits", "warn", "none: [[rate_limit.rules]]")]
-    return [Finding("rate limits", "ok", f"{names}; counted in each worker by itself")]
+    try:
+        backend = open_server(policy)
+    except MobiusError as error:
+        return [Finding("rate limits", "fail", str(error))]
+    if not isinstance(backend, ValkeyBackend):
+        return [Finding("rate limits", "ok", f"{names}; counted in each worker by itself")]
+    found = Finding("rate limits", "ok", f"{names}; counted by {backend.shown} for all workers")
+    without = policy.rate_limit.on_backend_error
+    with backend:
+        missing = backend.check()
+    if missing is not None:
+        text = f"{backend.shown} cannot count ({missing}); without it: {without}"
+        return [found, Finding("rate limit server", "warn", text)]
+    return [found, Finding("rate limit server", "ok", f"{backend.shown} counts; without it: {without}")]
 
 
 def _telemetry() -> list[Finding]:

@@ -10,7 +10,9 @@ from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.policy import Policy, json_schema, load_policy
 from mobius_otel.runtime import check_policy, redaction_policy
+from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.redaction import failed_examples
+from mobius_otel.web.limits import open_server
 
 __all__ = ["add_parser"]
 
@@ -83,11 +85,24 @@ def _summary(policy: Policy) -> str:
             if policy.wants_keys
             else "  key store       unused",
             f"  limits          {limits or 'none'}",
+            f"  counted         {_counted(policy) if limits else 'nowhere'}",
             f"  audit ledger    {policy.audit.ledger or 'none: straight to the log pipeline, at most once'}",
             f"  audited routes  {', '.join(policy.audit.routes) or 'none'}",
             f"  headers         {policy.headers.preset}",
             f"  metrics         {policy.metrics.path or 'no endpoint'}",
         ]
+    )
+
+
+def _counted(policy: Policy) -> str:
+    backend = open_server(policy)
+    shared = (
+        f"by {backend.shown}, for all workers" if isinstance(backend, ValkeyBackend) else "in each worker by itself"
+    )
+    return (
+        shared
+        if policy.rate_limit.backend == "memory://"
+        else f"{shared}; {policy.rate_limit.on_backend_error} without it"
     )
 
 

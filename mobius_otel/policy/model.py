@@ -92,12 +92,21 @@ class RateLimitSection:
     """``[rate_limit]``: how fast."""
 
     backend: str = _key(
-        "memory://", "Where hits are counted.",
-        Rule("memory:// in this version; valkey:// comes with a later one", lambda v: v == "memory://", "^memory://$"),
-    )  # fmt: skip
-    on_backend_error: Literal["local", "open", "closed"] = _key(
-        "local", "Who decides while the backend is gone.", rules.choice("local", "open", "closed")
+        "memory://", "Where hits are counted: in each worker, or on a server for all of them.", rules.COUNTED
     )
+    on_backend_error: Literal["local", "open", "closed"] = _key(
+        "local", "Who decides while the server is gone: each worker, everybody in, or nobody.",
+        rules.choice("local", "open", "closed"),
+    )  # fmt: skip
+    local_share: float = _key(
+        1, "The part of each limit that a worker allows by itself meanwhile: one by the number of workers.",
+        rules.SHARE,
+    )  # fmt: skip
+    deadline: float = _key(0.05, "Seconds that a request waits for the server.", rules.DEADLINE)
+    lease: float | None = _key(
+        None, "The part of a limit that workers may have drawn from the server and not yet spent; absent: every "
+        "request asks it.", rules.LEASE,
+    )  # fmt: skip
     rules: tuple[RateLimitRule, ...] = _key((), "The limits.")
 
 

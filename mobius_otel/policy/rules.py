@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "BOOL", "BY", "DATA", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LIMIT", "NAME", "PATH",
-    "POSITIVE", "ROUTE", "SCOPE", "SIDECAR", "STORE", "Rule", "choice",
+    "ADDRESSES", "ANY", "BOOL", "BY", "COUNTED", "DATA", "DEADLINE", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LEASE",
+    "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE", "SCOPE", "SHARE", "SIDECAR", "STORE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -53,6 +53,10 @@ def _is_network(value: object) -> bool:
     return True
 
 
+def _between(value: object, above: float, most: float) -> bool:
+    return isinstance(value, int | float) and above < value <= most
+
+
 _PATH = r"/(?:[^*\s?#]*[^*\s?#/])?(?:/\*)?|/\*|/[^*\s?#]*/"
 ANY = Rule("text", lambda value: isinstance(value, str))
 BOOL = Rule("true or false", lambda value: isinstance(value, bool))
@@ -71,6 +75,14 @@ BY = _matching(
     '"api_key", "client_address", "route", "global" or "header:NAME"',
     r"api_key|client_address|route|global|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+",
 )
+COUNTED = _matching(
+    "memory://, valkey://HOST:6379/0, valkeys:// (TLS), unix:///PATH, valkey+sentinel://HOST:26379/SERVICE or "
+    "valkey+cluster://HOST:6379; redis for valkey is as good",
+    r"memory://|unix:///.+|(?:valkeys?|rediss?)(?:\+(?:sentinel|cluster))?://.*",
+)
+DEADLINE = Rule("a number of seconds above 0 and up to 10", lambda value: _between(value, 0, 10))
+LEASE = Rule("a part of a limit above 0 and up to 0.5", lambda value: _between(value, 0, 0.5))
+SHARE = Rule("a part of a limit above 0 and up to 1", lambda value: _between(value, 0, 1))
 HEADER_NAME = _matching("the name of a header", r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 SCOPE = _matching("a scope without blanks", r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # RFC 6749 section 3.3
 FUNCTION = _matching(

@@ -61,7 +61,8 @@ class SecurityMiddleware:
         if kind not in {"http", "websocket"} or _JUDGED in scope:  # a mounted application was judged outside
             await self.app(scope, receive, send)
             return
-        verdict = self.guard.judge(_facts(scope))
+        guard, facts = self.guard, _facts(scope)
+        verdict = await guard.judge_async(facts) if guard.waits else guard.judge(facts)
         scope[_JUDGED] = verdict
         if verdict.problem is not None:
             await (_refuse if kind == "http" else _refuse_websocket)(self.guard, verdict, scope, receive, send)

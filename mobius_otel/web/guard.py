@@ -22,7 +22,7 @@ from mobius_otel.telemetry.spans import annotate
 from mobius_otel.web import problems
 from mobius_otel.web.facts import Facts, Proxies
 from mobius_otel.web.headers import SecurityHeaders
-from mobius_otel.web.limits import LimitRule, Limits
+from mobius_otel.web.limits import Outcome, open_limits
 from mobius_otel.web.paths import PathRules, RouteRules, forms
 from mobius_otel.web.verdict import Verdict
 
@@ -61,8 +61,9 @@ class Guard:
         self._required = PathRules(policy.api_keys.require)
         self._public = PathRules(policy.api_keys.public)
         self._scopes = RouteRules(policy.api_keys.scopes)
-        section = policy.rate_limit
-        self._limits = Limits([LimitRule(rule, section.backend, section.on_backend_error) for rule in section.rules])
+        self._limits = open_limits(policy)
+        #: Whether judging asks a server for limits: then :meth:`judge_async` keeps a loop free meanwhile.
+        self.waits = self._limits.remote
         self._audited = RouteRules(dict.fromkeys(policy.audit.routes, True))
         self._header = policy.api_keys.header.lower()
         realm, shown_header = policy.service.name or "service", policy.api_keys.header
@@ -82,15 +83,42 @@ class Guard:
         """
         verdict = Verdict("unavailable", facts, self._unavailable)
         try:
-            self._judge(facts, verdict)
+            asked = self._judge(facts, verdict)
+            if asked is not None:
+                self._limit(self._limits.decide(facts, *asked), verdict)
         except Exception as error:
-            # A decision, not telemetry: it fails closed, and under tests too.
-            _log.error("mobius_otel: the guard failed with %s and answers 503", type(error).__qualname__)
-            verdict.result, verdict.problem = "unavailable", self._unavailable
-            with guarded("guard"):
-                defaults.counter(conventions.INTERNAL_ERRORS).add(
-                    1, {conventions.COMPONENT: "guard", conventions.ERROR_TYPE: type(error).__qualname__}
-                )
+            self._failed(error, verdict)
+        return self._told(verdict)
+
+    async def judge_async(self, facts: Facts) -> Verdict:
+        """Judge as :meth:`judge` does, without blocking the loop while a server is asked for limits.
+
+        Args:
+            facts: The request.
+        """
+        verdict = Verdict("unavailable", facts, self._unavailable)
+        try:
+            asked = self._judge(facts, verdict)
+            if asked is not None:
+                self._limit(await self._limits.decide_async(facts, *asked), verdict)
+        except Exception as error:
+            self._failed(error, verdict)
+        return self._told(verdict)
+
+    def close(self) -> None:
+        """Close the connections to the server that counts, where there is one."""
+        self._limits.close()
+
+    def _failed(self, error: Exception, verdict: Verdict) -> None:
+        # A decision, not telemetry: it fails closed, and under tests too.
+        _log.error("mobius_otel: the guard failed with %s and answers 503", type(error).__qualname__)
+        verdict.result, verdict.problem = "unavailable", self._unavailable
+        with guarded("guard"):
+            defaults.counter(conventions.INTERNAL_ERRORS).add(
+                1, {conventions.COMPONENT: "guard", conventions.ERROR_TYPE: type(error).__qualname__}
+            )
+
+    def _told(self, verdict: Verdict) -> Verdict:
         verdict.attributes[conventions.GUARD_RESULT] = verdict.result
         annotate(verdict.attributes)
         if verdict.problem is not None:
@@ -113,7 +141,8 @@ class Guard:
         """Return whether the request is for the metrics endpoint, written as the policy has it."""
         return facts.method in {"GET", "HEAD"} and facts.path.removeprefix(facts.root) == self.policy.metrics.path
 
-    def _judge(self, facts: Facts, verdict: Verdict) -> None:
+    def _judge(self, facts: Facts, verdict: Verdict) -> tuple[tuple[str, ...], str | None, str | None] | None:
+        """Say who it is and whether; return what the limits are to be asked about, or None where that is all."""
         path_forms = forms(facts.path, facts.root)
         verdict.client = self._proxies.client(facts)
         verdict.https = self._proxies.scheme(facts) in {"https", "wss"}
@@ -127,8 +156,11 @@ class Guard:
         if (pattern is not None or scoped) and not facts.is_preflight:
             required = frozenset(scope for _, scopes in scoped for scope in scopes)
             if not self._let_in(facts, required, verdict):
-                return
-        self._limit(facts, path_forms, verdict)
+                return None
+        if self._metrics and self._metrics.match_all(path_forms):
+            verdict.result, verdict.problem = "passed", None  # a scrape is not a request of a client
+            return None
+        return path_forms, verdict.client, verdict.key.lineage_id if verdict.key is not None else None
 
     def _let_in(self, facts: Facts, scopes: frozenset[str], verdict: Verdict) -> bool:
         """Ask for the key; return whether it opens, else leave the answer in `verdict`."""
@@ -166,13 +198,8 @@ class Guard:
         ]
         return ("\0".join(bearers) or None) if bearers else None
 
-    def _limit(self, facts: Facts, path_forms: tuple[str, ...], verdict: Verdict) -> None:
-        """Ask the limits; what they say goes into `verdict`."""
-        if self._metrics and self._metrics.match_all(path_forms):
-            verdict.result, verdict.problem = "passed", None  # a scrape is not a request of a client
-            return
-        lineage = verdict.key.lineage_id if verdict.key is not None else None
-        outcome = self._limits.decide(facts, path_forms, verdict.client, lineage)
+    def _limit(self, outcome: Outcome | None, verdict: Verdict) -> None:
+        """Write what the limits say into `verdict`."""
         verdict.result, verdict.problem = "passed", None
         if outcome is None:
             return

@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mobius_otel.policy import RateLimitRule
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.policy import Policy, RateLimitRule, RateLimitSection
 from mobius_otel.security.rate_limit import Decision, RateLimit, RateLimiter
+from mobius_otel.security.rate_limit.backends import Backend, MemoryBackend
+from mobius_otel.security.rate_limit.backends.opening import open_backend
 from mobius_otel.web.facts import Facts
 from mobius_otel.web.paths import PathRules
 
-__all__ = ["LimitRule", "Limits", "Outcome"]
+__all__ = ["LimitRule", "Limits", "Outcome", "open_limits", "open_server"]
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -41,13 +44,13 @@ class LimitRule:
 
     Args:
         rule: The rule.
+        section: What holds for all of them.
         backend: Where hits are counted.
-        on_backend_error: Who decides while the backend is gone.
     """
 
     __slots__ = ("_names", "_paths", "by", "limiter", "name", "shadow", "stated")
 
-    def __init__(self, rule: RateLimitRule, backend: str = "memory://", on_backend_error: str = "local") -> None:
+    def __init__(self, rule: RateLimitRule, section: RateLimitSection, backend: Backend) -> None:
         limits = [RateLimit.parse(text) for text in rule.limit]
         self.name = rule.name
         self.by = rule.by
@@ -57,7 +60,9 @@ class LimitRule:
             name=rule.name,
             mode=rule.mode,
             backend=backend,
-            on_backend_error=on_backend_error,  # type: ignore[arg-type]
+            on_backend_error=section.on_backend_error,
+            local_share=section.local_share,
+            lease=section.lease or 0.0,
         )
         self._paths = PathRules(rule.paths)
         names = [rule.name] if len(limits) == 1 else [f"{rule.name}-{n}" for n in range(1, len(limits) + 1)]
@@ -99,12 +104,18 @@ class Limits:
 
     Args:
         rules: The rules, in the order of the policy.
+        backend: Where they count.
+
+    Attributes:
+        remote: Whether a server is asked, which takes time.
     """
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_backend", "_rules", "remote")
 
-    def __init__(self, rules: Sequence[LimitRule]) -> None:
+    def __init__(self, rules: Sequence[LimitRule], backend: Backend) -> None:
         self._rules = tuple(rules)
+        self._backend = backend
+        self.remote = bool(rules) and not isinstance(backend, MemoryBackend)
 
     def decide(
         self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
@@ -120,20 +131,77 @@ class Limits:
         Returns:
             What they say; None where no rule holds.
         """
-        asked = [
+        decisions: list[tuple[LimitRule, Decision]] = []
+        for rule, subject in self._asked(facts, path_forms, client, lineage):
+            decision = rule.limiter.acquire(subject)
+            if not decision.allowed:
+                for earlier, charged in decisions:
+                    earlier.limiter.refund(charged)
+                return _outcome([(rule, decision)])
+            decisions.append((rule, decision))
+        return _outcome(decisions) if decisions else None
+
+    async def decide_async(
+        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
+    ) -> Outcome | None:
+        """Do what :meth:`decide` does without blocking the loop."""
+        decisions: list[tuple[LimitRule, Decision]] = []
+        for rule, subject in self._asked(facts, path_forms, client, lineage):
+            decision = await rule.limiter.acquire_async(subject)
+            if not decision.allowed:
+                for earlier, charged in decisions:
+                    await earlier.limiter.refund_async(charged)
+                return _outcome([(rule, decision)])
+            decisions.append((rule, decision))
+        return _outcome(decisions) if decisions else None
+
+    def _asked(
+        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
+    ) -> list[tuple[LimitRule, str]]:
+        return [
             (rule, rule.subject(facts, pattern, client, lineage))
             for rule in self._rules
             if (pattern := rule.match(path_forms)) is not None
         ]
-        if not asked:
-            return None
-        if len(asked) > 1:  # a rule that will deny goes first and alone, so that the others are not charged
-            asked = next(([pair] for pair in asked if not pair[0].limiter.peek(pair[1]).allowed), asked)
-        decisions = [(rule, rule.limiter.acquire(subject)) for rule, subject in asked]
-        return _outcome(decisions)
+
+    def close(self) -> None:
+        """Close the connections to the server, where there is one."""
+        close = getattr(self._backend, "close", None)
+        if close is not None:
+            close()
 
     def __repr__(self) -> str:
         return f"Limits({len(self._rules)} rules)"
+
+
+def open_limits(policy: Policy) -> Limits:
+    """Return the limits of a policy, over one backend for all of them.
+
+    Raises:
+        ConfigurationError: As :func:`open_server`.
+    """
+    backend = open_server(policy)
+    return Limits([LimitRule(rule, policy.rate_limit, backend) for rule in policy.rate_limit.rules], backend)
+
+
+def open_server(policy: Policy) -> Backend:
+    """Return where a policy's hits are counted; a server is not asked for it.
+
+    Raises:
+        ConfigurationError: The URL is none, a package is missing, or it cannot do what is asked for.
+    """
+    section = policy.rate_limit
+    try:
+        if section.backend == "memory://":
+            if section.lease is not None:
+                raise ConfigurationError("rate_limit.lease", section.lease, "absent: memory:// asks no server")
+            return MemoryBackend()
+        return open_backend(section.backend, section.deadline)
+    except ConfigurationError as error:
+        if error.setting == "backend":
+            error.setting = "rate_limit.backend"
+            error.args = (str(error).replace("backend", error.setting, 1),)
+        raise policy.placed(error) from None
 
 
 def _outcome(decisions: list[tuple[LimitRule, Decision]]) -> Outcome:

@@ -55,6 +55,23 @@ class ValkeyBackend:
             )
         return ValkeyCounts(spec, self._route)
 
+    @property
+    def shown(self) -> str:
+        """The server or servers, for a person: without user and password."""
+        return self._dialer.target.shown
+
+    def check(self) -> str | None:
+        """Ask every server whether it can count, and wait for the answer a second or so; a write is part of it.
+
+        Returns:
+            None where all is well, else the class of what went wrong.
+        """
+        try:
+            self._route.check()
+        except Exception as error:
+            return type(error).__name__
+        return None
+
     def close(self) -> None:
         """Close the connections."""
         for link in self._route.links():
@@ -75,4 +92,4 @@ class ValkeyBackend:
         self.close()
 
     def __repr__(self) -> str:
-        return f"ValkeyBackend({self._dialer.target.shown}, deadline={self._deadline:g} s)"
+        return f"ValkeyBackend({self.shown}, deadline={self._deadline:g} s)"

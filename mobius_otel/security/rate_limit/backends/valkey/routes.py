@@ -42,6 +42,9 @@ class Route(Protocol):
     def answers(self) -> bool:
         """Return whether every server that was used can be asked."""
 
+    def check(self) -> None:
+        """Ask every server whether it can count; raise what went wrong."""
+
     def links(self) -> list[Link]:
         """Return every way that was used."""
 
@@ -65,9 +68,11 @@ class OneServer:
     """
 
     def __init__(self, dialer: Dialer, deadline: float) -> None:
-        probe = probe_call(0)
         self._link = Link(
-            partial(dialer.open, None), partial(dialer.open_async, None), deadline, lambda link: link.tried(probe)
+            partial(dialer.open, None),
+            partial(dialer.open_async, None),
+            deadline,
+            lambda link: link.tried(probe_call(0)),
         )
 
     def ask(self, stem: bytes, call: Call, now: float) -> Any:  # noqa: ARG002
@@ -87,6 +92,10 @@ class OneServer:
     def answers(self) -> bool:
         """Return whether the server can be asked."""
         return self._link.breaker.why is None
+
+    def check(self) -> None:
+        """Ask the server whether it can count; raise what went wrong."""
+        self._link.tried(probe_call(0))
 
     def links(self) -> list[Link]:
         """Return the way to the server."""
@@ -166,6 +175,12 @@ class ClusterRoute:
     def answers(self) -> bool:
         """Return whether every node that was used can be asked."""
         return self._breaker.why is None and all(link.breaker.why is None for link in self.links())
+
+    def check(self) -> None:
+        """Ask every node that owns slots whether it can count; raise what went wrong."""
+        self._discover()
+        for address in {owner for owner in self._owners if owner is not None}:
+            self._to(address).tried(probe_call(self._owners.index(address)))
 
     def links(self) -> list[Link]:
         """Return the ways to the nodes that were used."""
