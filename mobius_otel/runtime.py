@@ -10,11 +10,12 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
@@ -325,6 +326,33 @@ def _arm_or_exit() -> None:
             _refuse(error)
         _current = runtime
     atexit.register(runtime.shutdown)
+    if runtime.ledger is not None:
+        _end_on_sigterm()
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM, where it would end the process at once, end the audit stream and send what it can first.
+
+    What is in the ledger would not be lost without that, but it would wait for the next start; and a pod whose volume
+    goes with it has none. A server that has a handler of its own keeps it: uvicorn puts this one back when it is done
+    and raises the signal again, gunicorn leaves by ``sys.exit``.
+    """
+    main = os.name == "posix" and threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    """Shut down in another thread, for so long: the one that was interrupted may hold any lock."""
+    try:
+        runtime = _current
+        if runtime is not None:
+            ending = threading.Thread(target=runtime.shutdown, name="mobius_otel-sigterm", daemon=True)
+            ending.start()
+            ending.join(_FLUSH_SECONDS + 1)
+    finally:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def _refuse(error: Exception) -> NoReturn:
@@ -343,15 +371,15 @@ def _name_service(name: str | None) -> None:
 def _default_environment() -> None:
     """Let an endpoint be enough: what has one goes there, by the protocol that its port is known for."""
     shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    for kind in ("TRACES", "METRICS", "LOGS"):
+        own = os.environ.get(f"OTEL_EXPORTER_OTLP_{kind}_ENDPOINT")
         if not (endpoint := own or shared):
             continue
         protocol = "grpc" if ":4317" in endpoint else "http/protobuf"
         if "OTEL_EXPORTER_OTLP_PROTOCOL" not in os.environ:
-            os.environ.setdefault(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol)
+            os.environ.setdefault(f"OTEL_EXPORTER_OTLP_{kind}_PROTOCOL", protocol)
         if compat.installed("opentelemetry-exporter-otlp-proto-http"):
-            os.environ.setdefault(f"OTEL_{signal}_EXPORTER", "otlp")
+            os.environ.setdefault(f"OTEL_{kind}_EXPORTER", "otlp")
 
 
 def _ensure_sdk() -> None:
@@ -359,7 +387,7 @@ def _ensure_sdk() -> None:
     if compat.sdk_disabled() or not compat.sdk_is_missing():
         return
     _default_environment()
-    asked = (*(f"OTEL_{signal}_EXPORTER" for signal in ("TRACES", "METRICS", "LOGS")), "OTEL_CONFIG_FILE")
+    asked = (*(f"OTEL_{kind}_EXPORTER" for kind in ("TRACES", "METRICS", "LOGS")), "OTEL_CONFIG_FILE")
     if any(os.environ.get(name) for name in asked):
         compat.configure_sdk()
 

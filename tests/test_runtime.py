@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.policy import parse_policy
 from mobius_otel.telemetry import Actor, defaults
 from mobius_otel.telemetry.audit.verify import read_records
+from mobius_otel.testing.receiver import OtlpReceiver
 from mobius_otel.web import current_guard
 
 POLICY = """
@@ -180,12 +182,60 @@ def test_an_endpoint_alone_decides_where_the_signals_go(monkeypatch):
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
-    for signal in ("METRICS", "LOGS"):
-        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "")  # restored by monkeypatch
-        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER")
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "")
-        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL")
+    for name in ("METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{name}_EXPORTER", "")  # restored by monkeypatch
+        monkeypatch.delenv(f"OTEL_{name}_EXPORTER")
+    for name in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}_PROTOCOL", "")
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}_PROTOCOL")
     runtime._default_environment()
     assert os.environ["OTEL_TRACES_EXPORTER"] == "console"
     assert (os.environ["OTEL_LOGS_EXPORTER"], os.environ["OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"]) == ("otlp", "grpc")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("server", [False, True])
+def test_sigterm_ends_the_audit_stream_and_sends_what_it_can(tmp_path, server):
+    """A script that has no handler, and uvicorn, which raises the signal again when it is done."""
+    (tmp_path / "mobius.toml").write_text('[audit]\nledger = "audit.db"\nlogging = true\n')
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent("""
+        import logging, time
+        def tell():
+            logging.getLogger("shop").warning("x", extra={"audit": {"event_name": "a.b", "actor": "u-1"}})
+            print("told", flush=True)
+        async def app(scope, receive, send):
+            while scope["type"] == "lifespan":
+                kind = (await receive())["type"]
+                if kind == "lifespan.startup":
+                    tell()
+                await send({"type": f"{kind}.complete"})
+                if kind == "lifespan.shutdown":
+                    return
+        if __name__ == "__main__":
+            tell()
+            time.sleep(60)
+        """)
+    )
+    command = [sys.executable, *(["-m", "uvicorn", "shop:app", "--port", "0"] if server else ["shop.py"])]
+    with OtlpReceiver() as receiver:
+        receiver.answer(503)  # what is told is still there when the end comes
+        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_TRACES_EXPORTER": "none",
+                   "OTEL_METRICS_EXPORTER": "none"}  # fmt: skip
+        with subprocess.Popen(
+            [sys.executable, "-m", "mobius_otel", "run", "--", *command],
+            cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            for line in process.stdout:
+                if "told" in line:
+                    break
+            receiver.behave()
+            if server:
+                for line in process.stdout:
+                    if "running on" in line:
+                        break
+            process.terminate()
+            process.stdout.read()
+            assert process.wait(20) == -signal.SIGTERM
+        names = [log["event_name"] for log in receiver.logs if "event_name" in log]
+    assert ("a.b" in names, names[-1]) == (True, "audit.stream.ended")
