@@ -75,7 +75,10 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def progress(what: str) -> Callable[[int, int], None] | None:
-    """Return a function that draws a progress bar on standard error, or None where nobody watches."""
+    """Return a function that draws a progress bar on standard error, or None where nobody watches.
+
+    The function takes how much is done and how much there is; 0, where nobody knows that.
+    """
     if not sys.stderr.isatty():
         return None
     started = time.monotonic()
@@ -83,12 +86,16 @@ def progress(what: str) -> Callable[[int, int], None] | None:
 
     def draw(done: int, total: int) -> None:
         now = time.monotonic()
-        if now - started < 0.5 or (now - drawn[0] < 0.1 and done < total):  # short work needs no bar
+        last = 0 < total <= done
+        if now - started < 0.5 or (now - drawn[0] < 0.1 and not last):  # short work needs no bar
             return
         drawn[0] = now
+        if not total:
+            print(f"\r{what} {done:,}", end="", file=sys.stderr, flush=True)
+            return
         width = 30
         filled = width * done // max(total, 1)
-        end = "\n" if done >= total else ""
+        end = "\n" if last else ""
         print(
             f"\r{what} [{'#' * filled}{'.' * (width - filled)}] {done:,}/{total:,}",
             end=end,
