@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobius_otel.errors import MobiusError
-from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts, rounded
+from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.headers import Draft, limit_headers
 
 if TYPE_CHECKING:
-    from mobius_otel.security.rate_limit.limit import RateLimit
     from mobius_otel.security.rate_limit.limiter import RateLimiter
 
 __all__ = ["Decision", "LocalDecision", "RateLimitExceeded"]
+
+#: A function, and what it makes the facts of.
+Raw = tuple[Any, ...]
 
 
 class Decision:
@@ -124,28 +126,27 @@ class LocalDecision(Decision):
     """A decision of the fast path: even its facts are worked out when they are asked for.
 
     Args:
-        raw: Whether it may pass, the limit, units in use, when the newest of them was used, when the same cost
-            would pass, the window, and the time of the decision; times in nanoseconds.
+        raw: A function, and what it makes the facts of.
         allowed: Whether the caller may go on.
         key: Who asked.
+        cost: Units.
         limiter: Whose decision it is.
     """
 
     __slots__ = ("_raw",)
 
-    def __init__(
-        self, raw: tuple[bool, RateLimit, int, int, int, int, int], allowed: bool, key: Hashable, limiter: RateLimiter
-    ) -> None:
+    def __init__(self, raw: Raw, allowed: bool, key: Hashable, cost: int, limiter: RateLimiter) -> None:
         self.allowed = allowed
         self._raw = raw
         self._key = key
-        self._cost = 1
+        self._cost = cost
         self._limiter = limiter
 
     @property
     def _facts(self) -> Facts:  # type: ignore[override]
-        passes, limit, used, newest, free, window, now = self._raw
-        return passes, limit, used, rounded(newest + window - now), rounded(free - now), now, "local"
+        work_out, *known = self._raw
+        facts: Facts = work_out(*known)
+        return facts
 
 
 class RateLimitExceeded(MobiusError):

@@ -2,8 +2,8 @@
 
 A decision is made of a dozen small steps, and in Python the way from one function to the next costs as much as a
 step. So what `MemoryCounts`, `Plan` and `Reporter` do one after the other for what is usual stands here once more
-without those ways, and whatever is not usual (a new key, own limits, several, a cost, a span) is handed to them.
-Tests hold both to the same answers.
+without those ways, and whatever is not usual (a new key, own limits, several, a span) is handed to them. Tests hold
+both to the same answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from mobius_otel import compat
-from mobius_otel.security.rate_limit.algorithms import EXACT
+from mobius_otel.security.rate_limit.algorithms import EXACT, gcra_facts, window_facts
 from mobius_otel.security.rate_limit.backends import GcraCounts, WindowCounts
 from mobius_otel.security.rate_limit.decision import Decision, LocalDecision
 from mobius_otel.security.rate_limit.denials import BATCH
@@ -30,42 +30,37 @@ Allow = Callable[["RateLimiter", Hashable, int], bool]
 _ONE: Final = 1
 
 
-def fast_paths(counts: object, reporter: Reporter, acquire: Acquire) -> tuple[Acquire, Allow]:
+def fast_paths(counts: object, reporter: Reporter, slowly: Acquire) -> tuple[Acquire, Allow]:
     """Return the quickest way to a decision and to a mere yes or no.
 
     Args:
         counts: The limiter's counts.
         reporter: Who is told.
-        acquire: The way that is always right.
+        slowly: The way that is always right.
 
     Returns:
         Functions that hold for as long as the same telemetry is configured.
     """
-    if not reporter.quiet:
-        return acquire, _allow(acquire)
-    if isinstance(counts, WindowCounts):
-        return _window_acquire(counts, reporter, acquire), _window_allow(counts, reporter, acquire)
-    if isinstance(counts, GcraCounts):
-        return acquire, _gcra_allow(counts, reporter, acquire)
-    return acquire, _allow(acquire)
+    if reporter.quiet and isinstance(counts, WindowCounts):
+        return _window_acquire(counts, reporter, slowly), _window_allow(counts, reporter, slowly)
+    if reporter.quiet and isinstance(counts, GcraCounts):
+        return _gcra_acquire(counts, reporter, slowly), _gcra_allow(counts, reporter, slowly)
+    return slowly, lambda limiter, key, cost: slowly(limiter, key, cost).allowed
 
 
-def _allow(acquire: Acquire) -> Allow:
-    return lambda limiter, key, cost: acquire(limiter, key, cost).allowed
+# In each of them: the first line lets whole numbers above zero pass, the usual one at a glance; the clock is read under
+# the lock, so that what is written is in order; `if` in the place of max() is half its price; and `cell.value += 1` is
+# what BoundSeries.increment() does.
 
 
-# In each of them: the clock is read under the lock, so that what is written is in order; `if` in the place of max()
-# is half its price; `cell.value += 1` is what BoundSeries.increment() does.
-
-
-def _window_allow(counts: WindowCounts, reporter: Reporter, acquire: Acquire) -> Allow:
+def _window_allow(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -> Allow:
     listening, allowed, denied = compat.context_reader(), reporter.allowed, reporter.denied
     denials = reporter.denials
     keys = denials.keys
 
     def allow(limiter: RateLimiter, key: Hashable, cost: int) -> bool:
-        if cost is not _ONE or listening():
-            return acquire(limiter, key, cost).allowed
+        if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
+            return slowly(limiter, key, cost).allowed
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             log: Any = counts.young.get(key)
@@ -75,20 +70,20 @@ def _window_allow(counts: WindowCounts, reporter: Reporter, acquire: Acquire) ->
                 if now >= log.expires:
                     log.prune(now, plan.windows[0])
                 used = log.used
-                if used < plan.most[0]:
-                    used += 1
-                    if used <= EXACT and log.totals is None:
+                if used + cost <= plan.most[0]:
+                    used += cost
+                    if cost is _ONE and used <= EXACT and log.totals is None:
                         log.used = used
                         log.times.append(now)
                     else:
-                        log.charge(now, 1, plan.quanta[0])
+                        log.charge(now, cost, plan.quanta[0])
                     cell = allowed
                 else:
                     cell = denied
                 if used > plan.peaks[0]:  # noqa: PLR1730
                     plan.peaks[0] = used
         if not usual:
-            return acquire(limiter, key, cost).allowed
+            return slowly(limiter, key, cost).allowed
         if cell.direct:
             cell.value += 1
         else:
@@ -109,63 +104,58 @@ def _window_acquire(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -
     keys = denials.keys
 
     def acquire(limiter: RateLimiter, key: Hashable, cost: int) -> Decision:
-        if cost is not _ONE or listening():
+        if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
             return slowly(limiter, key, cost)
+        raw: Any = None
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             log: Any = counts.young.get(key)
             plan = counts.plan
-            usual = log is not None and not plan.several and now < counts.turn
-            if usual:
+            if log is not None and not plan.several and now < counts.turn:
                 window = plan.windows[0]
                 if now >= log.expires:
                     log.prune(now, window)
                 used = log.used
-                if used < plan.most[0]:
-                    used += 1
-                    if used <= EXACT and log.totals is None:
+                over = used + cost - plan.most[0]
+                if over <= 0:
+                    used += cost
+                    if cost is _ONE and used <= EXACT and log.totals is None:
                         log.used = used
                         log.times.append(now)
                     else:
-                        log.charge(now, 1, plan.quanta[0])
-                    raw = True, plan.limits[0], used, now, now, window, now
-                else:
-                    # Of a limit that has been lowered more than all may be in use.
-                    over = used - plan.most[0]
-                    free = log.freed_at(over + 1) + window if over else log.expires
-                    raw = False, plan.limits[0], used, log.times[-1], free, window, now
+                        log.charge(now, cost, plan.quanta[0])
+                    raw = window_facts, True, plan.limits[0], used, now, now, window, now
+                    cell = allowed
+                elif over <= used:
+                    free = log.expires if over == 1 else log.freed_at(over) + window
+                    raw = window_facts, False, plan.limits[0], used, log.times[-1], free, window, now
+                    cell = denied
                 if used > plan.peaks[0]:  # noqa: PLR1730
                     plan.peaks[0] = used
-        if not usual:
+        if raw is None:
             return slowly(limiter, key, cost)
-        if raw[0]:
-            cell = allowed
-            if cell.direct:
-                cell.value += 1
-            else:
-                cell.increment()
-            return LocalDecision(raw, True, key, limiter)
-        cell = denied
         if cell.direct:
             cell.value += 1
         else:
             cell.increment()
+        if cell is allowed:
+            return LocalDecision(raw, True, key, cost, limiter)
         keys.append(key)
         if now >= denials.due or len(keys) >= BATCH:
-            reporter.fold(now, raw[1].limit)
-        return LocalDecision(raw, False, key, limiter)
+            reporter.fold(now, plan.limits[0].limit)
+        return LocalDecision(raw, False, key, cost, limiter)
 
     return acquire
 
 
-def _gcra_allow(counts: GcraCounts, reporter: Reporter, acquire: Acquire) -> Allow:
+def _gcra_allow(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Allow:
     listening, allowed, denied = compat.context_reader(), reporter.allowed, reporter.denied
     denials = reporter.denials
     keys = denials.keys
 
     def allow(limiter: RateLimiter, key: Hashable, cost: int) -> bool:
-        if cost is not _ONE or listening():
-            return acquire(limiter, key, cost).allowed
+        if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
+            return slowly(limiter, key, cost).allowed
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             state: Any = counts.young.get(key)
@@ -173,7 +163,7 @@ def _gcra_allow(counts: GcraCounts, reporter: Reporter, acquire: Acquire) -> All
             usual = state is not None and not plan.several and now < counts.turn
             if usual:
                 free_from = now * plan.most[0]
-                ahead = (state[0] - free_from if state[0] > free_from else 0) + plan.windows[0]
+                ahead = (state[0] - free_from if state[0] > free_from else 0) + cost * plan.windows[0]
                 if ahead <= plan.capacities[0]:
                     state[0] = free_from + ahead
                     cell = allowed
@@ -183,7 +173,7 @@ def _gcra_allow(counts: GcraCounts, reporter: Reporter, acquire: Acquire) -> All
                 if ahead > plan.peaks[0]:  # noqa: PLR1730
                     plan.peaks[0] = ahead
         if not usual:
-            return acquire(limiter, key, cost).allowed
+            return slowly(limiter, key, cost).allowed
         if cell.direct:
             cell.value += 1
         else:
@@ -196,3 +186,44 @@ def _gcra_allow(counts: GcraCounts, reporter: Reporter, acquire: Acquire) -> All
         return False
 
     return allow
+
+
+def _gcra_acquire(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Acquire:
+    listening, allowed, denied = compat.context_reader(), reporter.allowed, reporter.denied
+    denials = reporter.denials
+    keys = denials.keys
+
+    def acquire(limiter: RateLimiter, key: Hashable, cost: int) -> Decision:
+        if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
+            return slowly(limiter, key, cost)
+        with counts.lock:
+            now = monotonic_ns() if counts.clock is None else counts.time()
+            state: Any = counts.young.get(key)
+            plan = counts.plan
+            usual = state is not None and not plan.several and now < counts.turn
+            if usual:
+                window = plan.windows[0]
+                free_from = now * plan.most[0]
+                ahead = state[0] - free_from if state[0] > free_from else 0
+                if ahead + cost * window <= plan.capacities[0]:
+                    ahead += cost * window
+                    state[0] = free_from + ahead
+                    cell = allowed
+                else:
+                    cell = denied
+                if ahead > plan.peaks[0]:  # noqa: PLR1730
+                    plan.peaks[0] = ahead
+        if not usual:
+            return slowly(limiter, key, cost)
+        if cell.direct:
+            cell.value += 1
+        else:
+            cell.increment()
+        limit, passes = plan.limits[0], cell is allowed
+        if not passes:
+            keys.append(key)
+            if now >= denials.due or len(keys) >= BATCH:
+                reporter.fold(now, limit.limit)
+        return LocalDecision((gcra_facts, passes, limit, window, ahead, cost, now), passes, key, cost, limiter)
+
+    return acquire

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Literal, ParamSpec, TypeVar
 
 from mobius_otel.clock import Clock
@@ -15,13 +14,24 @@ from mobius_otel.security.rate_limit.backends import Backend, Counts, LimiterSpe
 from mobius_otel.security.rate_limit.backends.failover import Failover, OnBackendError, shared_out
 from mobius_otel.security.rate_limit.backends.opening import open_backend
 from mobius_otel.security.rate_limit.backends.protocol import Uncounted, require
+from mobius_otel.security.rate_limit.checks import (
+    Limits,
+    checked_clock,
+    checked_cost,
+    checked_limits,
+    checked_max_keys,
+    checked_name,
+    checked_timeout,
+    one_of,
+    part,
+)  # fmt: skip
 from mobius_otel.security.rate_limit.decision import Decision
 from mobius_otel.security.rate_limit.decorator import limited
 from mobius_otel.security.rate_limit.facts import ALGORITHMS, Facts
 from mobius_otel.security.rate_limit.fast import fast_paths
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
-from mobius_otel.security.rate_limit.waiting import AsyncWaiter, Lines, Step, ThreadWaiter, turns
+from mobius_otel.security.rate_limit.waiting import Answer, Ask, Lines, wait, wait_async
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.safety import guarded
 
@@ -29,10 +39,7 @@ __all__ = ["Decision", "RateLimiter"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Limits = str | RateLimit | Iterable[str | RateLimit]
 Mode = Literal["enforce", "shadow"]
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 class RateLimiter:
@@ -93,24 +100,23 @@ class RateLimiter:
         audit: bool = True,
         max_keys: int | None = None,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError("name", name, "1 to 64 letters, digits, '_', '.' or '-'", 'For example: "api"')
-        _one_of("algorithm", algorithm, ALGORITHMS)
-        _one_of("on_backend_error", on_backend_error, ("local", "open", "closed"))
-        _one_of("mode", mode, ("enforce", "shadow"))
-        _part("local_share", local_share, least=1e-9, most=1.0)
-        _part("lease", lease, least=0.0, most=0.5)
-        if clock is not None and not callable(clock):
-            raise ConfigurationError("clock", clock, "a callable that returns seconds", "For example: time.monotonic")
-        if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
-            raise ConfigurationError("max_keys", max_keys, "a whole number above zero, or None")
-        self.name = name
+        one_of("algorithm", algorithm, ALGORITHMS)
+        one_of("on_backend_error", on_backend_error, ("local", "open", "closed"))
+        one_of("mode", mode, ("enforce", "shadow"))
+        part("local_share", local_share, least=1e-9, most=1.0)
+        part("lease", lease, least=0.0, most=0.5)
+        self.name = checked_name(name)
         self._shadow = mode == "shadow"
-        self._clock = clock
+        self._clock = checked_clock(clock)
         self._own: dict[Hashable, tuple[RateLimit, ...]] = {}
-        self._limits = _limits(limits)
+        self._limits = checked_limits(limits)
         spec = LimiterSpec(
-            limits=self._limits, name=name, algorithm=algorithm, clock=clock, max_keys=max_keys, lease=lease
+            limits=self._limits,
+            name=name,
+            algorithm=algorithm,
+            clock=clock,
+            max_keys=checked_max_keys(max_keys),
+            lease=lease,
         )
         self._counts, self._remote = self._counting(
             open_backend(backend, deadline), spec, on_backend_error, local_share
@@ -128,12 +134,7 @@ class RateLimiter:
         )
         self._acquire, self._allow = fast_paths(self._counts, self._reporter, _acquire)
         defaults.on_install(self)
-        self._lines = Lines()
-        #: Whether the clock says when it is moved: by it nobody need look at the time.
-        watch = getattr(clock, "watch", None)
-        self._watched = watch is not None
-        if watch is not None:
-            watch(self._lines.wake_everybody)
+        self._lines = Lines(clock)
         on_fork(self)
 
     # --- deciding -------------------------------------------------------------------------------------------
@@ -167,11 +168,8 @@ class RateLimiter:
 
         Args and Raises: as :meth:`acquire`.
         """
-        cost = _checked(cost)
-        try:
-            return self._decision(self._counts.peek(key, cost), key, 0)
-        except Uncounted as answer:
-            return self._decision(answer.facts, key, 0)
+        facts, _ = self._ask("peek", key, checked_cost(cost))
+        return self._decision(facts, key, 0)
 
     async def acquire_async(self, key: Hashable, cost: int = 1) -> Decision:
         """Decide as :meth:`acquire` does; in memory nothing is ever awaited, and a server never blocks the loop.
@@ -180,22 +178,15 @@ class RateLimiter:
         """
         if self._remote is None:
             return self.acquire(key, cost)
-        start_ns = time.time_ns()
-        cost = _checked(cost)
-        try:
-            return self._told(await self._remote.take_async(key, cost), key, cost, start_ns)
-        except Uncounted as answer:
-            return self._told(answer.facts, key, cost, start_ns, answer.error)
+        start_ns, cost = time.time_ns(), checked_cost(cost)
+        return self._told(await self._ask_async("take", key, cost), key, cost, start_ns)
 
     async def peek_async(self, key: Hashable, cost: int = 1) -> Decision:
         """Return what :meth:`peek` does; see :meth:`acquire_async`."""
         if self._remote is None:
             return self.peek(key, cost)
-        cost = _checked(cost)
-        try:
-            return self._decision(await self._remote.peek_async(key, cost), key, 0)
-        except Uncounted as answer:
-            return self._decision(answer.facts, key, 0)
+        facts, _ = await self._ask_async("peek", key, checked_cost(cost))
+        return self._decision(facts, key, 0)
 
     def wait(self, key: Hashable, cost: int = 1, *, timeout: float | None = None) -> Decision:
         """Wait until `cost` units of `key` pass, and charge them.
@@ -219,48 +210,19 @@ class RateLimiter:
             >>> limiter.wait("client-42").allowed, limiter.wait("client-42", timeout=0.01).allowed
             (True, False)
         """
-        start_ns, cost, waiter, facts, error = time.time_ns(), _checked(cost), ThreadWaiter(), None, None
-        steps = self._turns(key, waiter, timeout)
-        try:
-            step = next(steps)
-            while True:
-                if not isinstance(step, str):
-                    waiter.sleep(self._seconds(step))
-                    step = next(steps)
-                    continue
-                try:
-                    facts, error = (self._counts.take if step == "take" else self._counts.peek)(key, cost), None
-                except Uncounted as answer:
-                    facts, error = answer.facts, answer.error
-                step = steps.send(facts)
-        except StopIteration as done:
-            return self._told(done.value, key, cost, start_ns, error)
-        finally:
-            steps.close()
+        start_ns, cost = time.time_ns(), checked_cost(cost)
+        answer = wait(self._lines, key, checked_timeout(timeout), lambda step: self._ask(step, key, cost))
+        return self._told(answer, key, cost, start_ns)
 
     async def wait_async(self, key: Hashable, cost: int = 1, *, timeout: float | None = None) -> Decision:  # noqa: ASYNC109
         """Wait as :meth:`wait` does, without blocking the loop; cancelling the task leaves the line.
 
         Args, Returns and Raises: as :meth:`wait`.
         """
-        start_ns, cost, waiter, facts, error = time.time_ns(), _checked(cost), AsyncWaiter(), None, None
-        steps = self._turns(key, waiter, timeout)
-        try:
-            step = next(steps)
-            while True:
-                if not isinstance(step, str):
-                    await waiter.sleep(self._seconds(step))
-                    step = next(steps)
-                    continue
-                try:
-                    facts, error = await self._step_async(step, key, cost), None
-                except Uncounted as answer:
-                    facts, error = answer.facts, answer.error
-                step = steps.send(facts)
-        except StopIteration as done:
-            return self._told(done.value, key, cost, start_ns, error)
-        finally:
-            steps.close()
+        start_ns, cost = time.time_ns(), checked_cost(cost)
+        timeout = checked_timeout(timeout)
+        answer = await wait_async(self._lines, key, timeout, lambda step: self._ask_async(step, key, cost))
+        return self._told(answer, key, cost, start_ns)
 
     def limit(
         self, key: Hashable | Callable[..., Hashable] = None, cost: int = 1
@@ -288,7 +250,7 @@ class RateLimiter:
             ...
             mobius_otel.security.rate_limit.decision.RateLimitExceeded: limit 'default' is used up; try again in 60 s
         """
-        cost = _checked(cost)
+        cost = checked_cost(cost)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             return limited(self, function, key, cost)
@@ -361,7 +323,7 @@ class RateLimiter:
             >>> limiter.acquire("big-customer").limit, limiter.acquire("client-42").limit
             (1000, 1)
         """
-        own = None if limits is None else _limits(limits)
+        own = None if limits is None else checked_limits(limits)
         self._counts.override(key, own)
         if own is None:
             self._own.pop(key, None)
@@ -386,7 +348,7 @@ class RateLimiter:
             >>> limiter.acquire("client-42").remaining
             0
         """
-        changed = _limits(limits)
+        changed = checked_limits(limits)
         self._counts.change(changed)
         self._limits = changed
         self._lines.wake()
@@ -448,10 +410,25 @@ class RateLimiter:
         with guarded("rate_limit"):
             self._reporter.change(degraded=degraded, error=error)
 
-    def _told(self, facts: Facts, key: Hashable, cost: int, start_ns: int, error: str | None = None) -> Decision:
+    def _ask(self, step: Ask, key: Hashable, cost: int) -> Answer:
+        try:
+            return (self._counts.take if step == "take" else self._counts.peek)(key, cost), None
+        except Uncounted as answer:
+            return answer.facts, answer.error
+
+    async def _ask_async(self, step: Ask, key: Hashable, cost: int) -> Answer:
+        if self._remote is None:
+            return self._ask(step, key, cost)
+        try:
+            return await (self._remote.take_async if step == "take" else self._remote.peek_async)(key, cost), None
+        except Uncounted as answer:
+            return answer.facts, answer.error
+
+    def _told(self, answer: Answer, key: Hashable, cost: int, start_ns: int) -> Decision:
+        facts, error = answer
         decision = self._decision(facts, key, cost)
-        result = "allowed" if facts[0] else "shadow_denied" if self._shadow else "denied"
-        self._reporter.decided("error" if error else result, decision, key, start_ns, error)
+        result = "error" if error else "allowed" if facts[0] else "shadow_denied" if self._shadow else "denied"
+        self._reporter.decided(result, decision, key, start_ns, error)
         return decision
 
     def _decision(self, facts: Facts, key: Hashable, cost: int) -> Decision:
@@ -464,23 +441,6 @@ class RateLimiter:
         cost = decision._cost if decision._facts[0] else 0
         decision._cost = 0
         return cost
-
-    def _turns(
-        self, key: Hashable, waiter: ThreadWaiter | AsyncWaiter, timeout: float | None
-    ) -> Generator[Step, Facts, Facts]:
-        if timeout is not None and not timeout >= 0:
-            raise ConfigurationError("timeout", timeout, "a number of seconds, zero or more, or None")
-        now = self._clock or time.monotonic
-        return turns(self._lines, key, waiter, None if timeout is None else now() + timeout, now)
-
-    def _seconds(self, seconds: float | None) -> float | None:
-        """Return how long to sleep: a clock that says when it moves wakes whoever waits."""
-        return None if self._watched else seconds
-
-    async def _step_async(self, step: str, key: Hashable, cost: int) -> Facts:
-        if self._remote is None:
-            return (self._counts.take if step == "take" else self._counts.peek)(key, cost)
-        return await (self._remote.take_async if step == "take" else self._remote.peek_async)(key, cost)
 
     def _defaults_changed(self) -> None:
         self._reporter.bind()
@@ -496,36 +456,5 @@ class RateLimiter:
 
 def _acquire(limiter: RateLimiter, key: Hashable, cost: int) -> Decision:
     """Decide, and tell of it, whatever the case may be."""
-    cost = _checked(cost)
-    start_ns = time.time_ns()
-    try:
-        return limiter._told(limiter._counts.take(key, cost), key, cost, start_ns)
-    except Uncounted as answer:
-        return limiter._told(answer.facts, key, cost, start_ns, answer.error)
-
-
-def _limits(given: Limits) -> tuple[RateLimit, ...]:
-    several = [given] if isinstance(given, str | RateLimit) else given
-    if not isinstance(several, Iterable):
-        raise ConfigurationError("limits", given, "a limit or a list of limits", 'For example: "100/minute"')
-    limits = tuple(limit if isinstance(limit, RateLimit) else RateLimit.parse(limit) for limit in several)
-    if not limits:
-        raise ConfigurationError("limits", given, "one limit or more", 'For example: ["10/second", "1000/hour"]')
-    return limits
-
-
-def _one_of(setting: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        supported = ", ".join(f'"{choice}"' for choice in choices)
-        raise ConfigurationError(setting, value, f"one of {supported}" if len(choices) > 1 else supported)
-
-
-def _part(setting: str, value: float, *, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ConfigurationError(setting, value, f"a number {'above 0' if least else 'from 0'} and up to {most:g}")
-
-
-def _checked(cost: int) -> int:
-    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 0:
-        raise ConfigurationError("cost", cost, "a whole number, zero or more")
-    return int(cost)
+    start_ns, cost = time.time_ns(), checked_cost(cost)
+    return limiter._told(limiter._ask("take", key, cost), key, cost, start_ns)

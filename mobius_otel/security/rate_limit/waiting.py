@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Hashable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Generator, Hashable
+from typing import Any, Literal, Protocol
 
+from mobius_otel.clock import Clock
 from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
 
-__all__ = ["AsyncWaiter", "Lines", "ThreadWaiter", "turns"]
+__all__ = ["Answer", "Ask", "Lines", "wait", "wait_async"]
 
-#: A step of waiting: a number of seconds to sleep for (None: until woken), or "take" or "peek" to be done.
-Step = float | str | None
+#: What may be asked of the counts: to charge what passes, or to look.
+Ask = Literal["take", "peek"]
+#: The facts, and the class of what went wrong where nobody could count.
+Answer = tuple[Facts, str | None]
 
 
 class Waiter(Protocol):
@@ -69,12 +73,22 @@ class AsyncWaiter:
 
 
 class Lines:
-    """The lines of one limiter, one for each key that somebody waits for."""
+    """The lines of one limiter, one for each key that somebody waits for.
 
-    __slots__ = ("__weakref__", "_lines", "_lock")
+    Args:
+        clock: The limiter's; None: the monotonic clock. By one that says when it is moved (a method ``watch``)
+            nobody need look at the time: whoever waits is woken.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_lines", "_lock", "now", "watched")
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.now: Clock = clock or time.monotonic
+        watch = getattr(clock, "watch", None)
+        self.watched = watch is not None
         self.begin()
+        if watch is not None:
+            watch(self.wake_everybody)
 
     def begin(self) -> None:
         """Forget everybody, for a new process."""
@@ -120,37 +134,84 @@ class Lines:
         return sum(map(len, list(self._lines.values())))
 
 
-def turns(
-    lines: Lines, key: Hashable, waiter: Waiter, deadline: float | None, now: Callable[[], float]
-) -> Generator[Step, Facts, Facts]:
+class _Sleep(float):
+    """Seconds to sleep for."""
+
+
+def _turns(
+    lines: Lines, key: Hashable, waiter: Waiter, timeout: float | None
+) -> Generator[Ask | _Sleep | None, Any, Answer]:
     """Say, step by step, what is to be done until `key` passes or cannot pass in time.
 
-    Args:
-        lines: The limiter's lines.
-        key: Who asks.
-        waiter: Who waits for it.
-        deadline: When to give up, by `now`; None: never.
-        now: Seconds.
-
     Yields:
-        Seconds to sleep for, or ``take`` or ``peek``, whose facts are sent back.
+        ``take`` or ``peek``, whose answer is sent back; or how long to sleep, None: until woken.
 
     Returns:
-        The facts of the last try.
+        The answer to the last try.
     """
+    deadline = None if timeout is None else lines.now() + timeout
     lines.enter(key, waiter)
     try:
         while True:
-            left = None if deadline is None else deadline - now()
+            left = None if deadline is None else deadline - lines.now()
             if not lines.is_first(key, waiter):
                 if left is not None and left <= 0:
-                    return (yield "peek")
-                yield left
+                    return (yield "peek")  # type: ignore[no-any-return]
+                yield None if left is None or lines.watched else _Sleep(left)
                 continue
-            facts = yield "take"
-            wait = facts[4] / TICKS_PER_SECOND
-            if facts[0] or facts[4] >= NEVER or (left is not None and wait > left):
-                return facts
-            yield wait
+            answer: Answer = yield "take"
+            facts, ticks = answer[0], answer[0][4]
+            seconds = ticks / TICKS_PER_SECOND
+            if facts[0] or ticks >= NEVER or (left is not None and seconds > left):
+                return answer
+            yield None if lines.watched else _Sleep(seconds)
     finally:
         lines.leave(key, waiter)
+
+
+def wait(lines: Lines, key: Hashable, timeout: float | None, ask: Callable[[Ask], Answer]) -> Answer:
+    """Block until `key` passes or cannot pass in time.
+
+    Args:
+        lines: The limiter's lines.
+        key: Who waits.
+        timeout: Seconds; None: as long as it takes.
+        ask: Asks the counts.
+    """
+    waiter = ThreadWaiter()
+    steps = _turns(lines, key, waiter, timeout)
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, str):
+                step = steps.send(ask(step))
+            else:
+                waiter.sleep(step)
+                step = next(steps)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+async def wait_async(
+    lines: Lines,
+    key: Hashable,
+    timeout: float | None,  # noqa: ASYNC109
+    ask: Callable[[Ask], Awaitable[Answer]],
+) -> Answer:
+    """Do what :func:`wait` does without blocking the loop; cancelling leaves the line."""
+    waiter = AsyncWaiter()
+    steps = _turns(lines, key, waiter, timeout)
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, str):
+                step = steps.send(await ask(step))
+            else:
+                await waiter.sleep(step)
+                step = next(steps)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()

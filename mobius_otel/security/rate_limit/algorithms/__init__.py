@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mobius_otel.security.rate_limit.algorithms.gcra import GcraPlan
+from mobius_otel.security.rate_limit.algorithms.gcra import GcraPlan, gcra_facts
 from mobius_otel.security.rate_limit.algorithms.plan import Plan
-from mobius_otel.security.rate_limit.algorithms.window import EXACT, WindowLog, WindowPlan
+from mobius_otel.security.rate_limit.algorithms.window import EXACT, WindowLog, WindowPlan, window_facts
 
-__all__ = ["EXACT", "GcraPlan", "Plan", "WindowLog", "WindowPlan"]
+__all__ = ["EXACT", "GcraPlan", "Plan", "WindowLog", "WindowPlan", "gcra_facts", "window_facts"]

@@ -17,7 +17,27 @@ from mobius_otel.security.rate_limit.algorithms.plan import Plan
 from mobius_otel.security.rate_limit.facts import NEVER, Facts, rounded
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["GcraPlan"]
+__all__ = ["GcraPlan", "gcra_facts"]
+
+
+def gcra_facts(  # noqa: PLR0917 - one call for what a tuple holds
+    allowed: bool, limit: RateLimit, window: int, ahead: int, cost: int, now: int
+) -> Facts:
+    """Return the facts of a decision about one limit.
+
+    Args:
+        allowed: Whether it may pass.
+        limit: The limit.
+        window: The window in nanoseconds.
+        ahead: How far the arrival time lies ahead of now, after the decision, in nanoseconds times the limit.
+        cost: Units.
+        now: When it was decided.
+    """
+    most = limit.limit
+    wait = 0
+    if not allowed:
+        wait = rounded(-(-(ahead + (cost - most) * window) // most)) if cost <= most else NEVER
+    return allowed, limit, -(-ahead // window), rounded(-(-ahead // most)), wait, now, "local"
 
 
 class GcraPlan(Plan):
@@ -79,14 +99,9 @@ class GcraPlan(Plan):
         return -(-ahead // self.windows[index]) if ahead > 0 else 0
 
     def _facts(self, allowed: bool, index: int, ahead: int, cost: int, now: int) -> Facts:
-        limit, window = self.limits[index], self.windows[index]
-        used, wait = self._used(index, ahead), 0
-        if not allowed:
-            over = max(0, ahead) + (cost - limit.limit) * window
-            wait = rounded(-(-over // limit.limit)) if cost <= limit.limit else NEVER
+        ahead = max(0, ahead)
         self.saw(index, min(ahead, self.capacities[index]))
-        reset = rounded(-(-ahead // limit.limit)) if ahead > 0 else 0
-        return allowed, limit, used, reset, wait, now, "local"
+        return gcra_facts(allowed, self.limits[index], self.windows[index], ahead, cost, now)
 
     def refund(self, state: Any, now: int, cost: int, at: int) -> bool:  # noqa: ARG002 - a rate has no single hits
         """As :meth:`Plan.refund`; what has flowed off since is not given back twice."""

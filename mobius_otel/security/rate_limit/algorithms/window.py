@@ -22,7 +22,7 @@ from mobius_otel.security.rate_limit.algorithms.plan import Plan
 from mobius_otel.security.rate_limit.facts import NEVER, Facts, rounded
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["EXACT", "WindowLog", "WindowPlan"]
+__all__ = ["EXACT", "WindowLog", "WindowPlan", "window_facts"]
 
 #: Entries of a key that are exact; beyond them hits are grouped.
 EXACT: Final = 1000
@@ -154,6 +154,23 @@ class WindowLog:
         base = self.totals[head - 1] if head else 0
         self.totals = totals = array("I", [total - base for total in self.totals[head:]])
         return totals
+
+
+def window_facts(  # noqa: PLR0917 - one call for what a tuple holds
+    allowed: bool, limit: RateLimit, used: int, newest: int, free: int, window: int, now: int
+) -> Facts:
+    """Return the facts of a decision about one limit.
+
+    Args:
+        allowed: Whether it may pass.
+        limit: The limit.
+        used: Units in use.
+        newest: When the newest of them was used, in nanoseconds.
+        free: When the same cost would pass.
+        window: The window.
+        now: When it was decided.
+    """
+    return allowed, limit, used, rounded(newest + window - now), rounded(free - now), now, "local"
 
 
 class WindowPlan(Plan):
