@@ -116,18 +116,20 @@ local function charge(log, units, window)
 end
 
 -- Take `units` back from the entry that holds what was charged at `at`; returns whether it still counts.
-local function give_back(log, units, at)
+local function give_back(log, units, at, window)
+  if at <= log.now - window then return false end
   local index = first(log, log.live, function(tick) return tick < at end)
   if index == log.size then return false end
-  local _, total = entry(log, index)
-  local before = log.start
-  if index > log.live then _, before = entry(log, index - 1) end
+  local tick, total = entry(log, index)
+  local step = math.floor(window / ROUGH)
+  if tick ~= at and not (step > 1 and tick == math.ceil(at / step) * step) then return false end -- somebody else's
+  local before = index > log.live and select(2, entry(log, index - 1)) or log.start
   local taken = math.min(units, (total - before) % WRAP)
   if taken == 0 then return false end
   local changed = {}
   for later = index, log.size - 1 do
-    local tick, sum = entry(log, later)
-    changed[#changed + 1] = struct.pack(FORM, tick, (sum - taken) % WRAP)
+    local when, sum = entry(log, later)
+    changed[#changed + 1] = struct.pack(FORM, when, (sum - taken) % WRAP)
   end
   redis.call('SETRANGE', log.key, HEADER + index * ENTRY, table.concat(changed))
   log.used, log.total, log.text = log.used - taken, (log.total - taken) % WRAP, ''

@@ -6,8 +6,9 @@ local time, given = server_time(), 0
 for index, key in ipairs(KEYS) do
   local log = open_log(key)
   if log.size > 0 then
-    age(log, time, tonumber(ARGV[2 + index]))
-    if give_back(log, units, at + log.offset) then given = 1 end
+    local window = tonumber(ARGV[2 + index])
+    age(log, time, window)
+    if give_back(log, units, at + log.offset, window) then given = 1 end
   end
 end
 return given
