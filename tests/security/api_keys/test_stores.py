@@ -15,6 +15,7 @@ from mobius_otel.security import ApiKeyManager, KeyState
 from mobius_otel.security.api_keys import MemoryKeyStore, SqliteKeyStore
 from mobius_otel.security.api_keys.secret import generate
 from mobius_otel.security.api_keys.stores import Selection
+from mobius_otel.security.api_keys.stores.failures import StoreFailure
 from tests.security.api_keys.conftest import PEPPER
 
 
@@ -370,15 +371,14 @@ def test_a_digest_is_unique(manager):
     """Two records of one secret would be a riddle."""
     issued = manager.issue("alice")
     found = manager.store.find([manager._peppers.digest(issued.secret.encode())])
-    with pytest.raises((ValueError, sqlite3.IntegrityError)), manager.store.changing() as change:
+    with pytest.raises((ValueError, sqlite3.IntegrityError, StoreFailure)), manager.store.changing() as change:
         change.add(replace(found, key=replace(issued.key, id="key_2")))
     assert len(manager.list()) == 1
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "keys.db", "sqlite://", "sqlite:///", "sqlite:keys.db", "sqlite:///keys.db?mode=ro", "sqlite:///a\0b",
-     "postgresql+psycopg://admin:hunter2/x@db/keys?password=hunter2", "mysql://root:hunter2@db", "MEMORY://hunter2",
+    ["", "keys.db", "sqlite://", "sqlite:///", "sqlite:keys.db", "sqlite:///keys.db?mode=ro", "sqlite:///a\0b", "MEMORY://hunter2",
      "hunter2", "file:///keys.db"],
 )  # fmt: skip
 def test_a_url_that_names_no_store_is_refused_without_its_password(url, tmp_path, monkeypatch):
@@ -388,7 +388,6 @@ def test_a_url_that_names_no_store_is_refused_without_its_password(url, tmp_path
         ApiKeyManager(url, pepper=PEPPER)
     assert "memory://" in str(caught.value)
     assert "hunter2" not in repr(caught.value)
-    assert ("`sql`" in str(caught.value)) == url.startswith("postgresql")
     assert list(tmp_path.iterdir()) == []
 
 

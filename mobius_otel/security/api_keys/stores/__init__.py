@@ -12,6 +12,7 @@ from mobius_otel.security.api_keys.stores.protocol import (
     StoredKey,
     Transaction,
 )
+from mobius_otel.security.api_keys.stores.sql import SqlKeyStore
 from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "KeyStore",
     "MemoryKeyStore",
     "Selection",
+    "SqlKeyStore",
     "SqliteKeyStore",
     "StoredKey",
     "Transaction",

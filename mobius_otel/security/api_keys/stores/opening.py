@@ -7,12 +7,16 @@ import re
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.api_keys.stores.memory import MemoryKeyStore
 from mobius_otel.security.api_keys.stores.protocol import KeyStore
+from mobius_otel.security.api_keys.stores.sql import SqlKeyStore
 from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
 
 __all__ = ["open_store"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.ASCII | re.IGNORECASE)
-_RULE = '"memory://" or "sqlite:///FILE" (an absolute one: "sqlite:////var/lib/keys.db") in this version'
+_RULE = (
+    '"memory://", "sqlite:///FILE" (an absolute one: "sqlite:////var/lib/keys.db"),'
+    ' or "postgresql+psycopg://USER:${PASSWORD}@HOST/DATABASE"'
+)
 _NEEDED = ("find", "get", "list", "changing", "touch", "count_dead", "census", "peppers", "claim", "close")
 
 
@@ -20,11 +24,13 @@ def open_store(store: str | KeyStore) -> KeyStore:
     """Open the store that a URL names; an object is given back as it is.
 
     Args:
-        store: ``"memory://"``, ``"sqlite:///keys.db"`` (relative), ``"sqlite:////abs/keys.db"``, or an object
-            with the methods of :class:`~mobius_otel.security.api_keys.stores.KeyStore`.
+        store: ``"memory://"``, ``"sqlite:///keys.db"`` (relative), ``"sqlite:////abs/keys.db"``,
+            ``"postgresql+psycopg://…"`` and whatever else SQLAlchemy reaches, or an object with the methods of
+            :class:`~mobius_otel.security.api_keys.stores.KeyStore`.
 
     Raises:
-        ConfigurationError: Nothing of this version has this URL, or the file cannot be used.
+        ConfigurationError: Nothing has this URL, or the file cannot be used.
+        MissingExtra: SQLAlchemy or psycopg is not installed.
 
     Example:
         >>> open_store("memory://")
@@ -42,8 +48,10 @@ def open_store(store: str | KeyStore) -> KeyStore:
     path = store.removeprefix("sqlite:///")
     if path != store and path and "?" not in path and "\0" not in path:
         return SqliteKeyStore(path)
-    # The rest of a URL may hold a password, so only its scheme is shown.
     scheme = _SCHEME.match(store)
-    shown = f"{scheme[1]}:…" if scheme else "…"
-    hint = "PostgreSQL comes with the extra `sql` of a later version." if shown.startswith("postgres") else ""
-    raise ConfigurationError("store", shown, _RULE, hint)
+    if scheme and "://" in store and scheme[1].lower().split("+")[0] not in {"memory", "sqlite", "file"}:
+        return SqlKeyStore(store)
+    if store.startswith("sqlite+"):
+        return SqlKeyStore(store)
+    # The rest of a URL may hold a password, so only its scheme is shown.
+    raise ConfigurationError("store", f"{scheme[1]}:…" if scheme else "…", _RULE)

