@@ -34,20 +34,21 @@ class Postgres:
             connection.execute("ALTER SYSTEM SET full_page_writes = off")
             connection.execute("SELECT pg_reload_conf()")
 
-    def database(self) -> str:
+    def database(self, timeout: float = 30) -> str:
         """Make an empty schema with a user of its own, who sees nothing else, and return the user's URL."""
         name = f"keys_{uuid.uuid4().hex[:12]}"
         with self.connect(self.admin) as connection:
             connection.execute(f"CREATE ROLE {name} LOGIN")
             connection.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
             connection.execute(f"ALTER ROLE {name} SET search_path = {name}")
-        return self.admin.replace("postgresql://postgres:@", f"postgresql+psycopg://{name}@")
+        # Patient: where many tests run at once, a machine may stand still for seconds.
+        return self.admin.replace("postgresql://postgres:@", f"postgresql+psycopg://{name}@") + f"&timeout={timeout}"
 
     def connect(self, url: str) -> Any:
         """Return a connection of psycopg, in autocommit mode."""
         import psycopg
 
-        return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+        return psycopg.connect(url.replace("+psycopg", "").partition("&timeout=")[0], autocommit=True)
 
     @property
     def pid(self) -> int:

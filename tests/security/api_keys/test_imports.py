@@ -43,6 +43,9 @@ def stored_text(manager, key):
         if hasattr(change, "stored"):
             stored = change.stored[key.id]
             return stored.digest, stored.verifier
+        if hasattr(change, "_do"):
+            query = "SELECT digest, verifier FROM mobius_api_keys WHERE id = %s"
+            return change._do(lambda connection: tuple(connection.exec_driver_sql(query, (key.id,)).fetchone()))
         return change._connection.execute("SELECT digest, verifier FROM api_keys WHERE id = ?", (key.id,)).fetchone()
 
 

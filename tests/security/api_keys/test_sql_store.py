@@ -54,7 +54,11 @@ def fragile(hurt):
 
 
 def with_options(url, **options):
-    return f"{url}{''.join(f'&{name}={value}' for name, value in options.items())}"
+    return (
+        sa.make_url(url)
+        .update_query_dict({name: str(value) for name, value in options.items()})
+        .render_as_string(False)
+    )
 
 
 def add(store, *stored):
@@ -632,8 +636,10 @@ def test_a_channel_that_is_closed_has_no_thread(database):
     heard = []
     end = store.channel.subscribe(heard.append)
     assert wait_until(lambda: heard)
+    thread = store.channel._thread
     end()
-    assert wait_until(lambda: not any(thread.name == "mobius-otel-key-channel" for thread in threading.enumerate()))
+    thread.join(10)
+    assert not thread.is_alive()
     store.close()
 
 

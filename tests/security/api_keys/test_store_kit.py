@@ -13,6 +13,11 @@ from mobius_otel.security.api_keys.stores.protocol import take_census
 from mobius_otel.testing import KeyStoreKit
 
 
+def engine_url(postgres):
+    """The URL of an empty database as SQLAlchemy itself knows it."""
+    return postgres.database().partition("&timeout=")[0]
+
+
 class TestMemory(KeyStoreKit):
     """In the memory of the process."""
 
@@ -43,7 +48,7 @@ class TestPostgresByCore(TestPostgres):
 
     def make_store(self, folder):
         sa = pytest.importorskip("sqlalchemy")
-        return SqlKeyStore(sa.create_engine(self.postgres.database(), pool_size=5))
+        return SqlKeyStore(sa.create_engine(engine_url(self.postgres), pool_size=5), timeout=30)
 
 
 class TestPostgresByAsyncEngine(TestPostgres):
@@ -51,7 +56,7 @@ class TestPostgresByAsyncEngine(TestPostgres):
 
     def make_store(self, folder):
         create_async_engine = pytest.importorskip("sqlalchemy.ext.asyncio").create_async_engine
-        return SqlKeyStore(create_async_engine(self.postgres.database()))
+        return SqlKeyStore(create_async_engine(engine_url(self.postgres)), timeout=30)
 
 
 class TestPostgresByAsyncpg(TestPostgres):
@@ -199,7 +204,7 @@ def test_an_engine_of_the_loop_is_used_there(postgres):
     from mobius_otel.security import ApiKeyManager
 
     async def main():
-        engine = create_async_engine(postgres.database().replace("+psycopg", "+asyncpg"))
+        engine = create_async_engine(engine_url(postgres).replace("+psycopg", "+asyncpg"))
         async with engine.connect():  # its pool belongs to this loop now
             pass
         store = SqlKeyStore(engine)
