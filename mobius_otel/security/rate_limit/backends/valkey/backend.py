@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from types import TracebackType
 from typing import Self
 
@@ -9,6 +11,8 @@ from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.backends.valkey.counts import ValkeyCounts
 from mobius_otel.security.rate_limit.backends.valkey.dialing import Dialer
+from mobius_otel.security.rate_limit.backends.valkey.leases import LeasedCounts
+from mobius_otel.security.rate_limit.backends.valkey.link import ServerGone
 from mobius_otel.security.rate_limit.backends.valkey.routes import open_route
 
 __all__ = ["DEADLINE", "ValkeyBackend"]
@@ -38,7 +42,7 @@ class ValkeyBackend:
         ValkeyBackend(valkey://cache.example:6379, deadline=0.05 s)
     """
 
-    capabilities = frozenset({"sliding_window_log", "gcra", "several_limits"})
+    capabilities = frozenset({"sliding_window_log", "gcra", "several_limits", "lease"})
 
     def __init__(self, target: str | object, *, deadline: float = DEADLINE) -> None:
         if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline <= 10:
@@ -46,6 +50,7 @@ class ValkeyBackend:
         self._deadline = float(deadline)
         self._dialer = Dialer(target, self._deadline)
         self._route = open_route(self._dialer, self._deadline)
+        self._leased: weakref.WeakSet[LeasedCounts] = weakref.WeakSet()
 
     def counts(self, spec: LimiterSpec) -> ValkeyCounts:
         """Return the counts of a new limiter."""
@@ -53,7 +58,15 @@ class ValkeyBackend:
             raise ConfigurationError(
                 "clock", spec.clock, "left out: a fleet counts by its server's clock", 'In tests: backend="memory://".'
             )
-        return ValkeyCounts(spec, self._route)
+        if not spec.lease:
+            return ValkeyCounts(spec, self._route)
+        if spec.algorithm != "sliding_window_log":
+            raise ConfigurationError(
+                "lease", spec.lease, 'left out for this algorithm: "sliding_window_log" has leases'
+            )
+        leased = LeasedCounts(spec, self._route)
+        self._leased.add(leased)
+        return leased
 
     @property
     def shown(self) -> str:
@@ -73,7 +86,10 @@ class ValkeyBackend:
         return None
 
     def close(self) -> None:
-        """Close the connections."""
+        """Give back what was drawn and not spent, and close the connections."""
+        for leased in list(self._leased):
+            with contextlib.suppress(ServerGone):
+                leased.give_back()
         for link in self._route.links():
             link.close()
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mobius_otel.security.rate_limit.backends.valkey.keys import SCHEMA
 from mobius_otel.security.rate_limit.backends.valkey.scripts import Script, command, script
 from mobius_otel.security.rate_limit.facts import NEVER, Facts, ticks
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["Form", "GcraForm", "LogForm", "Plain", "Question", "ScriptCall", "forget", "form", "probe_call"]
+__all__ = [
+    "Draw",
+    "Drawn",
+    "Form",
+    "GcraForm",
+    "LogForm",
+    "Plain",
+    "Question",
+    "ScriptCall",
+    "forget",
+    "form",
+    "probe_call",
+]
 
 Heirs = tuple[bytes, ...]
 _MOST_QUESTIONS = 64
@@ -78,6 +90,42 @@ class Plain:
     def whole(self) -> bytes:
         """Return the command."""
         return self.known
+
+
+class Draw(NamedTuple):
+    """What a process asks for beside a decision.
+
+    Args:
+        cost: Units of the decision.
+        want: Units to spend later.
+        age: Ticks for which they may be spent.
+        back: What was not spent of an earlier lease, and is given back.
+        back_at: The tick of that lease.
+        settled: The units of that lease, all of which are spent or given back now.
+        turn: The turn of that lease.
+    """
+
+    cost: int
+    want: int
+    age: int
+    back: int
+    back_at: int
+    settled: int
+    turn: int
+
+
+class Drawn(NamedTuple):
+    """A decision, and what was lent with it.
+
+    Args:
+        facts: The decision; what is lent counts as used.
+        granted: Units that were lent.
+        turn: The turn in which.
+    """
+
+    facts: Facts
+    granted: int
+    turn: int
 
 
 class Form(Protocol):
@@ -154,6 +202,7 @@ class LogForm(_Limits):
     def __init__(self, limits: tuple[RateLimit, ...]) -> None:
         super().__init__(limits)
         self._take, self._refund = script("log", "log_take"), script("log", "log_refund")
+        self._draw = script("log", "lease_take")
 
     def _question(self, cost: int, charge: bool, heirs: Heirs, length: int) -> Question:
         numbers = (cost, len(self.limits), int(charge), *(number for pair in self._pairs for number in pair))
@@ -168,6 +217,28 @@ class LogForm(_Limits):
     def refund(self, stem: bytes, cost: int, at: int) -> ScriptCall:
         """Return the call that gives back what was charged."""
         return Question(self._refund, self.windows, (*_words((cost, at)), *self.windows), len(stem)).about(stem)
+
+    def budgets(self, part: float) -> list[int]:
+        """Return for each limit the units that may be lent and not settled."""
+        return [int(amount * part) for amount, _ in self._pairs]
+
+    def draw(self, stem: bytes, draw: Draw, budgets: Sequence[int]) -> ScriptCall:
+        """Return the call that decides and lends.
+
+        Args:
+            stem: The subject's name.
+            draw: What is wanted, and what became of an earlier lease.
+            budgets: For each limit, what may be lent and not settled.
+        """
+        each = [number for pair, budget in zip(self._pairs, budgets, strict=True) for number in (*pair, budget)]
+        words = _words((draw.cost, len(self.limits), *draw[1:], *each))
+        return Question(self._draw, self.windows, words, len(stem)).about(stem)
+
+    def drawn(self, answer: bytes) -> Drawn:
+        """Return what the answer of :meth:`draw` means."""
+        allowed, at, granted, turn, *numbers = map(int, answer.split())
+        found = [(numbers[i], numbers[i + 1], numbers[i + 2]) for i in range(0, len(numbers), 3)]
+        return Drawn(self._chosen(allowed == 1, at, found), granted, turn)
 
 
 class GcraForm(_Limits):

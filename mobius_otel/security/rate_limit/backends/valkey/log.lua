@@ -16,7 +16,7 @@ local function server_time()
 end
 
 -- head: the first entry that counted at the last write; base: the total before it; offset: what is added to the
--- server's time since its clock was set back; turn, leased, before: see lease.lua.
+-- server's time since its clock was set back; turn, leased, before: see lease_take.lua.
 local function open_log(key)
   local text = redis.call('GETRANGE', key, 0, PREFIX - 1)
   local log = {key = key, text = text, head = 0, base = 0, offset = 0, turn = 0, leased = 0, before = 0, size = 0}
