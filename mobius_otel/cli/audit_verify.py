@@ -71,15 +71,15 @@ def _verify(args: argparse.Namespace) -> int:
         else:
             note(f"mobius-otel: {error}")
         return 2
-    if args.json:
-        json_line(dataclasses.asdict(result))
-    else:
-        _tell("standard input" if source == "-" else source, result)
-    if result.ok:
-        return 0
     # Damaged is broken; what holds no record at all is no audit trail.
     nothing = not result.records + result.notes and all(problem.what == "unreadable" for problem in result.problems)
-    return 2 if nothing else 1
+    if args.json:
+        json_line(dataclasses.asdict(result))
+    elif nothing and not result.ok:
+        note(f"mobius-otel: {source}: there is no audit record in it; {printable(result.problems[0].text)}")
+    else:
+        _tell("standard input" if source == "-" else source, result)
+    return 0 if result.ok else 2 if nothing else 1
 
 
 def _keys(files: list[str]) -> list[AuditKey]:
