@@ -13,6 +13,7 @@ from mobius_otel.errors import InvalidEvent
 from mobius_otel.telemetry.audit.catalogue import default_action
 from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Source, Target
 from mobius_otel.telemetry.audit.logger import AuditLogger
+from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.safety import swallow
 
 __all__ = ["AuditHandler", "bridge_logging", "unbridge_logging"]
@@ -105,7 +106,7 @@ def _event(given: Mapping[str, Any], record: logging.LogRecord) -> AuditEvent:
         if name not in _FIELDS:
             near = difflib.get_close_matches(str(name), _FIELDS, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidEvent("audit", name, f"a dictionary of {', '.join(_FIELDS)}{meant}")
+            raise invalid("audit", name, f"a dictionary of {', '.join(_FIELDS)}{meant}")
     for name, kind in (("actor", Actor), ("target", Target), ("source", Source)):
         if isinstance(fields.get(name), str):
             fields[name] = kind(fields[name])
@@ -130,7 +131,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _party(name: str, kind: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     if set(given) - {"id", "type"} or "id" not in given:
-        raise InvalidEvent(name, dict(given), "an id, or a dictionary of id and type")
+        raise invalid(name, dict(given), "an id, or a dictionary of id and type")
     return kind(**given)
 
 

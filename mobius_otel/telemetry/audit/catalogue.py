@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from mobius_otel import conventions
-from mobius_otel.errors import ConfigurationError, InvalidEvent
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS
 from mobius_otel.telemetry.audit.vocabulary import OCSF_CLASSES, OWASP, is_type_uid
 
@@ -70,12 +71,12 @@ class EventType:
         for name, value in attributes.items():
             if name in self.attributes:
                 if not _fits(self.attributes[name], value):
-                    raise InvalidEvent(f"attributes[{name!r}]", value, self.shape_of(name))
+                    raise invalid(f"attributes[{name!r}]", value, self.shape_of(name))
             elif name not in conventions.ATTRIBUTES:
-                raise InvalidEvent("attributes", name, self._known(str(name)))
+                raise invalid("attributes", name, self._known(str(name)))
         for name in sorted(self.required) if outcome == "success" else ():
             if attributes.get(name) is None:
-                raise InvalidEvent(f"attributes[{name!r}]", None, f"given where a {self.name} succeeded")
+                raise invalid(f"attributes[{name!r}]", None, f"given where a {self.name} succeeded")
 
     def shape_of(self, name: str) -> str:
         """Return in words what an attribute must be."""

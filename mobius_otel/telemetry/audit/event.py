@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from mobius_otel.errors import InvalidEvent
 from mobius_otel.telemetry.audit.catalogue import ACTION, NAME, EventType, event_type
 from mobius_otel.telemetry.audit.chain import plain, plain_text
+from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS, severity
 
 __all__ = [
@@ -34,13 +35,15 @@ SourceType = Literal["ipv4", "ipv6", "hostname"]
 _LONGEST_ID: Final = 1024
 _LONGEST_REASON: Final = 8192
 _LONGEST_NAME: Final = 128
+# Whoever gives seconds, milliseconds or microseconds is told, rather than taken to 1970.
+_EARLIEST: Final = 946_684_800_000_000_000
 _LATEST: Final = 2**63
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": _LONGEST_ID}
 
 
 def _text(name: str, value: object, longest: int = _LONGEST_ID) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidEvent(name, value, "a text that is not empty")
+        raise invalid(name, value, "a text that is not empty")
     value = plain_text(value)
     return value if len(value) <= longest else value[: longest - 1] + "…"
 
@@ -51,7 +54,7 @@ def _optional(name: str, value: object, longest: int = _LONGEST_ID) -> str | Non
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidEvent(name, value, f"one of {', '.join(allowed)}")
+        raise invalid(name, value, f"one of {', '.join(allowed)}")
 
 
 def checked_risk(score: int | None) -> int | None:
@@ -61,7 +64,7 @@ def checked_risk(score: int | None) -> int | None:
         InvalidEvent: It is not.
     """
     if score is not None and (not isinstance(score, int) or isinstance(score, bool) or not 0 <= score <= 100):
-        raise InvalidEvent("risk_score", score, "a whole number from 0 (none) to 100 (critical), or None")
+        raise invalid("risk_score", score, "a whole number from 0 (none) to 100 (critical), or None")
     return score
 
 
@@ -131,7 +134,7 @@ class Source:
             object.__setattr__(self, "type", found)
         _one_of("source.type", self.type, get_args(SourceType))
         if self.type not in (found, "hostname"):
-            raise InvalidEvent("source.type", self.type, f"{found}, as its id is, or left out")
+            raise invalid("source.type", self.type, f"{found}, as its id is, or left out")
 
 
 def _source_type(source: str) -> SourceType:
@@ -158,7 +161,8 @@ class AuditEvent:
         tenant: On whose behalf.
         attributes: Anything of JSON's shapes; other objects are kept as their text. It is copied. Where the event's
             name is registered with attributes, they are checked.
-        timestamp: When it happened, in nanoseconds since the epoch; None: when it is emitted.
+        timestamp: When it happened, in nanoseconds since the epoch (``time.time_ns()``), of the year 2000 or later;
+            None: when it is emitted.
 
     Raises:
         InvalidEvent: A field breaks its rule; the error names field, value and rule.
@@ -195,7 +199,7 @@ class AuditEvent:
         if given is None:
             object.__setattr__(self, "attributes", {})
         elif not isinstance(given, Mapping):
-            raise InvalidEvent("attributes", given, "a mapping of names to values")
+            raise invalid("attributes", given, "a mapping of names to values")
         known = event_type(self.event_name)
         if known is not None:
             self._check_known(known)
@@ -207,19 +211,19 @@ class AuditEvent:
         except InvalidEvent:
             raise
         except Exception as error:  # whatever a strange object does when it is looked at
-            raise InvalidEvent("attributes", type(error).__name__, "values that can be compared") from error
+            raise invalid("attributes", type(error).__name__, "values that can be compared") from error
         if self.risk_score is None and not known.own:
             object.__setattr__(self, "risk_score", known.risk)
 
     def _check_names(self) -> None:
         name = self.event_name
         if not isinstance(name, str) or len(name) > _LONGEST_NAME or not NAME.fullmatch(name):
-            raise InvalidEvent(
+            raise invalid(
                 "event_name", name, 'a dotted name of letters, digits, "_" and "-", at most 128 characters,'
                 ' such as "payment.refund"',
             )  # fmt: skip
         if not isinstance(self.action, str) or not ACTION.fullmatch(self.action):
-            raise InvalidEvent("action", self.action, 'an upper-case verb such as "UPDATE"')
+            raise invalid("action", self.action, 'an upper-case verb such as "UPDATE"')
         _one_of("outcome", self.outcome, get_args(Outcome))
 
     def _check_parties(self) -> None:
@@ -227,13 +231,15 @@ class AuditEvent:
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "actor"):
                 article = "an" if name == "actor" else "a"
-                raise InvalidEvent(name, value, f"{article} {kind.__name__}, for example {kind.__name__}('…')")
+                raise invalid(name, value, f"{article} {kind.__name__}, for example {kind.__name__}('…')")
 
     def _check_numbers(self) -> None:
         time = self.timestamp
         checked_risk(self.risk_score)
-        if time is not None and (not isinstance(time, int) or isinstance(time, bool) or not 0 < time < _LATEST):
-            raise InvalidEvent("timestamp", time, "nanoseconds since the epoch as a whole number, or None")
+        if time is not None and (
+            not isinstance(time, int) or isinstance(time, bool) or not _EARLIEST <= time < _LATEST
+        ):
+            raise invalid("timestamp", time, "nanoseconds since the epoch, of the year 2000 or later: time.time_ns()")
 
     @classmethod
     def schema(cls, event_name: str | None = None) -> dict[str, Any]:
@@ -253,7 +259,7 @@ class AuditEvent:
             return _schema()
         known = event_type(event_name)
         if known is None:
-            raise InvalidEvent("event_name", event_name, "registered: register_event(name, …)")
+            raise invalid("event_name", event_name, "registered: register_event(name, …)")
         return _schema(known)
 
     def to_ocsf(self) -> dict[str, Any]:
@@ -308,7 +314,7 @@ def _schema(known: EventType | None = None) -> dict[str, Any]:
             "tenant": {**_TEXT, "type": ["string", "null"]},
             "attributes": known.schema() if known else {"type": "object"},
             "timestamp": {
-                "type": ["integer", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": _LATEST,
+                "type": ["integer", "null"], "minimum": _EARLIEST, "exclusiveMaximum": _LATEST,
                 "description": "Nanoseconds since the epoch.",
             },
         },

@@ -9,7 +9,7 @@ from opentelemetry import trace
 
 from mobius_otel import conventions
 from mobius_otel.compat import logs_api
-from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEvent
+from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.blocks import Audited, wrap
 from mobius_otel.telemetry.audit.calls import Call
@@ -215,7 +215,7 @@ class AuditLogger:
 
     def _emit(self, event: AuditEvent, spec: conventions.Event | None, invalid: str = "") -> Receipt:
         if not isinstance(event, AuditEvent):
-            raise InvalidEvent("event", event, "an AuditEvent")
+            raise invalid("event", event, "an AuditEvent")
         record = build(
             event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=invalid
         )

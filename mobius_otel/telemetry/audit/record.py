@@ -160,7 +160,8 @@ def _redacted(
         tenant = {"tenant": event_tenant} if (event_tenant := _tenant(texts)) and isinstance(redactor, Redactor) else {}
         ours = redactor.redact({n: texts[name] for n, name in enumerate(asked)}, location="audit", **tenant)
         theirs = redactor.redact(user, location="audit", **tenant)
-        clean = {name: str(ours.value.get(number, "")) for number, name in enumerate(asked)} | kept
+        found = {name: str(ours.value.get(number, "")) for number, name in enumerate(asked)} | kept
+        clean = {name: found[name] for name in texts}  # in their order
         matches = (*ours.matches, *theirs.matches)
         return clean, dict(theirs.value), len(matches), sorted({str(match.kind) for match in matches})
     except Exception as error:

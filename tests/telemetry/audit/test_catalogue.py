@@ -168,7 +168,7 @@ def test_the_schema_says_what_the_constructor_says():
         for event in (
             refund(),
             refund(attributes={"amount": 1.5, "currency": "EUR"}, target=Target("o"), source=Source("203.0.113.9"),
-                   risk_score=100, reason="r", tenant="t", timestamp=1, outcome="unknown"),
+                   risk_score=100, reason="r", tenant="t", timestamp=10**18, outcome="unknown"),
         ):  # fmt: skip
             jsonschema.validate(as_data(event), found)
     valid = as_data(refund())

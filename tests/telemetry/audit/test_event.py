@@ -34,6 +34,7 @@ def test_severity_comes_from_risk_and_outcome(risk, success, failure):
     ("actor", "u-1"), ("actor", None), ("target", "order-9"), ("source", "203.0.113.9"), ("risk_score", 101),
     ("risk_score", -1), ("risk_score", True), ("risk_score", 1.5), ("risk_score", "high"), ("reason", 7),
     ("tenant", ""), ("tenant", 7), ("attributes", [("a", 1)]), ("attributes", "x"), ("timestamp", 0),
+    ("timestamp", 1_700_000_000), ("timestamp", 1_700_000_000_000_000),
     ("timestamp", 1.5), ("timestamp", True), ("timestamp", 2**63), ("timestamp", "now"),
 ])  # fmt: skip
 def test_a_field_that_breaks_its_rule_is_refused_by_name(field, value):
@@ -41,6 +42,17 @@ def test_a_field_that_breaks_its_rule_is_refused_by_name(field, value):
     with pytest.raises(InvalidEvent, match=field) as caught:
         event(**{field: value})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", ["event_name", "action", "actor", "outcome", "target", "risk_score", "attributes"])
+def test_an_error_shows_no_secret(field):
+    """What is wrong may be a password that went into the wrong field."""
+    for value in ({"password": "hunter2secret"}, "token=hunter2secret", ["postgresql://app:hunter2secret@db/x"]):
+        if field != "attributes" or not isinstance(value, dict):
+            with pytest.raises(InvalidEvent) as caught:
+                event(**{field: value})
+            assert "hunter2secret" not in str(caught.value)
+            assert "redacted" in str(caught.value)
 
 
 @pytest.mark.parametrize(("make", "field"), [

@@ -1,0 +1,92 @@
+"""From an event to its record: standard names, what is last, what a limit of the SDK leaves."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mobius_otel import conventions
+from mobius_otel.errors import ConfigurationError
+from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Source, Target
+from mobius_otel.telemetry.audit.record import build
+from mobius_otel.telemetry.redaction import Pseudonyms, RedactionPolicy, Redactor
+
+
+def attributes(redactor=None, **fields):
+    event = AuditEvent(**{"event_name": "a.b", "action": "READ", "actor": Actor("u-1"), **fields})
+    return build(event, "s", redactor)["attributes"]
+
+
+def test_source_and_user_have_their_standard_names():
+    """Backends look for these; a service is no user, and a name the caller gave stays."""
+    found = attributes(source=Source("203.0.113.9"))
+    assert (found["client.address"], found["user.id"]) == ("203.0.113.9", "u-1")
+    assert "user.id" not in attributes(actor=Actor("svc-1", "service"))
+    assert "client.address" not in attributes()
+    found = attributes(source=Source("203.0.113.9"), attributes={"client.address": "proxy", "user.id": "7"})
+    assert (found["client.address"], found["user.id"]) == ("proxy", "7")
+    assert found["audit.source.id"] == "203.0.113.9"
+
+
+def test_a_pseudonym_is_no_user_id():
+    """It has a standard name of its own; what redaction masked is neither."""
+    keyed = Redactor(
+        RedactionPolicy(actions={"email": "pseudonym"}), Pseudonyms({"k1": b"a made-up key of 32 characters!!"})
+    )
+    found = attributes(keyed, actor=Actor("ann@example.com"))
+    assert found["enduser.pseudo.id"] == found["audit.actor.id"]
+    assert found["enduser.pseudo.id"] == attributes(keyed, actor=Actor("ann@example.com"))["enduser.pseudo.id"]
+    assert "user.id" not in found
+    found = attributes(Redactor(), actor=Actor("ann@example.com"))
+    assert not {"user.id", "enduser.pseudo.id"} & found.keys()
+
+
+def test_severity_may_be_left_out(telemetry):
+    """As the draft has it; the score stays."""
+    AuditLogger(severity="omit").record("a.b", actor=Actor("u-1"), risk_score=90)
+    record = telemetry.audit("a.b")
+    assert not {"severity_number", "severity_text"} & record.keys()
+    assert record["attributes"]["mobius.audit.risk_score"] == 90
+    assert not telemetry.log(event_name="a.b")["severity_number"]
+    with pytest.raises(ConfigurationError, match="risk, omit"):
+        AuditLogger(severity="none")
+
+
+def test_what_must_be_there_comes_last():
+    """The SDK drops what was set first."""
+    names = list(attributes(
+        target=Target("t", "x"), source=Source("::1"), reason="r", tenant="t", risk_score=1, attributes={"mine": 1},
+    ))  # fmt: skip
+    must = {conventions.AUDIT_ACTION, conventions.AUDIT_ACTOR_ID, conventions.AUDIT_ACTOR_TYPE,
+            conventions.AUDIT_OUTCOME, conventions.AUDIT_RECORD_ID, conventions.AUDIT_SCHEMA_VERSION,
+            conventions.AUDIT_CANONICALIZATION}  # fmt: skip
+    assert names[0] == "mine"
+    assert set(names[-len(must) :]) == must
+
+
+@pytest.mark.parametrize("limit", [9, 128])
+def test_a_flood_leaves_what_must_be_there_whatever_the_limit(limit):
+    """The real SDK, with its own limit and with one that somebody set far too low."""
+    code = """
+    import json, logging
+    logging.disable()
+    from opentelemetry._logs import set_logger_provider
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+    exporter, provider = InMemoryLogRecordExporter(), LoggerProvider()
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    set_logger_provider(provider)
+    from mobius_otel import *
+    AuditLogger("x").record("a.b", actor=Actor("u"), target=Target("t"), attributes={f"k{n}": n for n in range(500)})
+    print(json.dumps(sorted(exporter.get_finished_logs()[0].log_record.attributes)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True,
+        env={"OTEL_ATTRIBUTE_COUNT_LIMIT": str(limit), "PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    assert '"audit.actor.id"' in done.stdout
+    assert '"audit.action"' in done.stdout
+    assert '"audit.outcome"' in done.stdout
+    assert '"log.record.uid"' in done.stdout
+    assert done.stdout.count('"') == 2 * limit
