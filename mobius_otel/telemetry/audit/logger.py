@@ -19,6 +19,7 @@ from mobius_otel.telemetry.audit.fail_modes import FAIL_MODES, FailMode, FailMod
 from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
 from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
 from mobius_otel.telemetry.audit.record import SEVERITIES, AnyRedactor, SeverityMode, build
+from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.safety import guarded, swallow
 
 __all__ = ["AuditLogger", "listeners", "record_event"]
@@ -213,11 +214,11 @@ class AuditLogger:
 
         return decorate
 
-    def _emit(self, event: AuditEvent, spec: conventions.Event | None, invalid: str = "") -> Receipt:
+    def _emit(self, event: AuditEvent, spec: conventions.Event | None, broken: str = "") -> Receipt:
         if not isinstance(event, AuditEvent):
             raise invalid("event", event, "an AuditEvent")
         record = build(
-            event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=invalid
+            event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=broken
         )
         ledger = self._ledger or defaults.slot().ledger
         place = Place(ledger)
