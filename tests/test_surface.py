@@ -44,7 +44,7 @@ ELSEWHERE = {
     "mobius_otel.web": [
         "SecurityMiddleware", "WSGISecurityMiddleware", "current_principal", "metrics_app", "metrics_wsgi_app",
     ],
-    "mobius_otel.testing": ["KeyStoreKit", "TelemetryCapture"],
+    "mobius_otel.testing": ["KeyStoreKit", "LimiterBackendKit", "TelemetryCapture"],
 }  # fmt: skip
 
 #: Who reads emitted names, where it says more to spell them: what is trusted when seen, what the demo must have seen.

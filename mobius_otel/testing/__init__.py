@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mobius_otel.testing.capture import TelemetryCapture
-from mobius_otel.testing.kits import KeyStoreKit
+from mobius_otel.testing.kits import KeyStoreKit, LimiterBackendKit
 
-__all__ = ["KeyStoreKit", "TelemetryCapture"]
+__all__ = ["KeyStoreKit", "LimiterBackendKit", "TelemetryCapture"]

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from mobius_otel.testing.kits.key_store import KeyStoreKit
+from mobius_otel.testing.kits.limiter_backend import LimiterBackendKit
 
-__all__ = ["KeyStoreKit"]
+__all__ = ["KeyStoreKit", "LimiterBackendKit"]

@@ -204,9 +204,9 @@ class LeasedCounts(ValkeyCounts):
 
     def _refused(self, lease: _Lease, facts: Facts, cost: int, asked: float) -> Facts:
         """Remember a refusal; its time counts from when the question was sent, so that it never lasts too long."""
-        if not facts[0]:
-            with self._lock:
-                lease.denied, lease.denied_since, lease.denied_cost = facts, asked, cost
+        with self._lock:
+            lease.denied = None if facts[0] else facts
+            lease.denied_since, lease.denied_cost = asked, cost
         return facts
 
     def _peeked(self, key: Hashable, cost: int) -> Facts | None:
