@@ -22,10 +22,11 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
 
 from mobius_otel import compat, conventions
-from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, MissingExtra, MobiusError, PolicyError
 from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.security.api_keys import ApiKeyManager
+from mobius_otel.security.api_keys.stores import check_store_url
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
@@ -424,6 +425,14 @@ def check_policy(policy: Policy) -> None:
     """
     redaction_policy(policy)
     open_server(policy)
+    if policy.wants_keys:
+        try:
+            check_store_url(policy.store_url)
+        except MissingExtra:
+            raise
+        except ConfigurationError as error:
+            error.setting = "api_keys.store"
+            raise policy.placed(error) from None
     if policy.metrics.path is not None:
         registry()
 

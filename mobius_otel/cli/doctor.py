@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from mobius_otel import compat
 from mobius_otel.cli.common import Subparsers, add_json, add_policy
 from mobius_otel.cli.output import json_line, table
-from mobius_otel.errors import MobiusError
+from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.runtime import open_keys, open_ledger
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
@@ -87,10 +88,21 @@ def _opened(what: str, open_it: Callable[[], object], good: str) -> Finding:
 def _keys(policy: Policy) -> list[Finding]:
     if not policy.wants_keys:
         return [Finding("api keys", "warn", "the policy demands no key anywhere: [api_keys] require")]
-    opened = _opened("key store", lambda: open_keys(policy), policy.api_keys.store.partition("?")[0])
+    opened = _key_store(policy)
     if policy.api_keys.store == "memory://":
         return [opened, Finding("key store", "warn", "memory:// forgets every key at the end of its process")]
     return [opened]
+
+
+def _key_store(policy: Policy) -> Finding:
+    """Ask the key store for something, so that one that cannot be reached is found."""
+    try:
+        with open_keys(policy) as manager, contextlib.suppress(KeyNotFound):
+            manager.get("key_0")
+    except MobiusError as error:
+        why = f" {error.__cause__}" if isinstance(error, KeyStoreUnavailable) else ""
+        return Finding("key store", "fail", f"{error}{why}")
+    return Finding("key store", "ok", repr(manager.store))
 
 
 def _pepper(policy: Policy) -> list[Finding]:

@@ -32,12 +32,17 @@ __all__ = [
 ]
 
 
-def _key(default: Any, meaning: str, rule: Rule | None = None, *, names: Rule | None = None) -> Any:
-    """Declare a key: its default, its meaning, the rule of its value (or items) and, for a table, of its names."""
+def _key(
+    default: Any, meaning: str, rule: Rule | None = None, *, names: Rule | None = None, may_hold_secret: bool = False
+) -> Any:
+    """Declare a key: its default, its meaning, the rule of its value (or items) and, for a table, of its names.
+
+    What may hold a password is not shown with the section.
+    """
     metadata = {"meaning": meaning, "rule": rule, "names": names}
     if isinstance(default, dict):
         return field(default_factory=lambda: MappingProxyType({}), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not may_hold_secret)
 
 
 def _required(meaning: str, rule: Rule) -> Any:
@@ -58,7 +63,10 @@ class ServiceSection:
 class ApiKeysSection:
     """``[api_keys]``: who has to show a key, and where the keys are."""
 
-    store: str = _key("sqlite:///keys.db", "Where the keys are; a relative file lies beside the policy.", rules.STORE)
+    store: str = _key(
+        "sqlite:///keys.db", "Where the keys are; a relative file lies beside the policy.", rules.STORE,
+        may_hold_secret=True,
+    )  # fmt: skip
     require: tuple[str, ...] = _key((), "Paths that open for a key alone.", rules.PATH)
     public: tuple[str, ...] = _key((), "Exceptions from `require`.", rules.PATH)
     header: str = _key("X-API-Key", "The header that holds the key, beside Authorization: Bearer.", rules.HEADER_NAME)

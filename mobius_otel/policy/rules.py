@@ -90,8 +90,8 @@ FUNCTION = _matching(
 )
 ADDRESSES = Rule('an address or network such as "10.0.0.0/8"', _is_network)
 STORE = _matching(
-    "memory:// or sqlite:///FILE in this version; postgresql and others come with a later one",
-    r"memory://|sqlite:///.+",
+    'memory://, sqlite:///FILE, or a database such as "postgresql+psycopg://keys:${PASSWORD}@db/keys"',
+    r"memory://|sqlite:///.+|[a-z][a-z0-9]*(?:\+[a-z0-9_]+)?://.+",
 )
 SIDECAR = _matching(
     'the address of a sidecar such as "http://127.0.0.1:9464"',

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mobius_otel import conventions
-from mobius_otel.errors import InsufficientScope, InvalidApiKey, KeyStoreUnavailable, KeyThrottled
+from mobius_otel.errors import ApiKeyError, InsufficientScope, InvalidApiKey, KeyThrottled
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.spans import annotate
@@ -28,7 +28,7 @@ from mobius_otel.web.verdict import Verdict
 
 if TYPE_CHECKING:
     from mobius_otel.policy import Policy
-    from mobius_otel.security.api_keys import ApiKeyManager
+    from mobius_otel.security.api_keys import ApiKey, ApiKeyManager
     from mobius_otel.web.recorder import RouteRecorder
 
 __all__ = ["Guard", "answer_headers", "current_guard", "install_guard"]
@@ -62,8 +62,8 @@ class Guard:
         self._public = PathRules(policy.api_keys.public)
         self._scopes = RouteRules(policy.api_keys.scopes)
         self._limits = open_limits(policy)
-        #: Whether judging asks a server for limits: then :meth:`judge_async` keeps a loop free meanwhile.
-        self.waits = self._limits.remote
+        #: Whether judging may wait for a server or a disk: then :meth:`judge_async` keeps a loop free meanwhile.
+        self.waits = self._limits.remote or (keys is not None and keys.run_on_loop is not None)
         self._audited = RouteRules(dict.fromkeys(policy.audit.routes, True))
         self._header = policy.api_keys.header.lower()
         realm, shown_header = policy.service.name or "service", policy.api_keys.header
@@ -83,24 +83,26 @@ class Guard:
         """
         verdict = Verdict("unavailable", facts, self._unavailable)
         try:
-            asked = self._judge(facts, verdict)
-            if asked is not None:
-                self._limit(self._limits.decide(facts, *asked), verdict)
+            path_forms, needed = self._look(facts, verdict)
+            if needed is None or self._let_in(facts, needed, verdict):
+                asked = self._asked(path_forms, verdict)
+                self._limit(self._limits.decide(facts, *asked) if asked else None, verdict)
         except Exception as error:
             self._failed(error, verdict)
         return self._told(verdict)
 
     async def judge_async(self, facts: Facts) -> Verdict:
-        """Judge as :meth:`judge` does, without blocking the loop while a server is asked for limits.
+        """Judge as :meth:`judge` does, without blocking the loop while a server is asked for keys or limits.
 
         Args:
             facts: The request.
         """
         verdict = Verdict("unavailable", facts, self._unavailable)
         try:
-            asked = self._judge(facts, verdict)
-            if asked is not None:
-                self._limit(await self._limits.decide_async(facts, *asked), verdict)
+            path_forms, needed = self._look(facts, verdict)
+            if needed is None or await self._let_in_async(facts, needed, verdict):
+                asked = self._asked(path_forms, verdict)
+                self._limit(await self._limits.decide_async(facts, *asked) if asked else None, verdict)
         except Exception as error:
             self._failed(error, verdict)
         return self._told(verdict)
@@ -141,8 +143,8 @@ class Guard:
         """Return whether the request is for the metrics endpoint, written as the policy has it."""
         return facts.method in {"GET", "HEAD"} and facts.path.removeprefix(facts.root) == self.policy.metrics.path
 
-    def _judge(self, facts: Facts, verdict: Verdict) -> tuple[tuple[str, ...], str | None, str | None] | None:
-        """Say who it is and whether; return what the limits are to be asked about, or None where that is all."""
+    def _look(self, facts: Facts, verdict: Verdict) -> tuple[tuple[str, ...], frozenset[str] | None]:
+        """Write into `verdict` what the request is; return its path's forms and what a key must hold (None: no key)."""
         path_forms = forms(facts.path, facts.root)
         verdict.client = self._proxies.client(facts)
         verdict.https = self._proxies.scheme(facts) in {"https", "wss"}
@@ -154,12 +156,15 @@ class Guard:
             pattern = None
         verdict.pattern = verdict.pattern or (scoped[0][0] if scoped else pattern)
         if (pattern is not None or scoped) and not facts.is_preflight:
-            required = frozenset(scope for _, scopes in scoped for scope in scopes)
-            if not self._let_in(facts, required, verdict):
-                return None
+            return path_forms, frozenset(scope for _, scopes in scoped for scope in scopes)
+        return path_forms, None
+
+    def _asked(
+        self, path_forms: tuple[str, ...], verdict: Verdict
+    ) -> tuple[tuple[str, ...], str | None, str | None] | None:
+        """Return what the limits are to be asked about, or None where nothing limits the request."""
         if self._metrics and self._metrics.match_all(path_forms):
-            verdict.result, verdict.problem = "passed", None  # a scrape is not a request of a client
-            return None
+            return None  # a scrape is not a request of a client
         return path_forms, verdict.client, verdict.key.lineage_id if verdict.key is not None else None
 
     def _let_in(self, facts: Facts, scopes: frozenset[str], verdict: Verdict) -> bool:
@@ -167,22 +172,42 @@ class Guard:
         assert self._keys is not None
         secret = self._presented(facts)
         if secret is None:
-            verdict.result, verdict.problem = "unauthenticated", self._missing
-            return False
+            return self._has_no_key(verdict)
         try:
-            verdict.key = self._keys.verify(secret, scopes=scopes, source=verdict.client)
-        except InvalidApiKey:
+            return self._knows(self._keys.verify(secret, scopes=scopes, source=verdict.client), verdict)
+        except ApiKeyError as error:
+            return self._does_not_know(error, verdict)
+
+    async def _let_in_async(self, facts: Facts, scopes: frozenset[str], verdict: Verdict) -> bool:
+        assert self._keys is not None
+        secret = self._presented(facts)
+        if secret is None:
+            return self._has_no_key(verdict)
+        try:
+            return self._knows(await self._keys.verify_async(secret, scopes=scopes, source=verdict.client), verdict)
+        except ApiKeyError as error:
+            return self._does_not_know(error, verdict)
+
+    def _has_no_key(self, verdict: Verdict) -> bool:
+        verdict.result, verdict.problem = "unauthenticated", self._missing
+        return False
+
+    @staticmethod
+    def _knows(key: ApiKey, verdict: Verdict) -> bool:
+        verdict.key = key
+        verdict.attributes[conventions.API_KEY_ID] = key.id
+        verdict.attributes[conventions.ENDUSER_PSEUDO_ID] = key.id
+        return True
+
+    def _does_not_know(self, error: ApiKeyError, verdict: Verdict) -> bool:
+        if isinstance(error, InvalidApiKey):
             verdict.result, verdict.problem = "unauthenticated", self._invalid
-        except InsufficientScope as error:
+        elif isinstance(error, InsufficientScope):
             verdict.result, verdict.problem = "forbidden", problems.forbidden(*self._realm, error.required)
-        except KeyThrottled as error:
+        elif isinstance(error, KeyThrottled):
             verdict.result, verdict.problem = "limited", problems.throttled(error.retry_after)
-        except KeyStoreUnavailable:
-            verdict.result, verdict.problem = "unavailable", self._unavailable
         else:
-            verdict.attributes[conventions.API_KEY_ID] = verdict.key.id
-            verdict.attributes[conventions.ENDUSER_PSEUDO_ID] = verdict.key.id
-            return True
+            verdict.result, verdict.problem = "unavailable", self._unavailable
         return False
 
     def _presented(self, facts: Facts) -> str | None:

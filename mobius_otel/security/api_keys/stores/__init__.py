@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mobius_otel.security.api_keys.stores.memory import MemoryKeyStore
-from mobius_otel.security.api_keys.stores.opening import open_store
+from mobius_otel.security.api_keys.stores.opening import check_store_url, open_store
 from mobius_otel.security.api_keys.stores.protocol import (
     Census,
     ChangeChannel,
@@ -25,5 +25,6 @@ __all__ = [
     "SqliteKeyStore",
     "StoredKey",
     "Transaction",
+    "check_store_url",
     "open_store",
 ]

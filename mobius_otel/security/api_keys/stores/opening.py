@@ -10,7 +10,7 @@ from mobius_otel.security.api_keys.stores.protocol import KeyStore
 from mobius_otel.security.api_keys.stores.sql import SqlKeyStore
 from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
 
-__all__ = ["open_store"]
+__all__ = ["check_store_url", "open_store"]
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.ASCII | re.IGNORECASE)
 _RULE = (
@@ -43,15 +43,32 @@ def open_store(store: str | KeyStore) -> KeyStore:
                 "store", type(store).__qualname__, f"a URL or an object with the methods {', '.join(missing)}"
             )
         return store
-    if store == "memory://":
+    kind, rest = _kind_of(store)
+    if kind == "memory":
         return MemoryKeyStore()
-    path = store.removeprefix("sqlite:///")
-    if path != store and path and "?" not in path and "\0" not in path:
-        return SqliteKeyStore(path)
-    scheme = _SCHEME.match(store)
-    if scheme and "://" in store and scheme[1].lower().split("+")[0] not in {"memory", "sqlite", "file"}:
-        return SqlKeyStore(store)
-    if store.startswith("sqlite+"):
-        return SqlKeyStore(store)
+    return SqliteKeyStore(rest) if kind == "file" else SqlKeyStore(store)
+
+
+def check_store_url(url: str) -> None:
+    """Check a URL without opening anything.
+
+    Raises:
+        ConfigurationError: Nothing has this URL.
+        MissingExtra: SQLAlchemy or psycopg is not installed.
+    """
+    if _kind_of(url)[0] == "database":
+        SqlKeyStore.check(url)
+
+
+def _kind_of(url: str) -> tuple[str, str]:
+    """Return what a URL names (``memory``, ``file`` or ``database``), and the path of a file."""
+    if url == "memory://":
+        return "memory", ""
+    path = url.removeprefix("sqlite:///")
+    if path != url and path and "?" not in path and "\0" not in path:
+        return "file", path
+    scheme = _SCHEME.match(url)
+    if scheme and "://" in url and (url.startswith("sqlite+") or scheme[1].lower() not in {"memory", "sqlite", "file"}):
+        return "database", ""
     # The rest of a URL may hold a password, so only its scheme is shown.
     raise ConfigurationError("store", f"{scheme[1]}:…" if scheme else "…", _RULE)

@@ -84,6 +84,20 @@ class SqlKeyStore:
             with contextlib.suppress(StoreFailure):  # it was logged, and it is tried again at the first use
                 self._prepare()
 
+    @staticmethod
+    def check(url: str) -> None:
+        """Check a URL without connecting.
+
+        Raises:
+            MissingExtra: SQLAlchemy or psycopg is not installed.
+            ConfigurationError: The URL is none, or names a dialect or a driver that is not there.
+        """
+        try:
+            from mobius_otel.security.api_keys.stores.sql_engine import create, settings_of
+        except ImportError as error:
+            raise MissingExtra("store", "sql", error.name or "sqlalchemy") from None
+        create(settings_of(url))
+
     def _prepare(self) -> None:
         """Look at the tables' version, and bring them forward where they are behind."""
         from mobius_otel.security.api_keys.stores import sql_schema
