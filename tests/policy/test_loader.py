@@ -115,11 +115,12 @@ def test_environment_fills_texts_and_is_never_shown():
         parse_policy('[service]\nname = "${NOPE}"', environ=environ)
     assert missing.value.line == 2
     with pytest.raises(PolicyError) as wrong:
-        parse_policy('[api_keys]\nstore = "postgresql://app:${PW}@db/x"', environ=environ)
+        parse_policy('[api_keys]\nstore = "POSTGRESQL://app:${PW}@db/x"', environ=environ)
     assert "hunter2" not in str(wrong.value)
     with pytest.raises(PolicyError) as literal:
-        parse_policy('[api_keys]\nstore = "postgresql://app:hunter2secret@db/x"')
+        parse_policy('[api_keys]\nstore = "POSTGRESQL://app:hunter2secret@db/x"')
     assert "hunter2" not in str(literal.value)
+    assert "hunter2" not in repr(parse_policy('[api_keys]\nstore = "postgresql://app:${PW}@db/x"', environ=environ))
 
 
 def test_unreadable_files_are_named(tmp_path, monkeypatch):
