@@ -25,6 +25,7 @@ from __future__ import annotations
 from random import Random
 
 from . import held_out, held_out_words, tuning, tuning_words
+from .envelopes import ENVELOPES
 from .kit import Kit
 from .model import CARRIERS, Path, Record, Secret, settle
 
@@ -33,19 +34,29 @@ __all__ = ["CARRIERS", "PARTS", "Path", "Record", "Secret", "generate"]
 PARTS = {"tuning": (tuning.FAMILIES, tuning_words.WORDS), "held_out": (held_out.FAMILIES, held_out_words.WORDS)}
 
 
-def generate(part: str, n: int, seed: int = 1) -> list[Record]:
+def generate(part: str, n: int, seed: int = 1, *, whole: bool = False) -> list[Record]:
     """Return `n` labelled records.
 
     Args:
         part: ``tuning`` or ``held_out``.
         n: How many.
         seed: The same seed gives the same records.
+        whole: Whether each stands in what a service would write around it, about a kilobyte; every third of them
+            is then one without a secret, beside those that the part has anyway.
 
     Raises:
         KeyError: There is no such part.
     """
     families, words = PARTS[part]
-    rng = Random(f"{part}:{seed}")
+    rng = Random(f"{part}:{seed}:whole" if whole else f"{part}:{seed}")
     kit = Kit(rng, words)
     chosen = rng.choices(list(families), weights=list(families.values()), k=n)
-    return [settle(family.__name__, family(kit)) for family in chosen]
+    if not whole:
+        return [settle(family.__name__, family(kit)) for family in chosen]
+    clean = [family for family in families if family.__name__.startswith("clean")]
+    around = ENVELOPES[part]
+    records = []
+    for number, family in enumerate(chosen):
+        inside = kit.of(clean) if number % 3 == 0 else family
+        records.append(settle(inside.__name__, kit.of(around)(kit, inside(kit))))
+    return records

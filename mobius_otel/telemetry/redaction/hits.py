@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import AnyStr
 
 __all__ = [
-    "BETWEEN_DIGITS",
-    "CLASSES",
     "LONG",
     "MARKER",
     "SHAPE",
     "WORDS",
-    "ZEROS",
     "Detector",
     "Hits",
+    "each",
     "marker",
     "replace_spans",
 ]
@@ -42,15 +41,21 @@ MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7
 
 #: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-CLASSES = bytes.maketrans(_LETTERS + b"0123456789", b"a" * 52 + b"0" * 10)
 WORDS = bytes.maketrans(_LETTERS + b"0123456789_-", b"a" * 64)
 LONG = b"a" * 16
-BETWEEN_DIGITS = b" -./()\xa0"
 # Digits as 0, everything that is no letter and no digit as a hyphen.
 SHAPE = bytes(48 if chr(n).isdigit() and n < 128 else (97 if n in _LETTERS else 45) for n in range(256))
-# The same, with 1 for every digit but 0.
-ZEROS = bytes(49 if 49 <= n <= 57 else shown for n, shown in enumerate(SHAPE))
 Detector = Callable[[str, Hits], str]
+
+
+def each(text: AnyStr, part: AnyStr) -> list[int]:
+    """Return the places of a part in a text or in bytes, also of those that overlap."""
+    places = []
+    at = text.find(part)
+    while at >= 0:
+        places.append(at)
+        at = text.find(part, at + 1)
+    return places
 
 
 def marker(kind: str) -> str:

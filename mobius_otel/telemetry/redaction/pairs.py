@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mobius_otel.telemetry.redaction.hits import MARKER, Hits, marker, replace_spans
+from mobius_otel.telemetry.redaction.hits import MARKER, Hits, each, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps, word_set
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner", "mask_header"]
@@ -129,6 +129,13 @@ def _loose_spans(text: str) -> Iterator[_Span]:
 _TURNED_PAIR = re.compile(
     r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII
 )
+# The same, but for the parts of it; what begins with a digit is no name, unless a bracket stands in it.
+_TURNED_RUN = re.compile(
+    r"(?:>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+[\"'`]?\\{0,128}+"
+    r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
+    re.ASCII,
+)
+_LONGEST_RUN = 256
 _BLANKS = re.compile(r"[ \t]{0,8}+")
 _NAME = re.compile(r"-{0,2}+([A-Za-z_$].*)")
 _LEARNED = 8192
@@ -214,45 +221,88 @@ class PairScanner:
         off: Kinds that are not looked for.
     """
 
-    __slots__ = ("_learned", "_of", "_off")
+    __slots__ = ("_harmless", "_learned", "_of", "_off")
 
     def __init__(self, rules: NameRules, off: frozenset[str] = frozenset()) -> None:
         self._of: Callable[[str], str] = rules.of
         self._learned: dict[str, str] = {}
+        self._harmless: set[str] = set()
         self._off = off
 
-    def scan(self, text: str, hits: Hits) -> str:
-        """Return `text` without the secrets that a name before them tells."""
-        if "@" in text and "url_credential" not in self._off:
-            text = url_credentials(text, hits)
+    def logins(self, text: str, hits: Hits) -> str:
+        """Return `text` without the passwords in its URLs and DSNs."""
+        return text if "url_credential" in self._off else url_credentials(text, hits)
+
+    def pairs(self, text: str, hits: Hits) -> str:
+        """Return `text` without the values that a name before a separator tells."""
         if ":" in text or "=" in text or ">" in text:
-            text = replace_spans(text, self._pair_spans(text), hits)
-        if " " not in text:
-            return text
-        if "-" in text and ("--" in text or " -" in text or text[0] == "-"):
-            text = replace_spans(text, self._flag_spans(text), hits)
+            return replace_spans(text, self._pair_spans(text), hits)
+        return text
+
+    def flags(self, text: str, hits: Hits) -> str:
+        """Return `text` without the values of flags that tell something."""
+        if "-" in text and " " in text:
+            return replace_spans(text, self._flag_spans(text), hits)
+        return text
+
+    def sentences(self, text: str, hits: Hits) -> str:
+        """Return `text` without what its sentences tell: "Bearer …", "insert into … values", "the PIN is …"."""
         low = text.lower()
         if "authorization" not in self._off and ("bearer" in low or "basic" in low):
             text = replace_spans(text, _loose_spans(text), hits)
-        if "insert" in low and "values" in low:
+        if "values" in low and "into" in low:
             text = replace_spans(text, self._insert_spans(text), hits)
-            low = text.lower()
-        if (
-            "pass" in low
-            or "token" in low
-            or "secret" in low
-            or "code" in low
-            or "pin" in low
-            or "pwd" in low
-            or "otp" in low
-            or "api key" in low
-            or "cv" in low
-            or "identified" in low
-            or "ssn" in low
-            or "cookie" in low
-        ) and (_DIGIT.search(text) or "my " in low):  # a word that a sentence tells has a digit in it
+        if _DIGIT.search(text) or "my " in low:  # a word that a sentence tells has a digit in it
             text = replace_spans(text, self._prose_spans(text), hits)
         return text
+
+    def suspect(self, text: str) -> list[int]:
+        """Return the places of pairs whose name may tell something.
+
+        Args:
+            text: Texts in lines of their own.
+        """
+        turned = text[::-1]
+        runs = _TURNED_RUN.findall(turned)
+        if self._harmless.issuperset(runs):
+            return []
+        telling = {run for run in runs if run not in self._harmless and not self._is_harmless(run)}
+        if not telling:
+            return []
+        places = []
+        for run in telling:
+            name, _ = _first_name(run[::-1], 0)
+            if name.lower() in HALF_NAMES:  # what it says depends on the word before it
+                places += self._suspect_half(text, turned, run)
+            else:
+                places += each(text, run[::-1])
+        return places
+
+    def _suspect_half(self, text: str, turned: str, run: str) -> list[int]:
+        places, end = [], len(text)
+        for found in _TURNED_RUN.finditer(turned):
+            if found.group(1) == run:
+                name, start = _first_name(run[::-1], end - found.end())
+                if self._kind(text, name, start, login=True):
+                    places.append(start)
+        return places
+
+    def _is_harmless(self, turned: str) -> bool:
+        """Return whether a run of a name's characters, turned around, never tells anything; remember it then."""
+        if len(turned) >= _LONGEST_RUN or self._learn(turned) is _DEPENDS:
+            return False
+        if len(self._harmless) >= _LEARNED:
+            self._harmless.clear()
+        self._harmless.add(turned)
+        return True
+
+    def suspect_flags(self, text: str) -> list[int]:
+        """Return the places of flags of a command line whose name tells something; see :meth:`suspect`."""
+        return [
+            found.start()
+            for found in _FLAG.finditer(text)
+            if found.group(1) in _LOGINS or self._of(found.group(1)) not in (SCAN, TRUST)
+        ]
 
     def _kind(self, text: str, name: str, start: int, login: bool) -> str:
         """Return the kind that the name of a pair tells."""
@@ -262,6 +312,7 @@ class PairScanner:
         if kind == SCAN:
             if name.lower() in HALF_NAMES:  # "API key: …", "card number: …"
                 before = text[max(0, start - 24) : start]
+                before = before.rpartition("\n")[2]  # not a word of the line above
                 word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
                 kind = self._of(f"{word} {name}") if word else SCAN
             if kind == SCAN and name == "code" and login and text[start - 1 : start] in {"?", "&"}:
@@ -365,7 +416,7 @@ class PairScanner:
         for found in _FLAG.finditer(text):
             name = found.group(1)
             start, end = found.span(2)
-            if name in {"u", "user", "proxy-user"}:
+            if name in _LOGINS:
                 colon = text.find(":", start, end)
                 if (
                     colon > 0
@@ -430,6 +481,7 @@ _SQL_VALUE = re.compile(
     r"\s{0,8}+,?+"
 )
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
+_LOGINS = frozenset({"u", "user", "proxy-user"})
 _SAID = re.compile(
     r"\b(pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cvv|cvc|ssn|cookie"
     r"|(?:access|security|verification|sms|mfa|recovery) code|(?:access|refresh|bearer|auth) token"

@@ -9,17 +9,22 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from mobius_otel.telemetry.redaction.hits import SHAPE, ZEROS, Hits, replace_spans
+from mobius_otel.telemetry.redaction.hits import SHAPE, Hits, each, replace_spans
 
 __all__ = [
-    "IBAN",
     "cards",
     "email",
     "ibans",
     "ipv4_addresses",
     "ipv6_addresses",
     "is_card",
-    "may_hold_number",
+    "may_be_card",
+    "may_be_iban",
+    "may_be_ipv4",
+    "may_be_ipv6",
+    "may_be_login_or_email",
+    "may_be_phone",
+    "may_be_ssn",
     "phones",
     "ssns",
 ]
@@ -141,7 +146,7 @@ _IBAN_LENGTHS = {
     "YE": 30,
 }  # fmt: skip
 # Digits first: the engine looks for them quickly, and few stand behind two letters.
-IBAN = re.compile(
+_IBAN = re.compile(
     r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])(?<![0-9A-Za-z][A-Za-z]{2}[0-9]{2})[ \-\u00a0]?[0-9A-Za-z]{4}"
 )
 _SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
@@ -167,7 +172,7 @@ def _iban_end(text: str, start: int, length: int) -> int:
 
 
 def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
-    for found in IBAN.finditer(text):
+    for found in _IBAN.finditer(text):
         start = found.start() - 2
         length = _IBAN_LENGTHS.get(text[start : start + 2].upper()) if start >= 0 else None
         if length is None or (start and text[start - 1].isalnum()):
@@ -214,6 +219,11 @@ _NATIONAL = re.compile(
     r"(?:[ /\-][0-9]{3,4}[ \-][0-9]{3,4}|[ /\-]{1,3}[0-9]{5,9}))(?![0-9])"
 )
 _GLUE_BEFORE = frozenset("_+&#$-/:.")
+_FEWEST_DIGITS = 8
+# Digits as 0 and 1, what stands before no number as a letter, all else as a hyphen.
+_NATIONAL_BEGINS = bytes(
+    97 if chr(n) in _GLUE_BEFORE else (49 if 49 <= n <= 57 else shown) for n, shown in enumerate(SHAPE)
+)
 _GLUE_AFTER = frozenset("_:%")
 
 
@@ -222,15 +232,11 @@ def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int
         start, end = found.span()
         digits = len(_NOT_DIGITS.sub("", found.group()))
         before, after = text[start - 1 : start], text[end : end + 2]
-        if not 8 <= digits <= 15 or before.isalnum() or before in _GLUE_BEFORE:
+        if not _FEWEST_DIGITS <= digits <= 15 or before.isalnum() or before in _GLUE_BEFORE:
             continue
         if after[:1].isalnum() or after[:1] in _GLUE_AFTER or (after[:1] in {"-", "."} and after[1:].isdigit()):
             continue
         yield start, end, "phone"
-
-
-def _phones(text: str, pattern: re.Pattern[str], hits: Hits) -> str:
-    return replace_spans(text, _phone_spans(text, pattern), hits) if pattern.search(text) else text
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -281,49 +287,112 @@ def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
         yield start, end, "ipv6"
 
 
-def may_hold_number(text: str, raw: bytes) -> bool:
-    """Return whether digits of a text may be a card, a social security or a telephone number.
-
-    Args:
-        text: The text.
-        raw: The same in latin-1.
-    """
-    shape = raw.translate(SHAPE)
-    if (
-        b"00000000000000" in shape
-        or b"0000-0000-0000-" in shape
-        or b"0000-000000-0000" in shape
-        or b"000-00-0000" in shape
-        or b"000-000-0000" in shape
-        or b"000--000-0000" in shape
-        or b"+" in raw
-    ):
-        return True
-    zeros = raw.translate(ZEROS)
-    return (b"-0" in zeros or zeros[:1] == b"0") and _NATIONAL.search(text) is not None
-
-
-def phones(text: str, shape: bytes, hits: Hits) -> str:
-    """Find telephone numbers in the forms that people write; a run of digits alone is none.
-
-    Args:
-        text: The text.
-        shape: Its digits as 0, its letters as a, everything else as a hyphen.
-        hits: Gets the kind of each find.
-    """
-    if "+" in text:
-        text = _phones(text, _E164, hits)
-    if b"000-000-0000" in shape or b"000--000-0000" in shape:
-        text = _phones(text, _AMERICAN, hits)
-    zeros = text.encode("latin-1", "replace").translate(ZEROS)
-    return _phones(text, _NATIONAL, hits) if b"-0" in zeros or zeros[:1] == b"0" else text
+def phones(text: str, hits: Hits) -> str:
+    """Find telephone numbers in the forms that people write; a run of digits alone is none."""
+    for pattern in (_E164, _AMERICAN, _NATIONAL):
+        text = replace_spans(text, _phone_spans(text, pattern), hits)
+    return text
 
 
 def ipv4_addresses(text: str, hits: Hits) -> str:
     """Find IPv4 addresses; versions, networks, hosts of URLs and this host stay."""
-    return replace_spans(text, _ipv4_spans(text), hits) if _IPV4.search(text) else text
+    return replace_spans(text, _ipv4_spans(text), hits)
 
 
 def ipv6_addresses(text: str, hits: Hits) -> str:
     """Find IPv6 addresses."""
-    return replace_spans(text, _ipv6_spans(text), hits) if _IPV6.search(text) else text
+    return replace_spans(text, _ipv6_spans(text), hits) if "::" in text or text.count(":") > 6 else text
+
+
+# --- places at which one of these may stand -----------------------------------------------------------------
+# For the screen, over texts in lines of their own. Each looks for more than its detector finds, never for less.
+
+_MAIL = re.compile(r"[\w.+\-](?:@|%40)[A-Za-z0-9][A-Za-z0-9\-]{0,62}+\.[A-Za-z0-9\-]", re.ASCII)
+_LONGEST_LOGIN = 4096
+_FOURTEEN = b"0" * 14
+_AMERICAN_FORMS = (b"000-000-0000", b"000--000-0000")
+_CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")
+_THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_SEVEN_COLONS = re.compile(rb":(?:[0-9A-Fa-f]{1,4}:){6}")
+
+
+def may_be_login_or_email(text: str) -> list[int]:
+    """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
+    places = [found.start() for found in _MAIL.finditer(text)]
+    start = 0
+    for at in each(text, "@"):
+        start = max(start, at - _LONGEST_LOGIN)
+        run = max(text.rfind(" ", start, at), text.rfind("\n", start, at), text.rfind("\t", start, at), start)
+        if ":" in text[run:at]:
+            places.append(at)
+    return places
+
+
+def may_be_card(text: str, shape: bytes) -> list[int]:
+    """Return where a payment card may stand.
+
+    Args:
+        text: The texts.
+        shape: Their digits as 0, their letters as a, everything else as a hyphen.
+    """
+    places = []
+    at = shape.find(_FOURTEEN)
+    while at >= 0 and (found := _COMPACT.match(text, at)):
+        if len(found.group()) < 20 and is_card(found.group()):
+            places.append(at)
+        at = shape.find(_FOURTEEN, found.end())
+    for group in _CARD_GROUPS:
+        for at in each(shape, group) if group in shape else ():
+            grouped = _GROUPED.match(text, at)
+            digits = _NOT_DIGITS.sub("", grouped.group()) if grouped else ""
+            if digits and (is_card(digits) or is_card(digits[:16])):
+                places.append(at)
+    return places
+
+
+def may_be_iban(text: str, shape: bytes) -> list[int]:
+    """Return where an account number may begin; see :func:`may_be_card`."""
+    return [at + 1 for at in each(shape, b"-aa00") if text[at + 1 : at + 3].upper() in _IBAN_LENGTHS]
+
+
+def may_be_ssn(shape: bytes) -> list[int]:
+    """Return where a social security number may stand; see :func:`may_be_card`."""
+    return [at + 1 for at in each(shape, b"-000-00-0000")]
+
+
+def may_be_phone(text: str, raw: bytes, shape: bytes) -> list[int]:
+    """Return where a telephone number may stand; see :func:`may_be_card`.
+
+    Args:
+        text: The texts.
+        raw: The same in latin-1.
+        shape: Their shape.
+    """
+    places = [at for form in _AMERICAN_FORMS if form in shape for at in each(shape, form)]
+    if "+" in text:
+        numbers = (found for found in _E164.finditer(text))
+        places += [found.start() for found in numbers if len(_NOT_DIGITS.sub("", found.group())) >= _FEWEST_DIGITS]
+    begins = raw.translate(_NATIONAL_BEGINS)
+    if b"-01" in begins:
+        places += [at + 1 for at in each(begins, b"-01") if _NATIONAL.match(text, at + 1)]
+    return places
+
+
+def _is_glued(raw: bytes, at: int) -> bool:
+    """Return whether the number before a place is none, or a part of something longer: ``Chrome/125.0.0.0``."""
+    end = at
+    while 48 <= raw[at - 1] <= 57:
+        at -= 1
+    if at == end:
+        return True
+    return raw[at - 1 : at].isalpha() or raw[at - 1] in b"_.$-/@"
+
+
+def may_be_ipv4(raw: bytes) -> list[int]:
+    """Return where an address of IPv4 may stand; see :func:`may_be_phone`."""
+    return [found.start() for found in _THREE_NUMBERS.finditer(raw) if not _is_glued(raw, found.start())]
+
+
+def may_be_ipv6(text: str, raw: bytes) -> list[int]:
+    """Return where an address of IPv6 may stand; see :func:`may_be_phone`."""
+    return each(text, "::") + [found.start() for found in _SEVEN_COLONS.finditer(raw)]

@@ -12,10 +12,12 @@ from typing import Any
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.actions import Pseudonyms, deciding
 from mobius_otel.telemetry.redaction.hits import marker
+from mobius_otel.telemetry.redaction.look import Look
+from mobius_otel.telemetry.redaction.memory import Memory
 from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally
-from mobius_otel.telemetry.redaction.walk import DROPPED, Memory, Walk
+from mobius_otel.telemetry.redaction.walk import DROPPED, Walk
 
 __all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
 
@@ -101,12 +103,19 @@ class Redactor:
         return str(self._run("", text, location).value)
 
     def _run(self, name: str, value: Any, location: str, tenant: str = "") -> RedactionResult:
+        kind = self._memory.rules.of(name) if name else SCAN
+        look = Look(self._memory)
         show = deciding(self.policy, self._pseudonyms, location, tenant) if self._acts else None
-        walk = Walk(self._memory, show)
         try:
-            clean = walk.value(value, name, self._memory.rules.of(name) if name else SCAN, 0)
+            if kind == SCAN and look.at(value, name):
+                return RedactionResult(value)
+            walk = Walk(self._memory, show, look.suspects)
+            if kind == SCAN and look.plain and show is None:
+                clean = walk.spots(value, look)
+            else:
+                clean = walk.value(value, name, kind, 0)
         except Exception:  # fail closed, whatever it was
-            clean = marker("unreadable")
+            clean, walk = marker("unreadable"), Walk(self._memory)
             walk.matches = [["unreadable", ""]]
         if clean is DROPPED:
             clean = ""

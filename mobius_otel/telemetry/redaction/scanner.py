@@ -7,29 +7,19 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mobius_otel.telemetry.redaction.detectors import value_scanner
-from mobius_otel.telemetry.redaction.hits import LONG, WORDS, Hits, marker
+from mobius_otel.telemetry.redaction.detectors import value_detectors
+from mobius_otel.telemetry.redaction.hits import Hits, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
-from mobius_otel.telemetry.redaction.personal import IBAN, may_hold_number
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
-from mobius_otel.telemetry.redaction.tokens import known_tokens, pem
+from mobius_otel.telemetry.redaction.screen import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE, Screen
+from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
 
-# Digits, letters, blanks, full stops, hyphens and harmless signs; whatever else there is stands as an x.
-_MADE_OF = bytes(
-    48 if 48 <= n <= 57
-    else 32 if n in b" \n\t\r\x0b\x0c\xa0"
-    else 97 if 65 <= n <= 90 or 97 <= n <= 122 or n >= 128
-    else n if n in b".-/"
-    else 95 if n in b"_,;!?#*&$^~|`'"
-    else 120
-    for n in range(256)
-)  # fmt: skip
-#: Ids and digests: a bank account, a card or a telephone number may still be in them, a token cannot.
-_HEX = re.compile(r"[0-9a-f\-]+")
+_GLUED = re.compile(r"[^\W_]\[redacted:|\][^\W_]")
+_PASSES = 4
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -45,72 +35,53 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_own", "_pairs", "_pem", "_tokens", "_values")
+    __slots__ = ("_detectors", "_own", "_pem", "suspects")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
+        pairs = PairScanner(rules, policy.kinds_off)
         self._pem = "private_key" not in policy.kinds_off
-        self._pairs = PairScanner(rules, policy.kinds_off)
-        self._values = value_scanner(policy.kinds_off)
-        self._tokens, _ = known_tokens(policy.kinds_off)
+        self._detectors = (
+            (AT, pairs.logins),
+            (PAIR, pairs.pairs),
+            (FLAG, pairs.flags),
+            (SENTENCE, pairs.sentences),
+            *value_detectors(policy.kinds_off),
+        )
+        #: Which of many texts may hold a secret; see :meth:`Screen.suspects`.
+        self.suspects = Screen(pairs, policy.kinds_off, everything=bool(self._own)).suspects
 
-    def is_plain(self, text: str) -> bool:
-        """Return whether a short text certainly holds no secret, by what it is made of; no pattern is tried.
-
-        True for most of what telemetry says: words, names, small numbers. Each line stands for what the scan
-        would look for.
-        """
-        if self._own:
-            return False
-        raw = text.encode("latin-1", "replace")
-        made_of = raw.translate(_MADE_OF)
-        if b"x" in made_of or b"-----" in made_of:  # pairs, URLs, addresses, JSON, tables, PEM
-            return False
-        if LONG in raw.translate(WORDS) and not _HEX.fullmatch(text) and self._may_hold_token(text):
-            return False
-        digits = b"0" in made_of
-        if digits and (
-            (b"aa00" in made_of and IBAN.search(text))
-            or (b"0000000" in made_of.translate(None, b" -./") and may_hold_number(text, raw))
-            or made_of.count(b".") > 2  # addresses
-        ):
-            return False
-        if b" " not in made_of:
-            return True
-        low = text.lower()
-        if b" -" in made_of or made_of[:1] == b"-" or "bearer" in low or "basic" in low:  # flags, credentials
-            return False
-        if not digits and "my " not in low:
-            return True
-        return not (  # "the PIN is 1234"
-            "pass" in low or "token" in low or "secret" in low or "code" in low or "pin" in low or "pwd" in low
-            or "otp" in low or "api key" in low or "cv" in low or "identified" in low or "ssn" in low or "cookie" in low
-        )  # fmt: skip
-
-    def _may_hold_token(self, text: str) -> bool:
-        return (
-            "_" in text or "~" in text or "eyJ" in text or "-us" in text
-            or (self._tokens is not None and self._tokens.search(text) is not None)
-        )  # fmt: skip
-
-    def scan(self, text: str, hits: Hits, walk: Walk | None = None) -> str:
+    def scan(self, text: str, hits: Hits, walk: Walk | None = None, sorts: int = ANYTHING) -> str:
         """Return `text` without its secrets.
 
         Args:
             text: The text; its length is the caller's business.
             hits: Gets the kind of each find.
             walk: What redacts a JSON document when the text is one; None: it is read as a text.
+            sorts: What the text is suspected of.
         """
         if len(text) < _SHORTEST:
             return text
         for detect in self._own:
             text = detect(text, hits)
-        if self._pem:
+        if self._pem and sorts & PEM:
             text = pem(text, hits)
-        if walk is not None and (document := _document(text)) is not None:
+        if sorts & DOCUMENT and walk is not None and (document := _document(text)) is not None:
             return _redacted_json(text, document, hits, walk)
-        text = self._pairs.scan(text, hits)
-        return self._values(text, hits)
+        before = len(hits)
+        text = self._detect(text, hits, sorts)
+        for _ in range(_PASSES):
+            if len(hits) == before or not _GLUED.search(text):
+                break
+            before = len(hits)  # something may have been hidden by a secret right beside it
+            text = self._detect(text, hits, ANYTHING)
+        return text
+
+    def _detect(self, text: str, hits: Hits, sorts: int) -> str:
+        for sort, detect in self._detectors:
+            if sorts & sort:
+                text = detect(text, hits)
+        return text
 
 
 class _Twice(ValueError):

@@ -12,9 +12,9 @@ import json
 import re
 from collections.abc import Iterator
 
-from mobius_otel.telemetry.redaction.hits import Detector, Hits, replace_spans
+from mobius_otel.telemetry.redaction.hits import LONG, Detector, Hits, each, replace_spans
 
-__all__ = ["VENDOR_KINDS", "jwt", "known_tokens", "own_keys", "pem", "vendor_tokens"]
+__all__ = ["VENDOR_KINDS", "TokenScreen", "jwt", "own_keys", "pem", "pem_begins", "vendor_tokens"]
 
 # --- keys in PEM form ---------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def _pem_spans(text: str) -> Iterator[tuple[int, int, str]]:
         at = found.end()
         close = f"-----END {label}-----"
         end = text.find(close, at)
-        if "CERTIFICATE" in label or "PUBLIC" in label:
+        if _is_public(label):
             at = end + len(close) if end >= 0 else at
             continue
         if end >= 0 and end - at < 20_000:
@@ -50,6 +50,15 @@ def _pem_spans(text: str) -> Iterator[tuple[int, int, str]]:
             body = _PEM_BODY.match(text, at)
             at = _whole_words(text, at, body.end()) if body else at
         yield found.start(), at, "private_key"
+
+
+def pem_begins(text: str) -> list[int]:
+    """Return where keys in PEM form begin that are no public ones."""
+    return [found.start() for found in _PEM_BEGIN.finditer(text) if not _is_public(found.group(1))]
+
+
+def _is_public(label: str) -> bool:
+    return "CERTIFICATE" in label or "PUBLIC" in label
 
 
 def pem(text: str, hits: Hits) -> str:
@@ -177,7 +186,7 @@ _INNER = (
 _DIGIT = re.compile(r"[0-9]")
 
 
-def known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
+def _known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
     branches: dict[str, list[tuple[str, str, str]]] = {}
     for kind, prefixes, rest in _VENDORS:
@@ -199,7 +208,7 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
     Args:
         off: Kinds that are not looked for.
     """
-    known, kinds = known_tokens(off)
+    known, kinds = _known_tokens(off)
     inner = tuple(
         (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
     )
@@ -225,6 +234,70 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
         return text
 
     return detect
+
+
+_HEX_WORD = re.compile(r"[0-9a-f\-]{16,}+(?![0-9A-Za-z_])")
+_WORD = re.compile(rb"a++")
+_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]")
+_BESIDE = frozenset("./~+")
+_LONGEST_BEFORE = 256
+_SHORTEST_OWN = 44  # the checksum, the secret and what joins them to the name
+
+
+class TokenScreen:
+    """Suspects long words that may be tokens of vendors or keys of our own.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+
+    __slots__ = ("_inner", "_joined", "_known")
+
+    def __init__(self, off: frozenset[str] = frozenset()) -> None:
+        self._known, _ = _known_tokens(off)
+        parts = ["eyJ", *(part for kind, parts, _ in _INNER if kind not in off for part in parts)]
+        self._inner = tuple(part for part in parts if "_" not in part)
+        self._joined = tuple(part for part in parts if "_" in part)
+
+    def suspect(self, text: str, words: bytes) -> list[int]:
+        """Return the places of what may be a token.
+
+        Args:
+            text: Texts in lines of their own.
+            words: The same, with the letter a for all that a word is made of.
+        """
+        parts = self._inner + self._joined if "_" in text else self._inner
+        places = [at for part in parts if part in text for at in each(text, part)]
+        at, after = words.find(LONG), 0
+        while at >= 0:
+            digest = _HEX_WORD.match(text, at)
+            if digest and text[at - 1] not in _BESIDE:
+                end = digest.end()  # an id or a digest
+            else:
+                word = _WORD.match(words, at)
+                end = word.end() if word else at
+                if self._may_be_token(text, at, end, after):
+                    places.append(at)
+            at, after = words.find(LONG, end), end
+        return places
+
+    def _may_be_token(self, text: str, start: int, end: int, after: int) -> bool:
+        """Return whether one of the known beginnings stands in a long word, or beside it but behind `after`."""
+        if end - start >= _SHORTEST_OWN and "_" in text[start:end]:
+            return True
+        known = self._known
+        if known is None:
+            return False
+        begin = start
+        if text[start - 1] not in _BESIDE:
+            if known.match(text, start):
+                return True
+            if "_" not in (word := text[start:end]) and "-" not in word:
+                return False
+        else:  # "hvs.…", "hooks.slack.com/services/…": it may begin before the word
+            nearest = max(0, start - _LONGEST_BEFORE)
+            begin = max(text.rfind(" ", nearest, start), text.rfind("\n", nearest, start), nearest, after)
+        return any(known.match(text, found.start()) for found in _BEGINNINGS.finditer(text, begin, end))
 
 
 def _without_full_stop(text: str, end: int) -> int:

@@ -14,49 +14,23 @@ from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.hits import Hits, marker
-from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, NameRules, keeps
-from mobius_otel.telemetry.redaction.pairs import HALF_NAMES, mask_header
+from mobius_otel.telemetry.redaction.look import Look, where
+from mobius_otel.telemetry.redaction.memory import LONGEST_REMEMBERED, NAMED, Memory
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
-from mobius_otel.telemetry.redaction.policy import RedactionPolicy
-from mobius_otel.telemetry.redaction.scanner import TextScanner, cut
+from mobius_otel.telemetry.redaction.scanner import cut
+from mobius_otel.telemetry.redaction.screen import ANYTHING
 
-__all__ = ["DROPPED", "Memory", "Walk"]
+__all__ = ["DROPPED", "Walk"]
 
 #: Stands for a value that is taken out with its name.
 DROPPED: Final = object()
-_CLEAN_TEXTS = 8192
-_CLEAN_LENGTH = 256
-_SHORT = 64  # every limit on length is above it
 _SMALL = 10**13  # no card has as few digits
 _CHARACTERS = 8  # strings of the greatest length that one record may hold
 #: Kinds that a container with a secret name hands on to everything in it.
 _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
-_NAMERS = frozenset({"name", "key", "field", "attribute", "property", "column", "header", "param", "option", "path"})
-_NAMED = frozenset(
-    {"value", "before", "after", "old", "new", "from", "to", "old_value", "new_value", "previous", "current",
-     "original", "default", "values", "oldvalue", "newvalue"}
-)  # fmt: skip
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
-
-
-class Memory:
-    """What one policy learned: names and short texts that are known to be clean, bounded.
-
-    Most of what telemetry says, it says again. Every step is one operation on a set or a dictionary, so
-    threads may share it without a lock; what is lost in a race is looked at again.
-
-    Args:
-        policy: What counts as a secret.
-    """
-
-    __slots__ = ("clean", "plain", "policy", "rules", "scanner")
-
-    def __init__(self, policy: RedactionPolicy) -> None:
-        self.policy = policy
-        self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off)
-        self.scanner = TextScanner(policy, self.rules)
-        self.clean: set[str] = set()
-        self.plain: dict[str, str] = {}
 
 
 class Walk:
@@ -67,28 +41,30 @@ class Walk:
         "_clean",
         "_in_sequence",
         "_items",
+        "_memory",
         "_name",
         "_open",
-        "_plain",
         "_policy",
         "_rules",
         "_scanner",
         "_show",
+        "_suspects",
         "matches",
     )
 
-    def __init__(self, memory: Memory, show: Show | None = None) -> None:
+    def __init__(self, memory: Memory, show: Show | None = None, suspects: dict[str, int] | None = None) -> None:
         policy = memory.policy
+        self._memory = memory
         self._policy = policy
         self._show = show
         self._name = ""
         self._rules = memory.rules
         self._scanner = memory.scanner
         self._clean = memory.clean
-        self._plain = memory.plain
         self._items = policy.max_items
         self._characters = policy.max_length * _CHARACTERS
         self._open: set[int] = set()
+        self._suspects = suspects or {}
         self._in_sequence = False
         self.matches: list[list[str]] = []
 
@@ -105,9 +81,7 @@ class Walk:
         if sort is str:
             self._name = name
             if kind == SCAN:
-                if value in self._clean:
-                    return value
-                if self._is_plain(value):
+                if self._memory.is_known(value):
                     return value
                 found = self.text(value, depth)
                 return DROPPED if not found and value and self._show is not None else found
@@ -127,6 +101,25 @@ class Walk:
         except Exception:
             return self._blank("unreadable")
 
+    def spots(self, value: Any, look: Look, depth: int = 0) -> Any:
+        """Return a value without its secrets, where a look at it found all places at which there may be one.
+
+        Args:
+            value: The value that was looked at.
+            look: The look.
+            depth: How many containers the value stands in.
+        """
+        changes: list[tuple[list[tuple[Any, Any]], Any]] = []
+        for container, key, kind, _ in look.spots:
+            old, way, before = container[key], look.path(container, key), len(self.matches)
+            deep = depth + len(way)
+            new = self.text(old, deep) if kind == SCAN else self.value(old, key, kind, deep)
+            for match in self.matches[before:]:
+                match[1] = where(way)
+            if new is not old:
+                changes.append((way, new))
+        return look.changed(value, changes) if changes else value
+
     def text(self, text: str, depth: int) -> str:
         """Return a text without its secrets."""
         length = len(text)
@@ -138,38 +131,31 @@ class Walk:
             self._found("length")
         self._characters -= length
         hits = Hits(self._decide) if self._show is not None else Hits()
-        clean = self._scanner.scan(text, hits, self._document(depth))
+        clean = self._scanner.scan(text, hits, self._document(depth), self._suspects.get(text, ANYTHING))
         if hits:
             for kind in hits:
                 self._found(kind)
             if len(clean) > self._policy.max_length:  # markers may be longer than what they stand for
                 clean = cut(clean, self._policy.max_length)
             return clean
-        if length <= _CLEAN_LENGTH and not hits.passed:
-            self._remember_text(text)
+        if length <= LONGEST_REMEMBERED and not hits.passed:
+            self._memory.remember_texts([text], suspected=True)
         return clean
-
-    def _is_plain(self, text: str) -> bool:
-        """Return whether a short text certainly holds no secret; it is remembered then."""
-        length = len(text)
-        if length > _CLEAN_LENGTH or length > self._characters or not self._scanner.is_plain(text):
-            return False
-        self._characters -= length
-        self._remember_text(text)
-        return True
-
-    def _remember_text(self, text: str) -> None:
-        if len(self._clean) >= _CLEAN_TEXTS:
-            self._clean.clear()
-        self._clean.add(text)
 
     def _document(self, depth: int) -> Any:
         if depth >= self._policy.max_depth:
             return None
 
         def walk(document: Any, hits: Hits) -> Any:
+            look = Look(self._memory, depth + 1)
+            if look.at(document):
+                return document
+            self._suspects |= look.suspects
             before = len(self.matches)
-            clean = self.value(document, "", SCAN, depth + 1)
+            if look.plain and self._show is None:
+                clean = self.spots(document, look, depth + 1)
+            else:
+                clean = self.value(document, "", SCAN, depth + 1)
             hits += [kind for kind, _ in self.matches[before:]]
             del self.matches[before:]
             return clean
@@ -200,7 +186,7 @@ class Walk:
             return value if len(value) <= self._policy.max_length else self._too_long(value)
         masked = mask_header(kind, value)
         if masked == value or keeps(kind, value):
-            return value if len(value) <= _CLEAN_LENGTH else self.text(value, 0)
+            return value if len(value) <= LONGEST_REMEMBERED else self.text(value, 0)
         if self._show is not None and masked == marker(kind):
             return self._whole(kind, value, value)
         self._found(kind)
@@ -246,10 +232,7 @@ class Walk:
 
     def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
         pairs = dict.items(value) if isinstance(value, dict) else value.items()
-        told = self._told(value) if type(value) is dict and not _NAMERS.isdisjoint(value) else SCAN
-        # Most pairs are a known harmless name and a text or a number that was clean before.
-        plain = self._plain if kind == told == SCAN else {}
-        known_clean = self._clean
+        told = self._memory.told(value) if type(value) is dict else SCAN
         clean: dict[Any, Any] = {}
         changed = type(value) is not dict
         for key, item in islice(pairs, self._items + 1):
@@ -261,21 +244,6 @@ class Walk:
                 changed = True
                 break
             self._items -= 1
-            if type(key) is str and (said := plain.get(key)) is not None:
-                sort = type(item)
-                if sort is str:
-                    harmless = (
-                        item in known_clean
-                        or (said == TRUST and len(item) < _SHORT)
-                        or (said == SCAN and self._is_plain(item))
-                    )
-                else:
-                    harmless = (
-                        sort is float or sort is bool or item is None or (sort is int and -_SMALL < item < _SMALL)
-                    )
-                if harmless:
-                    clean[key] = item
-                    continue
             shown, new = self._pair(key, item, name, (kind, told), depth)
             if new is not item or shown is not key:
                 changed = True
@@ -295,44 +263,22 @@ class Walk:
             new = self.value(item, "", kind, depth)
         else:
             tells = self._tells(key, item, name, kind, told)
-            if shown is key and kind == told == SCAN and tells in (SCAN, TRUST) and len(key) <= 64:
-                self._remember(key, tells)
             new = self.value(item, key, tells, depth)
         if len(self.matches) > before:
             self._under(before, str(shown))
         return shown, new
 
-    def _remember(self, key: str, tells: str) -> None:
-        if key.lower() in HALF_NAMES:  # "number" is plain here and telling inside of "card"
-            return
-        if len(self._plain) >= _CLEAN_TEXTS:
-            self._plain.clear()
-        self._plain[key] = tells
-
     def _tells(self, key: str, item: Any, name: str, kind: str, told: str) -> str:
         """Return what a key says about its value, also together with the names around it."""
-        own = self._rules.of(key)
-        if own != SCAN:
-            return own
+        alone, _ = self._memory.tells("", key)
+        if alone != SCAN:
+            return alone
         lower = key.lower()
         if kind != SCAN:
             return SCAN if lower in HARMLESS_INSIDE or type(item) in {int, float} else kind
-        if told != SCAN and lower in _NAMED:
+        if told != SCAN and lower in NAMED:
             return told
-        if name and lower in HALF_NAMES:
-            joined = self._rules.of(f"{name}.{key}")
-            return SCAN if joined == TRUST else joined
-        return SCAN
-
-    def _told(self, value: dict[Any, Any]) -> str:
-        """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values."""
-        for namer in _NAMERS & value.keys():
-            said = value[namer]
-            if type(said) is str and len(said) <= 128:
-                kind = self._rules.of(said)
-                if kind not in (SCAN, TRUST):
-                    return kind
-        return SCAN
+        return self._memory.tells(name, key)[0]
 
     def _key(self, key: Any, depth: int) -> Any:
         sort = type(key)
@@ -369,7 +315,8 @@ class Walk:
             if tells not in _HANDED_ON and type(item) is not str:
                 tells = SCAN  # a list of codes holds codes; a list of sessions holds what is known of them
             new = self.value(item, name, tells, depth)
-            flagged = self._flag(item, index, pairs) if isinstance(item, str | bytes) else SCAN
+            word = item.decode("latin-1") if isinstance(item, bytes) else item
+            flagged = self._memory.tells_next(word, index, pairs=pairs) if isinstance(word, str) else SCAN
             if len(self.matches) > before:
                 self._under(before, f"[{index}]")
             changed = changed or new is not item
@@ -378,17 +325,6 @@ class Walk:
         if type(value) is tuple:
             return tuple(clean) if changed else value
         return clean if changed or type(value) is not list else value
-
-    def _flag(self, item: str | bytes, index: int, pairs: bool) -> str:
-        """Return what an item says of the next: ``["--password", …]``, ``[["authorization", …], …]``."""
-        if not 2 < len(item) <= 128:
-            return SCAN
-        word = item.decode("latin-1") if isinstance(item, bytes) else item
-        if word.startswith("-") and "=" not in word:
-            kind = self._rules.of(word.lstrip("-"))
-        else:
-            kind = self._rules.of(word) if pairs and index == 0 and " " not in word else SCAN
-        return SCAN if kind == TRUST else kind
 
     def _other(self, value: Any, name: str, kind: str, depth: int) -> Any:
         """Return plain data in the place of an object, without its secrets."""

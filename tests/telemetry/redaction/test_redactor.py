@@ -314,12 +314,14 @@ def test_the_memory_of_clean_texts_is_bounded_and_holds_no_secret():
     """Short clean texts are remembered, never one that held something."""
     redactor = Redactor()
     for number in range(20_000):
-        redactor.redact({f"k{number}": f"text {number}"})
+        letters = "".join(chr(97 + int(digit)) for digit in str(number))
+        redactor.redact({f"k{number}": f"text {letters}", "again": f"{letters} {number}"})
     redactor.redact({"password": CANARY, "x": SAID})
     memory = redactor._memory
-    assert len(memory.clean) <= 8192
-    assert len(memory.plain) <= 8192
+    known = (memory.clean, memory.names, memory._templates, memory._beside)
+    assert all(len(each) <= 4096 + 2 for each in known)
     assert not any(CANARY in text for text in memory.clean)
+    assert not any(CANARY.encode() in form for form in memory._templates)
 
 
 def test_threads_share_one_redactor():

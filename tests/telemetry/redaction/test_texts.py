@@ -1,11 +1,8 @@
 """Texts: what is found by its value or by what stands before it, and what stays."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mobius_otel.telemetry.redaction import RedactionPolicy, Redactor
-from mobius_otel.telemetry.redaction.hits import Hits
 from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
 
 REDACTOR = Redactor()
@@ -142,20 +139,3 @@ def test_a_pattern_of_the_user_is_found_once():
     clean = redactor.text("badge B-123456 and 4111111111111111")
     assert clean == "badge [redacted:badge] and [redacted:card]"
     assert redactor.text(clean) == clean
-
-
-_PIECES = [
-    "my ", "pass", "word", "pin ", "token", "code ", "is ", "1234", "4111", "-", "--", " ", ".", "/", "12", "0", "DE89",
-    "\n", "\t", "\u00a0", "_", "api key ", "bearer ", "abcdefgh", "otp", "x", "+", "@", "=", "415-555", "ä", "ssn ",
-    "0123456789abcdef", "ghp_", "AKIA", "sk-", "SG.", "Q~", "-us12", "eyJhbGciOiJIUzI1NiJ9", "_live_",
-    "T3stT3stT3stT3st", "AA", "030 ", "901820", "078-05-1120",
-]  # fmt: skip
-
-
-@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
-@settings(max_examples=3000, deadline=None)
-def test_what_is_said_to_be_plain_has_nothing_to_find(text):
-    """The quick question never says yes where the whole scan would find something."""
-    scanner = REDACTOR._memory.scanner
-    if scanner.is_plain(text):
-        assert scanner.scan(text, Hits()) == text

@@ -1,0 +1,152 @@
+"""What one policy has learned, names that tell nothing and texts that are clean, and how a record is learned at once.
+
+Most of what telemetry says, it says again, and most of it is clean. So before a record is walked, its texts are
+gathered and looked at together; where all of it turns out to be clean, there is nothing to walk for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_set
+from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
+from mobius_otel.telemetry.redaction.policy import RedactionPolicy
+from mobius_otel.telemetry.redaction.scanner import TextScanner
+from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
+
+__all__ = ["LONGEST_REMEMBERED", "NAMED", "Memory"]
+
+#: Names whose value names another one: ``{"field": "password", "after": …}``.
+_NAMERS: Final = frozenset(
+    {"name", "key", "field", "attribute", "property", "column", "header", "param", "option", "path"}
+)
+#: Names of the values that such a one is about.
+NAMED: Final = word_set(
+    "value before after old new from to old_value new_value previous current original default values oldvalue newvalue"
+)
+LONGEST_REMEMBERED: Final = 1024
+_MOST_TEXTS = 4096
+_LONGEST_NAME = 64
+_LONGEST_TOLD = 128
+
+
+class Memory:
+    """What one policy learned, bounded.
+
+    Every step is one operation on a set or a dictionary, so threads may share it without a lock; what is lost in a
+    race is looked at again.
+
+    Args:
+        policy: What counts as a secret.
+    """
+
+    __slots__ = ("_any_digits", "_beside", "_templates", "clean", "names", "policy", "rules", "scanner")
+
+    def __init__(self, policy: RedactionPolicy) -> None:
+        self.policy = policy
+        self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off)
+        self.scanner = TextScanner(policy, self.rules)
+        #: Texts without a secret, as long as no name says that they are one.
+        self.clean: set[str] = set()
+        #: Names that tell nothing, whatever they stand beside: SCAN or TRUST.
+        self.names: dict[str, str] = {}
+        self._beside: dict[tuple[str, str], str] = {}
+        self._templates: set[bytes] = set()
+        # Names of a user's own may differ in a digit alone.
+        self._any_digits = not any(map(str.isdigit, "".join((*policy.names, *policy.trusted))))
+
+    def remember_name(self, name: str, told: str) -> None:
+        """Remember a name that tells nothing of its value.
+
+        Args:
+            name: The name, itself no secret.
+            told: SCAN or TRUST.
+        """
+        if len(name) > _LONGEST_NAME or name.lower() in HALF_NAMES:
+            return  # "number" is plain here and telling inside of "card"
+        if len(self.names) >= _MOST_TEXTS:
+            self.names.clear()
+        self.names[name] = told
+
+    def is_known(self, text: str) -> bool:
+        """Return whether a text was clean before, whatever its digits were, or is an id."""
+        return text in self.clean or not self.unknown([text])
+
+    def unknown(self, texts: list[str]) -> list[str]:
+        """Return the texts that were not clean before, whatever their digits were, and are no ids."""
+        forms = templates(texts)
+        known = self._templates
+        if known.issuperset(forms):
+            return []
+        return [text for text, form in zip(texts, forms, strict=True) if form not in known and not is_id(text, form)]
+
+    def remember_texts(self, texts: list[str], *, suspected: bool = False) -> None:
+        """Remember texts without a secret; long ones are passed over.
+
+        Args:
+            texts: The texts.
+            suspected: Whether they had to be scanned. Those that had not are clean with any other digits, too.
+        """
+        if len(self.clean) >= _MOST_TEXTS:
+            self.clean.clear()
+        if len(self._templates) >= _MOST_TEXTS:
+            self._templates.clear()
+        forms = [b""] * len(texts) if suspected or not self._any_digits else templates(texts)
+        for text, form in zip(texts, forms, strict=True):
+            if len(text) <= LONGEST_REMEMBERED:
+                if b"0" in form and holds_for_all(form):
+                    self._templates.add(form)
+                else:
+                    self.clean.add(text)
+
+    def told(self, value: dict[Any, Any]) -> str:
+        """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
+        if _NAMERS.isdisjoint(value) or not any(type(key) is str and key.lower() in NAMED for key in value):
+            return SCAN
+        for namer in _NAMERS & value.keys():
+            said = value[namer]
+            if type(said) is str and len(said) <= _LONGEST_TOLD:
+                kind = self.rules.of(said)
+                if kind not in (SCAN, TRUST):
+                    return kind
+        return SCAN
+
+    def tells(self, owner: str, name: str) -> tuple[str, bool]:
+        """Return what a name tells of its value, and whether it tells nothing wherever it stands.
+
+        Args:
+            owner: The name that its container stands under: ``number`` tells something inside of ``card``.
+            name: The name.
+        """
+        told = self._beside.get((owner, name))
+        if told is not None:
+            return told, False
+        told = self.rules.of(name)
+        if told != SCAN:
+            return told, told == TRUST
+        if name.lower() not in HALF_NAMES:
+            return SCAN, True
+        told = self.rules.of(f"{owner}.{name}") if owner else SCAN
+        if told == TRUST:
+            told = SCAN
+        if len(owner) + len(name) <= _LONGEST_TOLD:
+            if len(self._beside) >= _MOST_TEXTS:
+                self._beside.clear()
+            self._beside[owner, name] = told
+        return told, False
+
+    def tells_next(self, item: str, index: int, *, pairs: bool) -> str:
+        """Return what an item of a list says of the next: ``["--password", …]``, ``[["authorization", …], …]``.
+
+        Args:
+            item: The item.
+            index: Where it stands.
+            pairs: Whether the list is one of a name and its value.
+        """
+        if item[:1] == "-":
+            told = self.rules.of(item.lstrip("-")) if 2 < len(item) <= _LONGEST_TOLD and "=" not in item else SCAN
+        elif pairs and index == 0 and 2 < len(item) <= _LONGEST_TOLD and " " not in item:
+            told = self.rules.of(item)
+        else:
+            return SCAN
+        return SCAN if told == TRUST else told

@@ -1,0 +1,208 @@
+"""Tells of many texts at once which of them may hold a secret, and of what sort, so that the others need no look.
+
+A record has dozens of short texts, and looking at each costs more for the calls than for the characters. So they are
+joined, and every question is asked once for all: is there an at sign, a name before a colon that tells something, a
+run of fourteen digits, a long word? Whatever answers yes is a place in one of the texts, and that text is scanned for
+what the question was about.
+
+The questions are wider than the detectors that they stand for: what a detector would find is always suspected. Tests
+hold the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from mobius_otel.telemetry.redaction.hits import LONG, SHAPE, WORDS, each
+from mobius_otel.telemetry.redaction.pairs import PairScanner
+from mobius_otel.telemetry.redaction.personal import (
+    is_card,
+    may_be_card,
+    may_be_iban,
+    may_be_ipv4,
+    may_be_ipv6,
+    may_be_login_or_email,
+    may_be_phone,
+    may_be_ssn,
+)
+from mobius_otel.telemetry.redaction.tokens import TokenScreen, pem_begins
+
+__all__ = [
+    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "PAIR", "PEM", "PHONE", "SENTENCE", "SSN", "TOKEN",
+    "Screen", "holds_for_all", "is_id", "templates",
+]  # fmt: skip
+
+#: What a text is suspected of, as bits.
+PEM: Final = 1
+DOCUMENT: Final = 2
+AT: Final = 4
+PAIR: Final = 8
+FLAG: Final = 16
+SENTENCE: Final = 32
+TOKEN: Final = 64
+CARD: Final = 128
+SSN: Final = 256
+PHONE: Final = 512
+IBAN: Final = 1024
+ADDRESS: Final = 2048
+ANYTHING: Final = 4095
+
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
+#: The forms of ids and digests, which are never the same again.
+_IDS = frozenset({b"00000000-0000-0000-0000-000000000000", *(b"0" * length for length in range(8, 129))})
+#: Two countries' accounts are as long as the first four groups of a UUID.
+_ACCOUNTS = ("ba", "ee")
+_DIGEST = 32  # characters, of the shortest one
+#: Where the digits themselves decide: a card, a national telephone number.
+_DIGITS_DECIDE = re.compile(
+    rb"0{14}|0000[^0-9A-Za-z]0000[^0-9A-Za-z]0000[^0-9A-Za-z]|0000[^0-9A-Za-z]000000[^0-9A-Za-z]0000"
+    rb"|(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:(?:[ .\-]00){4}|0{0,3}\)?(?:[ /\-]0{3,4}[ \-]0{3,4}|[ /\-]{1,3}0{5,9}))"
+)
+_FEWEST_DIGITS = 8  # of a telephone number
+
+
+def templates(texts: Sequence[str]) -> list[bytes]:
+    """Return texts with all digits made the same; two texts of one template say the same of different things."""
+    joined = "\0".join(texts).encode("utf-8", "surrogatepass").translate(_ZEROS)
+    forms = joined.split(b"\0")
+    if len(forms) != len(texts):  # there is a zero in one of them
+        return [text.encode("utf-8", "surrogatepass").translate(_ZEROS) for text in texts]
+    return forms
+
+
+def is_id(text: str, form: bytes) -> bool:
+    """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card.
+
+    Args:
+        text: The text.
+        form: Its template.
+    """
+    bare = form.translate(_HEX_ZEROS).strip(b'"W/')
+    if bare not in _IDS or text.startswith(_ACCOUNTS):
+        return False
+    return len(bare) >= _DIGEST or b"0" * 14 not in form or (text.isdigit() and not is_card(text))
+
+
+def holds_for_all(form: bytes) -> bool:
+    """Return whether all texts of a template are clean when one of them is: no digit in it decides anything."""
+    if b"+0" in form or LONG in form.translate(WORDS):  # a telephone number, a token
+        return False
+    return form.count(b"0") < _FEWEST_DIGITS or _DIGITS_DECIDE.search(form) is None
+
+
+_DOCUMENT = re.compile(r"\n\s*([\[{\"])")
+#: White space as a blank; a character beyond latin-1, which stands as a question mark, may be one.
+_BLANKS = bytes(32 if chr(n).isspace() or n == 63 else n for n in range(256))
+#: The last words of what a sentence may tell.
+_TOLD = ("pass", "token", "secret", "code", "pin", "pwd", "otp", "api key", "cv", "identified by", "ssn", "cookie")
+_TELLS = (
+    r"(?:pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cv[vc]|ssn|cookie|code|identified by)"
+    r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
+)
+_TELLS_DIGIT = re.compile(_TELLS + r"[^\s\"'`0-9]{0,512}+[0-9]", re.ASCII)
+_TELLS_WORD = re.compile(_TELLS + r"[^\s\"'`]{3}", re.ASCII)
+
+
+class Screen:
+    """Suspects texts under one policy.
+
+    Args:
+        pairs: What names in texts tell.
+        off: Kinds that are not looked for.
+        everything: Whether every text is to be scanned: a user's own patterns may find something anywhere.
+    """
+
+    __slots__ = ("_everything", "_pairs", "_tokens")
+
+    def __init__(self, pairs: PairScanner, off: frozenset[str] = frozenset(), *, everything: bool = False) -> None:
+        self._pairs = pairs
+        self._tokens = TokenScreen(off)
+        self._everything = everything
+
+    def suspects(self, texts: Sequence[str]) -> dict[int, int]:
+        """Return what each text may hold: the sorts, as bits, by the index of the text; none for a clean one.
+
+        Args:
+            texts: The texts.
+        """
+        if self._everything:
+            return dict.fromkeys(range(len(texts)), ANYTHING)
+        joined = "\n" + "\n".join(texts)
+        low = joined.lower()
+        if len(low) != len(joined):  # a letter whose lower case is two: the places would not be the same
+            return dict.fromkeys(range(len(texts)), ANYTHING)
+        found = self._places(joined, low)
+        if not found:
+            return {}
+        if len(texts) == 1:
+            return {0: sum({sort for sort, _ in found})}
+        ends = list(accumulate([len(text) + 1 for text in texts]))
+        suspects: dict[int, int] = {}
+        for sort, places in found:
+            for place in places:
+                index = bisect_right(ends, place - 1)
+                suspects[index] = suspects.get(index, 0) | sort
+        return suspects
+
+    def _places(self, text: str, low: str) -> list[tuple[int, list[int]]]:
+        """Return the places of each sort of suspicion in texts that stand in lines of their own."""
+        raw = text.encode("latin-1", "replace")
+        found: list[tuple[int, list[int]]] = []
+        if "{" in text or "[" in text or '"' in text:
+            _note(found, DOCUMENT, _documents(text))
+        if ":" in text or "=" in text or ">" in text:
+            _note(found, PAIR, self._pairs.suspect(text))
+        if " " in text:
+            _note(found, SENTENCE, _sentences(low))
+            if "-" in text and b" -" in raw.translate(_BLANKS):
+                _note(found, FLAG, self._pairs.suspect_flags(text))
+        if "@" in text or "%40" in text:
+            _note(found, AT, may_be_login_or_email(text))
+        if "-----BEGIN" in text:
+            _note(found, PEM, pem_begins(text))
+        words = raw.translate(WORDS)
+        if LONG in words:
+            _note(found, TOKEN, self._tokens.suspect(text, words))
+        shape = raw.translate(SHAPE)
+        if b"-aa00" in shape:
+            _note(found, IBAN, may_be_iban(text, shape))
+        if shape.count(b"0") > 6:
+            if b"00000" in shape or b"0000-0000" in shape:
+                _note(found, CARD, may_be_card(text, shape))
+            if b"-000-00-0000" in shape:
+                _note(found, SSN, may_be_ssn(shape))
+            _note(found, PHONE, may_be_phone(text, raw, shape))
+        if text.count(".") > 2:
+            _note(found, ADDRESS, may_be_ipv4(raw))
+        if "::" in text or text.count(":") > 6:
+            _note(found, ADDRESS, may_be_ipv6(text, raw))
+        return found
+
+
+def _note(found: list[tuple[int, list[int]]], sort: int, places: list[int]) -> None:
+    if places:
+        found.append((sort, places))
+
+
+def _documents(text: str) -> list[int]:
+    """Suspect what may be JSON; a text in quotes is the same without them, unless something in it is escaped."""
+    escapes = "\\" in text
+    return [found.end() - 1 for found in _DOCUMENT.finditer(text) if escapes or found.group(1) != '"']
+
+
+def _sentences(low: str) -> list[int]:
+    """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values"."""
+    places = [at for word in ("bearer", "basic") if word in low for at in each(low, word)]
+    if "values" in low:
+        places += each(low, "into")
+    mine = "my " in low
+    for word in _TOLD:
+        if word in low:
+            said = each(low, word)
+            places += [at for at in said if _TELLS_DIGIT.match(low, at) or (mine and _TELLS_WORD.match(low, at))]
+    return places

@@ -1,0 +1,166 @@
+"""The screen and the look pass over what is clean; they are held to what a scan of each text alone would find."""
+
+import copy
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobius_otel import Redactor
+from mobius_otel.telemetry.redaction import RedactionPolicy
+from mobius_otel.telemetry.redaction.hits import Hits
+from mobius_otel.telemetry.redaction.memory import Memory
+from mobius_otel.telemetry.redaction.names import SCAN
+from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
+from mobius_otel.telemetry.redaction.walk import Walk
+from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+SCANNER = Redactor()._memory.scanner
+_SECRETS = [secret for secrets in BY_VALUE.values() for secret in secrets]
+_PIECES = [
+    "my ", "pass", "word", "pin ", "token", "code ", "is ", "1234", "4111", "-", "--", " ", ".", "/", "12", "0", "DE89",
+    "\n", "\t", "\u00a0", "_", "api key ", "bearer ", "Basic ", "abcdefgh", "otp", "x", "+", "@", "=", "415-555", "ä",
+    "0123456789abcdef", "ghp_", "AKIA", "sk-", "SG.", "Q~", "-us12", "eyJhbGciOiJIUzI1NiJ9", "_live_", "ssn ", "key",
+    "T3stT3stT3stT3st", "AA", "030 ", "901820", "078-05-1120", ":", '"', "'", "{", "}", "[", "]", ">", "<", "\\", "\\n",
+    "://", "%40", "::", "fd12:", ":1", "10.", "203.0.113.9", "//", "user", "card", " number", "-u ", "insert into t (",
+    ") values (", "-----BEGIN ", "PRIVATE KEY-----", "hvs.", "hooks.slack.com/services/", "SK", "İ", "K", "\u2003", "?",
+    "\0", "cookie", "W/", *_SECRETS, JWT, PEM,
+]  # fmt: skip
+_TEXTS = st.lists(st.sampled_from(_PIECES), max_size=8).map("".join)
+
+
+def walked(value, policy=None):
+    """Return what the walk alone makes of a value: no look, no memory of what was clean."""
+    walk = Walk(Memory(policy or RedactionPolicy.default()))
+    clean = walk.value(copy.deepcopy(value), "", SCAN, 0)
+    return clean, sorted(map(tuple, walk.matches))
+
+
+def redacted(value, redactor=None):
+    result = (redactor or Redactor()).redact(value)
+    return result.value, sorted((match.kind, match.path) for match in result.matches)
+
+
+@given(st.lists(_TEXTS, min_size=1, max_size=4))
+@settings(max_examples=800, deadline=None)
+def test_what_a_scan_would_find_is_suspected_beside_any_neighbours(texts):
+    """No text hides another one's secret, and what is suspected is enough to find all of it."""
+    suspects = SCANNER.suspects(texts)
+    for index, text in enumerate(texts):
+        alone, narrowly = SCANNER.scan(text, Hits()), SCANNER.scan(text, Hits(), None, suspects.get(index, 0))
+        if narrowly != alone:  # the order of two finds may differ where they share characters, but not that all is out
+            assert narrowly != text
+            assert SCANNER.scan(narrowly, Hits()) == narrowly or SCANNER.scan(alone, Hits()) != alone
+
+
+@given(_TEXTS, st.randoms(use_true_random=False))
+@settings(max_examples=800, deadline=None)
+def test_a_text_that_is_remembered_for_all_digits_is_clean_with_all_digits(text, rng):
+    """What was learned from "order 17" holds for "order 4711", and never for a card."""
+    (form,) = templates([text])
+    if SCANNER.suspects([text]) or not holds_for_all(form):
+        return
+    for _ in range(5):
+        other = re.sub("[0-9]", lambda _: str(rng.randrange(10)), text)
+        assert SCANNER.scan(other, Hits()) == other
+
+
+@given(st.from_regex(r"(W/)?\"?[0-9a-f]{1,10}(-?[0-9a-f]{2,8}){1,6}\"?", fullmatch=True))
+@settings(max_examples=800, deadline=None)
+def test_what_passes_for_an_id_holds_nothing(text):
+    """A trace id, a UUID and an entity tag are never a card or an account."""
+    if is_id(text, templates([text])[0]):
+        assert SCANNER.scan(text, Hits()) == text
+
+
+@pytest.mark.parametrize("text", ["4111111111111111", '"4111111111111111"', "be68539007547034", "a4111111111111111"])
+def test_a_card_or_an_account_never_passes_for_an_id(text):
+    """Digits alone, in quotes, behind a letter of hexadecimal numbers."""
+    redactor = Redactor()
+    for number in range(50):
+        redactor.redact({"id": f"{random.Random(number).getrandbits(64):016x}", "n": "5555555555555551"})
+    assert redactor.redact({"id": text}).matches
+
+
+def test_a_text_that_only_its_digits_made_clean_teaches_nothing():
+    """An impossible social security number is clean, and the next one is found all the same."""
+    redactor = Redactor()
+    for clean, secret in (("000-12-3456", "536-90-4399"), ("4111111111111112", "4111111111111111")):
+        assert redactor.redact({"note": clean}).value == {"note": clean}
+        assert redactor.redact({"note": secret}).matches
+
+
+def test_names_of_a_user_that_differ_in_a_digit_are_told_apart():
+    """Where a policy trusts badge1 and hides badge2, what was clean with one is not clean with the other."""
+    redactor = Redactor(RedactionPolicy(names=("badge2",)))
+    assert redactor.text("badge1=xyzw") == "badge1=xyzw"
+    assert redactor.text("badge2=xyzw") == "badge2=[redacted:name]"
+
+
+_LEAVES = st.one_of(
+    _TEXTS, st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.binary(max_size=8),
+    st.sampled_from([4111111111111111, CANARY, f"token={CANARY}", f'{{"password": "{CANARY}"}}', "--password", "/srv"]),
+)  # fmt: skip
+_NAMES = st.sampled_from(
+    ["a", "id", "key", "number", "card", "password", "field", "before", "after", "name", "tokens", "headers", "auth",
+     "path", "pwd", "secret", "http.route", "user_agent", "authorization", "X-Api-Key", "new\nline", "my PIN is 1234"]
+)  # fmt: skip
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(
+        st.dictionaries(_NAMES, inner, max_size=5),
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.tuples(st.sampled_from(["password", "x-request-id", "authorization", "--token"]), _TEXTS),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_NAMES, _VALUES, max_size=6))
+@settings(max_examples=600, deadline=None)
+def test_a_look_leads_to_what_the_walk_finds(value):
+    """Whichever way a value goes, the same is taken out of it, and what was remembered changes nothing."""
+    redactor = Redactor()
+    expected = walked(value)
+    before = copy.deepcopy(value)
+    for _ in range(2):
+        found = redacted(value, redactor)
+        if found != expected:  # two secrets that share characters: the one or the other, and nothing is left of either
+            assert found[1] and expected[1]
+            assert walked(found[0])[1] == []
+    assert value == before, "the input is never changed"
+
+
+def test_one_container_in_two_places_is_changed_in_both():
+    """What is shared in a record is no less secret where it is seen the second time."""
+    shared = {"note": f"token={CANARY}"}
+    value, matches = redacted({"a": shared, "b": [shared]})
+    assert CANARY not in json.dumps(value)
+    assert [path for _, path in matches] == ["a.note", "b[0].note"]
+
+
+def test_what_does_not_change_is_shared_with_the_input():
+    """A record with one secret costs one copy on the way to it."""
+    value = {"clean": {"a": [1, 2]}, "deep": {"list": ["x", {"password": CANARY}]}}
+    clean = Redactor().redact(value).value
+    assert clean == {"clean": {"a": [1, 2]}, "deep": {"list": ["x", {"password": "[redacted:password]"}]}}
+    assert clean["clean"] is value["clean"]
+
+
+@pytest.mark.parametrize("part", ["tuning", "held_out"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_corpus_says_the_same_both_ways(part, whole, monkeypatch):
+    """Over realistic texts, a redactor that has seen the others misses nothing that one alone would find."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    from redaction_corpus import generate
+
+    redactor = Redactor()
+    for record in generate(part, 150, 7, whole=whole):
+        assert redacted(record.value, redactor)[0] == walked(record.value)[0]
