@@ -25,7 +25,8 @@ NAMED: Final = word_set(
     "value before after old new from to old_value new_value previous current original default values oldvalue newvalue"
 )
 LONGEST_REMEMBERED: Final = 1024
-_MOST_TEXTS = 4096
+_MOST_TEXTS = 16384
+_MOST_CHARACTERS = 2_000_000
 _LONGEST_NAME = 64
 _LONGEST_TOLD = 128
 
@@ -40,7 +41,7 @@ class Memory:
         policy: What counts as a secret.
     """
 
-    __slots__ = ("_any_digits", "_beside", "_templates", "clean", "names", "policy", "rules", "scanner")
+    __slots__ = ("_any_digits", "_beside", "_size", "_templates", "clean", "names", "policy", "rules", "scanner")
 
     def __init__(self, policy: RedactionPolicy) -> None:
         self.policy = policy
@@ -52,6 +53,7 @@ class Memory:
         self.names: dict[str, str] = {}
         self._beside: dict[tuple[str, str], str] = {}
         self._templates: set[bytes] = set()
+        self._size = 0
         # Names of a user's own may differ in a digit alone.
         self._any_digits = not any(map(str.isdigit, "".join((*policy.names, *policy.trusted))))
 
@@ -87,10 +89,11 @@ class Memory:
             texts: The texts.
             suspected: Whether they had to be scanned. Those that had not are clean with any other digits, too.
         """
-        if len(self.clean) >= _MOST_TEXTS:
+        self._size += sum(map(len, texts))
+        if len(self.clean) + len(self._templates) >= _MOST_TEXTS or self._size > _MOST_CHARACTERS:
             self.clean.clear()
-        if len(self._templates) >= _MOST_TEXTS:
             self._templates.clear()
+            self._size = 0
         forms = [b""] * len(texts) if suspected or not self._any_digits else templates(texts)
         for text, form in zip(texts, forms, strict=True):
             if len(text) <= LONGEST_REMEMBERED:

@@ -308,7 +308,7 @@ def ipv6_addresses(text: str, hits: Hits) -> str:
 # For the screen, over texts in lines of their own. Each looks for more than its detector finds, never for less.
 
 _MAIL = re.compile(r"[\w.+\-](?:@|%40)[A-Za-z0-9][A-Za-z0-9\-]{0,62}+\.[A-Za-z0-9\-]", re.ASCII)
-_LONGEST_LOGIN = 4096
+_LOGIN = re.compile(r":[^\s:@]*+@")
 _FOURTEEN = b"0" * 14
 _AMERICAN_FORMS = (b"000-000-0000", b"000--000-0000")
 _CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")
@@ -318,14 +318,7 @@ _SEVEN_COLONS = re.compile(rb":(?:[0-9A-Fa-f]{1,4}:){6}")
 
 def may_be_login_or_email(text: str) -> list[int]:
     """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
-    places = [found.start() for found in _MAIL.finditer(text)]
-    start = 0
-    for at in each(text, "@"):
-        start = max(start, at - _LONGEST_LOGIN)
-        run = max(text.rfind(" ", start, at), text.rfind("\n", start, at), text.rfind("\t", start, at), start)
-        if ":" in text[run:at]:
-            places.append(at)
-    return places
+    return [found.start() for pattern in (_MAIL, _LOGIN) for found in pattern.finditer(text)]
 
 
 def may_be_card(text: str, shape: bytes) -> list[int]:

@@ -64,6 +64,8 @@ _DIGITS_DECIDE = re.compile(
     rb"|(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:(?:[ .\-]00){4}|0{0,3}\)?(?:[ /\-]0{3,4}[ \-]0{3,4}|[ /\-]{1,3}0{5,9}))"
 )
 _FEWEST_DIGITS = 8  # of a telephone number
+_UNBROKEN = b"0" * 14  # letters and digits; no token of a vendor has fewer in one piece
+_ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
 
 
 def templates(texts: Sequence[str]) -> list[bytes]:
@@ -90,7 +92,7 @@ def is_id(text: str, form: bytes) -> bool:
 
 def holds_for_all(form: bytes) -> bool:
     """Return whether all texts of a template are clean when one of them is: no digit in it decides anything."""
-    if b"+0" in form or LONG in form.translate(WORDS):  # a telephone number, a token
+    if b"+0" in form or _UNBROKEN in form.translate(_ALNUM):  # a telephone number, a token
         return False
     return form.count(b"0") < _FEWEST_DIGITS or _DIGITS_DECIDE.search(form) is None
 
