@@ -106,6 +106,7 @@ class _Call:
             target=Target(self._target, "function"),
             attributes=attributes,
             risk_score=_RISK_OF_A_CALL,
+            wait=True,
         )
 
     def _who(self) -> Actor:

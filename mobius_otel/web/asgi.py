@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from mobius_otel.telemetry.audit.aside import aside
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.web.facts import Facts
 from mobius_otel.web.guard import Guard, answer_headers, current_guard
@@ -74,14 +75,14 @@ class SecurityMiddleware:
     async def _pass(self, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
         """Let the request through, and finish the answer's head on its way out."""
         recorder = self.guard.recorder if verdict.audited is not None else None
-        if recorder is not None and not recorder.before(verdict):
+        if recorder is not None and not await aside(recorder.before, verdict):
             verdict.result, verdict.problem = "unavailable", unavailable()
             self.guard.count(verdict, None)
             await (_refuse if scope["type"] == "http" else _refuse_websocket)(self.guard, verdict, scope, receive, send)
             return
         finished = False
 
-        def finish(status: int, error: BaseException | None = None) -> None:
+        async def finish(status: int, error: BaseException | None = None) -> None:
             nonlocal finished
             if finished:
                 return
@@ -90,28 +91,28 @@ class SecurityMiddleware:
             with guarded("guard"):
                 self.guard.count(verdict, route)
             if recorder is not None:
-                recorder.after(verdict, status, route, type(error).__qualname__ if error else None)
+                await aside(recorder.after, verdict, status, route, type(error).__qualname__ if error else None)
 
         async def send_finished(message: Message) -> None:
             if message["type"] in _STARTS:
-                finish(message["status"])
+                await finish(message["status"])
                 verdict.completed = True
                 with guarded("guard"):
                     message = {**message, "headers": _completed(self.guard, verdict, message.get("headers", ()))}
             elif message["type"] == "websocket.accept":
-                finish(101)
+                await finish(101)
             elif message["type"] == "websocket.close":
-                finish(403)
+                await finish(403)
             await send(message)
 
         token = principal_variable.set(verdict.key)
         try:
             await self.app(scope, receive, send_finished)
         except BaseException as error:
-            finish(500, error)
+            await finish(500, error)
             raise
         finally:
-            finish(499)  # the application ended without an answer
+            await finish(499)  # the application ended without an answer
             principal_variable.reset(token)
 
 

@@ -121,6 +121,7 @@ class RouteRecorder:
             source=Source(verdict.client) if verdict.client else None,
             attributes=attributes,
             risk_score=_risk(action),
+            wait=True,
         )
 
     def _who(self, verdict: Verdict) -> Actor:

@@ -1,12 +1,14 @@
 """The ASGI middleware, driven by the protocol itself."""
 
 import asyncio
+import threading
 
 import pytest
 
 from mobius_otel.telemetry import defaults
-from mobius_otel.telemetry.audit import logger
+from mobius_otel.telemetry.audit import Ledger, logger
 from mobius_otel.telemetry.audit.fail_modes import FailModes
+from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.web import SecurityMiddleware, current_principal, install_guard
 
 
@@ -108,6 +110,19 @@ def test_a_route_is_strict_where_its_risk_is(guard, keys, telemetry):
     )
     outcomes = [r["attributes"]["audit.outcome"] for r in telemetry.audits if r["event_name"] == "http.request"]
     assert outcomes == ["unknown", "success"]
+
+
+@pytest.mark.parametrize(("durability", "in_loop"), [("process", True), ("power", False)])
+def test_a_loop_does_not_wait_for_the_disk(guard, keys, tmp_path, durability, in_loop):
+    """Where a commit waits for it, the record is kept from a thread; the answer still leaves after it."""
+    threads = []
+    with Ledger(tmp_path / "audit.db", durability=durability) as ledger:
+        defaults.install(defaults.Defaults(ledger=ledger))
+        secret = keys.issue("bob", scopes={"refund"}).secret
+        ledger.after_append(lambda: threads.append(threading.current_thread() is threading.main_thread()))
+        drive(SecurityMiddleware(hello), scope("/v1/refunds", "POST", x_api_key=secret))
+        assert threads[-1] is in_loop
+        assert [r["event_name"] for _, r in read_records(tmp_path / "audit.db")][-1] == "http.request"
 
 
 def test_the_record_is_kept_before_the_answer_leaves(guard, keys):

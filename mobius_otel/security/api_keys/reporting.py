@@ -219,6 +219,7 @@ class Reporter:
         tell = partial(
             record_event,
             spec,
+            wait=True,
             actor=Actor(by, "user") if by else Actor(_SYSTEM, "system"),
             reason=reason,
         )

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable, InvalidEvent
+from mobius_otel.telemetry.audit.aside import Aside, aside
 from mobius_otel.telemetry.audit.event import AuditEvent, Outcome, Target, checked_risk, unchecked
 from mobius_otel.telemetry.safety import guarded, swallow
 
 if TYPE_CHECKING:
+    from mobius_otel.telemetry.audit.ledger import Ledger
     from mobius_otel.telemetry.audit.logger import AuditLogger
     from mobius_otel.telemetry.audit.receipt import Receipt
 
@@ -133,13 +135,19 @@ class Audited:
             attributes=attributes,
         )
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger that the record goes to."""
+        return self._logger.ledger
+
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        await aside(self.__enter__, ledger=self.ledger)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        await aside(self.__exit__, kind, error, traceback, ledger=self.ledger)
 
     def __repr__(self) -> str:
         return f"Audited({self._event.event_name!r})"
@@ -157,16 +165,15 @@ def wrap(function: Callable[..., Any], block: Callable[..., AbstractContextManag
     if inspect.iscoroutinefunction(function):
 
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with block(*args, **kwargs):
+            async with _aside(block(*args, **kwargs)):
                 return await function(*args, **kwargs)
 
     elif inspect.isasyncgenfunction(function):
 
         async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            with block(*args, **kwargs):
-                async with aclosing(function(*args, **kwargs)) as items:
-                    async for item in items:
-                        yield item
+            async with _aside(block(*args, **kwargs)), aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
 
     elif inspect.isgeneratorfunction(function):
 
@@ -181,3 +188,7 @@ def wrap(function: Callable[..., Any], block: Callable[..., AbstractContextManag
                 return function(*args, **kwargs)
 
     return functools.wraps(function)(wrapped)
+
+
+def _aside(block: AbstractContextManager[Any]) -> Aside:
+    return Aside(block, block.ledger if isinstance(block, Audited) else None)

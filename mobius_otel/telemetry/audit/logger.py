@@ -11,6 +11,7 @@ from mobius_otel import conventions
 from mobius_otel.compat import logs_api
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry import defaults
+from mobius_otel.telemetry.audit.aside import aside
 from mobius_otel.telemetry.audit.blocks import Audited, wrap
 from mobius_otel.telemetry.audit.calls import Call
 from mobius_otel.telemetry.audit.catalogue import default_action
@@ -81,6 +82,11 @@ class AuditLogger:
         self._severity = severity
 
     @property
+    def ledger(self) -> Ledger | None:
+        """The ledger that records go to now, or None."""
+        return self._ledger or defaults.slot().ledger
+
+    @property
     def fail_mode(self) -> FailMode:
         """What happens when a record cannot be kept."""
         return self._fail_mode or defaults.slot().fail_mode
@@ -107,6 +113,13 @@ class AuditLogger:
             InvalidEvent: `event` is no AuditEvent.
         """
         return self._emit(event, None)
+
+    async def emit_async(self, event: AuditEvent) -> Receipt:
+        """As :meth:`emit`, without a wait for the disk or for a collector in the event loop.
+
+        Args, Returns and Raises: as :meth:`emit`.
+        """
+        return await aside(self.emit, event, ledger=self.ledger)
 
     def record(
         self,
@@ -214,13 +227,15 @@ class AuditLogger:
 
         return decorate
 
-    def _emit(self, event: AuditEvent, spec: conventions.Event | None, broken: str = "") -> Receipt:
+    def _emit(
+        self, event: AuditEvent, spec: conventions.Event | None, broken: str = "", *, wait: bool = True
+    ) -> Receipt:
         if not isinstance(event, AuditEvent):
             raise invalid("event", event, "an AuditEvent")
         record = build(
             event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=broken
         )
-        ledger = self._ledger or defaults.slot().ledger
+        ledger = self.ledger
         place = Place(ledger)
         mode = self.mode_of(event)
         try:
@@ -234,7 +249,7 @@ class AuditLogger:
             _count("recorded")
             if listeners:
                 _tell(record, kept)
-            if kept is not None and ledger is not None and ledger.durability == "sink":
+            if wait and kept is not None and ledger is not None and ledger.durability == "sink":
                 self._await(ledger, place, mode)
         return receipt_of(record["attributes"][conventions.AUDIT_RECORD_ID], place)
 
@@ -274,6 +289,7 @@ def record_event(
     attributes: Mapping[str, Any] | None = None,
     risk_score: int | None = None,
     action: str | None = None,
+    wait: bool = False,
 ) -> Receipt | None:
     """Record one of the package's own events; an error never reaches the caller, but for one.
 
@@ -288,6 +304,9 @@ def record_event(
         attributes: What else is known; None values are left out.
         risk_score: Default: that of `spec`.
         action: Default: that of `spec`.
+        wait: Whether ``durability="sink"`` holds: for an action that somebody asked for. What was refused, and what is
+            told on every request's way, is in the ledger and sent on; waiting for a collector there would let whoever
+            knocks hold up the service.
 
     Returns:
         The receipt, or None where the event could not be recorded.
@@ -300,7 +319,7 @@ def record_event(
             spec.name, action or spec.action, actor, outcome, target, spec.risk if risk_score is None else risk_score,
             reason, source, tenant, {name: value for name, value in (attributes or {}).items() if value is not None},
         )  # fmt: skip
-        return _own._emit(event, spec)
+        return _own._emit(event, spec, wait=wait)
     except AuditUnavailable as error:
         if configured_mode(spec.name, spec.risk if risk_score is None else risk_score) == "strict":
             raise

@@ -9,6 +9,7 @@ import pytest
 from mobius_otel.errors import AuditUnavailable, InvalidEvent
 from mobius_otel.telemetry.audit import (
     Actor,
+    AuditEvent,
     AuditLogger,
     Ledger,
     Source,
@@ -271,3 +272,60 @@ def test_threads_may_share_a_decorated_function(telemetry):
         thread.join()
     assert len(telemetry.audits) == 400
     assert len({record["attributes"]["audit.record.id"] for record in telemetry.audits}) == 400
+
+
+# --- in an event loop -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("durability", "in_thread"), [("process", False), ("power", True), ("sink", True)])
+def test_an_event_loop_does_not_wait_for_a_disk_or_a_collector(tmp_path, durability, in_thread):
+    """Other tasks go on while a record is on its way; the record knows the span of its task."""
+    with Ledger(tmp_path / "audit.db", durability=durability, sink_timeout=0.3) as ledger:
+        audit, ticks, threads = AuditLogger(ledger=ledger), [], set()
+        ledger.after_append(lambda: threads.add(threading.current_thread() is threading.main_thread()))
+
+        @audit.audits("a.b", actor=WHO)
+        async def work():
+            await asyncio.sleep(0)
+
+        async def tick():
+            while True:
+                await asyncio.sleep(0.01)
+                ticks.append(1)
+
+        async def main():
+            ticking = asyncio.create_task(tick())
+            await work()
+            async with audit.audited("a.b", actor=WHO):
+                pass
+            receipt = await audit.emit_async(AuditEvent("a.b", "READ", WHO))
+            ticking.cancel()
+            return receipt
+
+        receipt = asyncio.run(main())
+        assert receipt.durability == {"process": "process", "power": "power", "sink": "process"}[durability]
+        assert threads == {not in_thread}
+        if durability == "sink":  # three times 0.3 s, and nobody is there to acknowledge
+            assert len(ticks) > 10
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_a_cancelled_task_keeps_its_record(tmp_path, durability):
+    """Whatever the way to the ledger is."""
+    with Ledger(tmp_path / "audit.db", durability=durability) as ledger:
+        audit = AuditLogger(ledger=ledger)
+
+        async def main():
+            async def slow():
+                async with audit.audited("a.b", actor=WHO):
+                    await asyncio.sleep(60)
+
+            task = asyncio.create_task(slow())
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        (record,) = [record for _, record in read_records(tmp_path / "audit.db")]
+        assert record["attributes"]["error.type"] == "CancelledError"
