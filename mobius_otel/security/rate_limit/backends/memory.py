@@ -41,11 +41,12 @@ class MemoryBackend:
 
 @dataclass(slots=True)
 class _Generation:
-    """Keys that were last asked for before `retired`, in nanoseconds, and the plan that their states are of."""
+    """Keys that were last asked for before `retired`, in nanoseconds, under a plan that held before `changed`."""
 
     plan: Plan
     states: dict[Hashable, Any]
     retired: int
+    changed: int | None = None
 
 
 @dataclass(slots=True)
@@ -133,7 +134,7 @@ class MemoryCounts:
             own = self._own.get(key)
             if own is not None:
                 return own.plan.decide(own.state, now, cost, charge=charge)
-            state = self._found(key, now)
+            state = self._found(key)
             if state is not None:
                 return self.plan.decide(state, now, cost, charge=charge)
             full = self._max_keys is not None and self._held() >= self._max_keys
@@ -143,7 +144,7 @@ class MemoryCounts:
                 if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
                     self.young[key] = state
                 return facts
-            state = self._found(_EVERYBODY_ELSE, now)
+            state = self._found(_EVERYBODY_ELSE)
             if state is None:
                 state = self.young[_EVERYBODY_ELSE] = self.plan.new()
             facts = self.plan.decide(state, now, cost, charge=charge)
@@ -169,9 +170,9 @@ class MemoryCounts:
             own = self._own.get(key)
             if own is not None:
                 return own.plan.refund(own.state, now, cost, at)
-            state = self._found(key, now)
+            state = self._found(key)
             if state is None:
-                state = self._found(_EVERYBODY_ELSE, now)
+                state = self._found(_EVERYBODY_ELSE)
             return state is not None and self.plan.refund(state, now, cost, at)
 
     def reset(self, key: Hashable) -> None:
@@ -188,7 +189,7 @@ class MemoryCounts:
         with self.lock:
             now = self.time()
             before = self._own.pop(key, None)
-            plan, state = (before.plan, before.state) if before else (self.plan, self._found(key, now))
+            plan, state = (before.plan, before.state) if before else (self.plan, self._found(key))
             if limits is None:
                 if before is not None:
                     self.young[key] = self.plan.carry(state, plan, now)
@@ -203,6 +204,9 @@ class MemoryCounts:
         with self.lock:
             now = self.time()
             self._retire(now)  # each key goes on under the new plan when it is asked for
+            for generation in self._older:
+                if generation.changed is None:
+                    generation.changed = now
             self.plan = self.make_plan(limits)
             self.turn = now + self.plan.longest
 
@@ -227,15 +231,15 @@ class MemoryCounts:
     def _held(self) -> int:
         return len(self.young) + sum(len(generation.states) for generation in self._older)
 
-    def _found(self, key: Hashable, now: int) -> Any:
+    def _found(self, key: Hashable) -> Any:
         """Return the state of a key without own limits, which is then in the young generation; None: it has none."""
         state = self.young.get(key)
         if state is None:
             for generation in self._older:
                 state = generation.states.pop(key, None)
                 if state is not None:
-                    if generation.plan is not self.plan:
-                        state = self.plan.carry(state, generation.plan, now)
+                    if generation.changed is not None:  # what was in use then goes on
+                        state = self.plan.carry(state, generation.plan, generation.changed)
                     self.young[key] = state
                     break
         return state
