@@ -10,6 +10,7 @@ is kept in nanoseconds times the limit, so that every unit costs exactly one win
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,8 +92,9 @@ class GcraPlan(Plan):
         for index, window in enumerate(self.windows):
             most = self.limits[index].limit
             over = max(0, ahead[index]) + (cost - most) * window
-            if over > 0 and over / most > longest:
-                longest, denying = over / most, index
+            wait = math.inf if cost > most else over / most
+            if over > 0 and wait > longest:
+                longest, denying = wait, index
         return denying
 
     def _used(self, index: int, ahead: int) -> int:

@@ -110,18 +110,22 @@ class WindowLog:
 
     def refund(self, at: int, cost: int, quantum: int) -> bool:
         """Give back `cost` units that were used at `at`; return whether they were still in use."""
-        index = bisect_left(self.times, at, self.head)
-        if index == len(self.times) or (self.times[index] != at and self.times[index] // quantum != at // quantum):
+        times, totals = self.times, self.totals
+        first = bisect_left(times, at, self.head)
+        if first == len(times) or (times[first] != at and times[first] // quantum != at // quantum):
             return False
-        if self.totals is None:
+        if totals is None:
             if cost != 1:
                 return False
-            del self.times[index]
-        else:
-            for later in range(index, len(self.totals)):
-                self.totals[later] -= cost
+            del times[first]
+        else:  # what came at the same time may stand in several entries
+            after = bisect_right(times, times[first], first)
+            cost = min(cost, totals[after - 1] - (totals[first - 1] if first else 0))
+            left = totals[after - 1] - cost
+            for index in range(first, len(totals)):
+                totals[index] = min(totals[index], left) if index < after else totals[index] - cost
         self.used -= cost
-        return True
+        return cost > 0
 
     def freed_at(self, units: int) -> int:
         """Return the time of the hit with which the oldest `units` units in use are complete."""

@@ -41,12 +41,11 @@ class MemoryBackend:
 
 @dataclass(slots=True)
 class _Generation:
-    """Keys that were last asked for before `retired`, in nanoseconds, under a plan that held before `changed`."""
+    """Keys that were last asked for before `retired`, in nanoseconds, and the plan that their states are of."""
 
     plan: Plan
     states: dict[Hashable, Any]
     retired: int
-    changed: int | None = None
 
 
 @dataclass(slots=True)
@@ -77,8 +76,8 @@ class MemoryCounts:
     """
 
     __slots__ = (
-        "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_said_full", "clock", "lock",
-        "plan", "turn", "young",
+        "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_past", "_said_full", "clock",
+        "lock", "plan", "turn", "young",
     )  # fmt: skip
 
     source = "local"
@@ -108,6 +107,8 @@ class MemoryCounts:
         #: The states of the keys that were asked for since the last turn.
         self.young: dict[Hashable, Any] = {}
         self._older: list[_Generation] = []
+        #: The plans before this one that older states may be of, and when each ceased to hold.
+        self._past: list[tuple[Plan, int]] = []
         self._own = {key: self._owned(own.plan.limits) for key, own in self._own.items()}
         self._said_full = False
         self._last: int | None = None
@@ -204,9 +205,8 @@ class MemoryCounts:
         with self.lock:
             now = self.time()
             self._retire(now)  # each key goes on under the new plan when it is asked for
-            for generation in self._older:
-                if generation.changed is None:
-                    generation.changed = now
+            if self._older:
+                self._past.append((self.plan, now))
             self.plan = self.make_plan(limits)
             self.turn = now + self.plan.longest
 
@@ -238,23 +238,35 @@ class MemoryCounts:
             for generation in self._older:
                 state = generation.states.pop(key, None)
                 if state is not None:
-                    if generation.changed is not None:  # what was in use then goes on
-                        state = self.plan.carry(state, generation.plan, generation.changed)
+                    if generation.plan is not self.plan:
+                        state = self._brought_up(state, generation.plan)
                     self.young[key] = state
                     break
+        return state
+
+    def _brought_up(self, state: Any, plan: Plan) -> Any:
+        """Return a state of an earlier plan as it is under this one, by way of all that lie between."""
+        plans = [past for past, _ in self._past]
+        successors = [*plans[1:], self.plan]
+        for index in range(plans.index(plan), len(plans)):
+            state = successors[index].carry(state, plans[index], self._past[index][1])
         return state
 
     def _turn_over(self, now: int) -> None:
         """Retire the young generation and forget what has been retired for a longest window."""
         self._retire(now)
-        longest = self.plan.longest
-        self._older = [each for each in self._older if now < each.retired + longest]
         self._said_full = False
-        self.turn = now + longest
+        self.turn = now + self.plan.longest
 
     def _retire(self, now: int) -> None:
-        self._older.insert(0, _Generation(self.plan, self.young, min(now, self.turn)))
-        self.young = {}
+        if self.young:
+            self._older.insert(0, _Generation(self.plan, self.young, min(now, self.turn)))
+            self.young = {}
+        longest = self.plan.longest
+        self._older = [each for each in self._older if each.states and now < each.retired + longest]
+        needed = [each.plan for each in self._older]
+        while self._past and self._past[0][0] not in needed:
+            del self._past[0]
 
     def time(self) -> int:
         """Return the time in nanoseconds; it never goes back. Under the lock, so that what is written is in order.
