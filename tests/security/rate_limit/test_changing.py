@@ -96,7 +96,7 @@ def test_own_limits_may_be_several_where_the_limiter_has_one(clock):
 
 
 def test_other_limits_keep_what_is_counted(clock):
-    """A higher one leaves the difference, a lower one nothing until it is free; a longer window goes on from the log."""
+    """A higher one leaves the difference, a lower one nothing until it is free; a longer window has the same log."""
     limiter = RateLimiter("5/minute", clock=clock)
     assert limiter.allow("k", 5)
     clock.advance(30)
