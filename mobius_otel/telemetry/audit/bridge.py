@@ -21,7 +21,7 @@ __all__ = ["AuditHandler", "bridge_logging", "unbridge_logging"]
 _log = logging.getLogger("mobius_otel")
 #: The attribute of a log record that holds an event, and the one that says it was recorded.
 _EXTRA: Final = "audit"
-_DONE: Final = "audit_receipt"
+_DONE: Final = "audit_record_id"
 _FIELDS: Final = (
     "event_name", "actor", "action", "outcome", "target", "risk_score", "reason", "source", "tenant", "attributes",
     "timestamp",
@@ -40,6 +40,8 @@ class AuditHandler(logging.Handler):
     A record that is below its logger's level is never made, so it cannot be audited: where that matters, use
     :class:`AuditLogger`. An event that breaks a rule is reported, once for each place in the code, and the log
     record goes its way.
+
+    The log record gets the audit record's id as ``audit_record_id``, for formatters and handlers that come later.
 
     Args:
         audit: What writes the events; default: one by the name of the log record's logger.
@@ -80,7 +82,7 @@ class AuditHandler(logging.Handler):
         except Exception as error:
             swallow("audit.logging", error)
             return
-        record.__dict__[_DONE] = (self._audit or _audit_logger(record.name)).emit(event)
+        record.__dict__[_DONE] = (self._audit or _audit_logger(record.name)).emit(event).record_id
 
 
 @functools.lru_cache(maxsize=1024)

@@ -223,6 +223,8 @@ class AuditLogger:
                     attributes)  # fmt: skip
 
         def decorate(function: F) -> F:
+            if not callable(function):
+                raise ConfigurationError("function", function, "a function", "@classmethod stands above @audits.")
             return cast("F", wrap(function, lambda *args, **kwargs: Audited(self, call.event(args, kwargs))))
 
         return decorate

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from mobius_otel.errors import AuditUnavailable, InvalidEvent
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidEvent
 from mobius_otel.telemetry.audit import (
     Actor,
     AuditEvent,
@@ -243,6 +243,25 @@ def test_what_is_the_same_for_every_call_is_checked_at_once(arguments, field):
     with pytest.raises(InvalidEvent) as caught:
         AUDIT.audits(**{"event_name": "a.b", "actor": WHO, **arguments})
     assert caught.value.field == field
+
+
+def test_methods_of_every_kind_are_audited(telemetry):
+    """The decorator of the kind stands above; the other way round is told at once."""
+
+    class Shop:
+        @classmethod
+        @AUDIT.audits("a.b", actor=WHO)
+        def one(cls):
+            return cls.__name__
+
+        @staticmethod
+        @AUDIT.audits("a.b", actor=WHO)
+        def two():
+            return 2
+
+    assert (Shop.one(), Shop().two(), len(telemetry.audits)) == ("Shop", 2, 2)
+    with pytest.raises(ConfigurationError, match="stands above"):
+        AUDIT.audits("a.b", actor=WHO)(classmethod(lambda cls: 1))
 
 
 def test_strict_keeps_a_function_from_running_unrecorded(tmp_path):

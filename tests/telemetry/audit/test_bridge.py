@@ -2,6 +2,7 @@
 
 import logging
 import logging.config
+import pickle
 import threading
 
 import pytest
@@ -166,6 +167,14 @@ def test_the_whole_process_may_be_bridged(telemetry):
     quiet.info("x", extra={"audit": EVENT})
     assert len(telemetry.audits) == 2
     quiet.propagate, quiet.level = True, logging.NOTSET
+
+
+def test_the_log_record_knows_the_id_and_can_still_be_sent_elsewhere(telemetry, log, caplog):
+    """A formatter may print it; a handler that pickles records finds nothing live in it."""
+    log.info("x", extra={"audit": EVENT})
+    (record,) = (record for record in caplog.records if record.name == log.name)
+    assert record.audit_record_id == telemetry.audit("payment.refund")["attributes"]["audit.record.id"]
+    assert pickle.loads(pickle.dumps(record)).audit == EVENT
 
 
 def test_no_secret_goes_through(telemetry, log):
