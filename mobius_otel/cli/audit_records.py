@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mobius_otel import conventions
-from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of
+from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of, why_not_imported
 from mobius_otel.cli.output import fields, json_line, note, plain_table, printable, table
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit.browse import Found, find_records
@@ -188,7 +188,7 @@ def _events(args: argparse.Namespace) -> int:
             importlib.import_module(name)
         except Exception as error:
             raise ConfigurationError(
-                "MODULE", name, "a module that can be imported from here", f"{type(error).__name__}: {error}."
+                "MODULE", name, "a module that can be imported from here", f"{why_not_imported(error)}."
             ) from error
     known = known_events()
     if args.json:

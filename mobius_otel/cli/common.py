@@ -14,7 +14,7 @@ from mobius_otel.runtime import open_ledger
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 
-__all__ = ["add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records"]
+__all__ = ["add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "why_not_imported"]
 
 Subparsers = Any
 
@@ -62,6 +62,12 @@ def policy_of(args: argparse.Namespace) -> Policy:
         keys = dataclasses.replace(policy.api_keys, store=store)
         policy = dataclasses.replace(policy, api_keys=keys)
     return policy
+
+
+def why_not_imported(error: Exception) -> str:
+    """Return why a service's module cannot be imported; of a strange error the class alone: it may quote a secret."""
+    known = isinstance(error, ImportError | AttributeError | SyntaxError | NameError)
+    return f"{type(error).__name__}: {error}" if known else type(error).__name__
 
 
 @contextlib.contextmanager

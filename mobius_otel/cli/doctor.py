@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from mobius_otel import compat
 from mobius_otel.cli.common import Subparsers, add_json, add_policy
+from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
 from mobius_otel.policy import Policy, load_policy
@@ -57,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
             findings.append(Finding("policy", "warn", "no policy file: nothing is guarded; write mobius.toml"))
     if policy is not None:
         findings.append(Finding("policy", "ok", str(policy.file)))
-        for check in (_keys, _pepper, _ledger, _metrics, _limits):
+        for check in (_keys, _pepper, _ledger, _audit, _metrics, _limits):
             findings.extend(check(policy))
     findings.extend(_telemetry())
     findings.extend(_frameworks())
@@ -117,6 +118,10 @@ def _ledger(policy: Policy) -> list[Finding]:
     if policy.audit.ledger is None:
         return [Finding("audit ledger", "warn", "none: audit events go straight to the log pipeline, at most once")]
     return [_opened("audit ledger", lambda: open_ledger(policy), policy.audit.ledger)]
+
+
+def _audit(policy: Policy) -> list[Finding]:
+    return [Finding(*found) for found in audit_findings(policy)]
 
 
 def _metrics(policy: Policy) -> list[Finding]:

@@ -75,9 +75,14 @@ def _check_examples(policy: Policy) -> None:
         raise ConfigurationError(setting, failed[0].got, f"{failed[0].expected} as the example says", hint)
 
 
+_SURVIVES = {"process": "a killed process", "power": "a power cut", "sink": "the host: a collector has it"}
+
+
 def _summary(policy: Policy) -> str:
     keys = policy.api_keys
     limits = ", ".join(f"{rule.name} {' and '.join(rule.limit)}" for rule in policy.rate_limit.rules)
+    modes = (f"{name} {mode}" for name, mode in policy.audit.fail_modes.items())
+    unkept = ", ".join([policy.audit.fail_mode, *modes])
     return "\n".join(
         [
             f"  keys demanded   {', '.join(keys.require) or 'nowhere'}",
@@ -88,6 +93,8 @@ def _summary(policy: Policy) -> str:
             f"  counted         {_counted(policy) if limits else 'nowhere'}",
             f"  audit ledger    {policy.audit.ledger or 'none: straight to the log pipeline, at most once'}",
             f"  audited routes  {', '.join(policy.audit.routes) or 'none'}",
+            f"  audited calls   {', '.join(policy.audit.functions) or 'none'}",
+            f"  audit survives  {_SURVIVES[policy.audit.durability]}; where it cannot be kept: {unkept}",
             f"  headers         {policy.headers.preset}",
             f"  metrics         {policy.metrics.path or 'no endpoint'}",
         ]
