@@ -46,6 +46,7 @@ class _Answer:
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    raw: bytes | None = None
     times: int | None = None
     only_if: Callable[[Plain], bool] | None = None
 
@@ -134,6 +135,7 @@ class OtlpReceiver:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         cut: bool = False,
+        raw: bytes | None = None,
         times: int | None = None,
         only_if: Callable[[Plain], bool] | None = None,
     ) -> None:
@@ -146,11 +148,12 @@ class OtlpReceiver:
             body: The answer's body instead of OTLP's.
             headers: Further headers of the answer.
             cut: Whether the connection is cut instead of an answer, after the request was read.
+            raw: Bytes that are sent instead of an answer of HTTP; then the connection is cut.
             times: For how many requests; None: until :meth:`behave`.
             only_if: Only for requests with an item for which this is true.
         """
         with self._lock:
-            self._answers.append(_Answer(status, rejected, delay, body, headers or {}, cut, times, only_if))
+            self._answers.append(_Answer(status, rejected, delay, body, headers or {}, cut, raw, times, only_if))
 
     def behave(self) -> None:
         """Forget what :meth:`answer` said: take everything from now on."""
@@ -205,10 +208,11 @@ class OtlpReceiver:
         body = answer.body if answer.body is not None else response.SerializeToString()
         self._closing.wait(answer.delay)
         accepted = answer.status == 200 and not answer.rejected and answer.body is None and not answer.cut
+        accepted = accepted and answer.raw is None
         with self._lock:
-            status = None if answer.cut else answer.status
+            status = None if answer.cut or answer.raw is not None else answer.status
             self._requests.append(Request(signal, items, headers, status, accepted))
-        return _Answer(answer.status, body=body, headers=answer.headers, cut=answer.cut)
+        return _Answer(answer.status, body=body, headers=answer.headers, cut=answer.cut, raw=answer.raw)
 
     def __repr__(self) -> str:
         state = "listening" if self._server is not None else "closed"
@@ -233,8 +237,9 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer = receiver._take(self.path, body, {name.lower(): value for name, value in self.headers.items()})
-            if answer.cut:
+            if answer.cut or answer.raw is not None:
                 self.close_connection = True
+                self.wfile.write(answer.raw or b"")
                 return
             content = answer.body or b""
             self.send_response(answer.status)

@@ -18,7 +18,6 @@ import platform
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
@@ -34,6 +33,7 @@ from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of, finished
 from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
 from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream, is_dead, process_birth, process_token
+from mobius_otel.telemetry.audit.turns import Fairness, Turns, Waiting
 
 __all__ = ["Entry", "Kept", "Ledger", "LedgerDurability", "finished"]
 
@@ -41,7 +41,6 @@ _log = logging.getLogger("mobius_otel")
 
 LedgerDurability = Literal["process", "power", "sink"]
 _DURABILITIES: Final = get_args(LedgerDurability)
-_AT_ONCE: Final = 512  # records that one transaction takes
 _INSERT: Final = "INSERT INTO records (stream, sequence, record_id, hash, payload, signature) VALUES (?, ?, ?, ?, ?, ?)"
 _ADVANCE: Final = "UPDATE streams SET count = ?, head = ? WHERE id = ?"
 _OPEN_STREAM: Final = (
@@ -75,15 +74,6 @@ class Kept:
     record: dict[str, Any]
     signature: str | None = None
     durability: Literal["process", "power"] = "process"
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A record that a thread wants to have committed."""
-
-    record: Mapping[str, Any]
-    kept: Kept | None = None
-    error: AuditUnavailable | None = None
 
 
 @dataclass(slots=True)
@@ -171,9 +161,9 @@ class Ledger(Books):
         self.sink_timeout = sink_timeout
         self._checkpoint_records = checkpoint_records
         self._checkpoint_seconds = checkpoint_seconds
-        self._lock = threading.RLock()
-        self._queue: deque[_Waiting] = deque()
-        self._committing = False
+        self._turns = Turns(self._commit)
+        #: Held by a thread while it makes and appends a record, so that all of them get on alike.
+        self.fairness = Fairness()
         self._stream: Stream | None = None
         self._settled: dict[str, Kept] = {}
         self._after_append: list[Callable[[], None]] = []
@@ -195,37 +185,28 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        mine = _Waiting(record)
-        self._queue.append(mine)
-        with self._lock:
-            if self._committing:  # a signal handler of the thread that is committing
-                self._queue.remove(mine)
-                raise AuditUnavailable("the thread was interrupted while it was committing")
-            while mine.kept is None and mine.error is None and self._queue:
-                self._commit([self._queue.popleft() for _ in range(min(len(self._queue), _AT_ONCE))])
-        if mine.kept is None:
-            raise mine.error or AuditUnavailable("it was not committed")
+        kept: Kept = self._turns.do(record)
         for hook in self._after_append:
             hook()
         if self._told:
             self._tell_checkpoints()
-        return mine.kept
+        return kept
 
     def after_append(self, hook: Callable[[], None]) -> None:
         """Call `hook` after every record that was committed, in the thread that appended it."""
         if hook not in self._after_append:
             self._after_append.append(hook)
 
-    def _commit(self, waiting: list[_Waiting]) -> None:
-        self._committing = True
+    def _commit(self, waiting: list[Waiting]) -> None:
+        records = [one.what for one in waiting]
         try:
             try:
-                kept = self._written([one.record for one in waiting])
+                kept = self._written(records)
             except sqlite3.OperationalError as error:
                 if "full" not in str(error) or self._max_bytes is None or not self.prune():
                     raise
-                kept = self._written([one.record for one in waiting])
-        except Exception as error:
+                kept = self._written(records)
+        except BaseException as error:
             if self._stream is not None:
                 self._stream.unsure = True
             known = isinstance(error, sqlite3.Error | OSError | MobiusError)  # their texts quote no record
@@ -233,16 +214,13 @@ class Ledger(Books):
             for one in waiting:
                 one.error = AuditUnavailable(text)
                 one.error.__cause__ = error
-        except BaseException:
-            if self._stream is not None:
-                self._stream.unsure = True
-            self._queue.extendleft(reversed(waiting))
-            raise
+            if not isinstance(error, Exception):  # this thread was interrupted; the others may try again
+                raise
         else:
             for one, place in zip(waiting, kept, strict=True):
-                one.kept = place
+                one.done = place
         finally:
-            self._committing = False
+            self._turns.tell(waiting)
 
     def _written(self, records: list[Mapping[str, Any]]) -> list[Kept]:
         try:
@@ -334,10 +312,8 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        with self._lock:
+        with self._turns.alone():
             stream = self._stream
-            if self._committing:
-                return
             if stream is not None and stream.row is not None and self._is_due(stream, stream.count):
                 self._about_itself(lambda _, work: self._note(work))
                 self._sealed(stream)
@@ -351,9 +327,9 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        with self._lock:
+        with self._turns.alone():
             stream = self._stream
-            if stream is None or stream.row is None or self._committing:
+            if stream is None or stream.row is None:
                 return
 
             def write(connection: sqlite3.Connection, work: _Work) -> None:
@@ -368,7 +344,6 @@ class Ledger(Books):
     def _about_itself(self, write: Callable[[sqlite3.Connection, _Work], object]) -> None:
         """Commit records that the ledger writes about streams."""
         stream = self._stream = self._stream or Stream(self._key, self._scope)
-        self._committing = True
         try:
             with self._file.writing() as connection:
                 if stream.unsure:
@@ -381,8 +356,6 @@ class Ledger(Books):
         except (sqlite3.Error, OSError, MobiusError) as error:
             stream.unsure = True
             raise AuditUnavailable(f"{self.path}: {error}") from error
-        finally:
-            self._committing = False
         stream.row, stream.count, stream.head = row, work.count, work.head
 
     def _is_left(self) -> bool:
@@ -429,9 +402,9 @@ class Ledger(Books):
     def close(self) -> None:
         """End this object's stream and close the file; a later append begins a new stream."""
         self.spool.drain()
-        with self._lock:
-            with contextlib.suppress(AuditUnavailable):
-                self.end()
+        with contextlib.suppress(AuditUnavailable):
+            self.end()
+        with self._turns.alone():
             self._stream = None
             self._file.close()
 
@@ -442,9 +415,8 @@ class Ledger(Books):
         self.close()
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
-        self._queue = deque()
-        self._committing = False
+        self._turns.renew()
+        self.fairness.renew()
         self._stream = None
         self._settled = {}
         self._told = []

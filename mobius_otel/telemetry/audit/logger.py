@@ -234,10 +234,18 @@ class AuditLogger:
     ) -> Receipt:
         if not isinstance(event, AuditEvent):
             raise invalid("event", event, "an AuditEvent")
+        ledger = self.ledger
+        if ledger is None:
+            return self._recorded(event, spec, broken, None, wait)
+        with ledger.fairness:
+            return self._recorded(event, spec, broken, ledger, wait)
+
+    def _recorded(
+        self, event: AuditEvent, spec: conventions.Event | None, broken: str, ledger: Ledger | None, wait: bool
+    ) -> Receipt:
         record = build(
             event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=broken
         )
-        ledger = self.ledger
         place = Place(ledger)
         mode = self.mode_of(event)
         try:

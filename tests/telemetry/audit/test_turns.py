@@ -1,0 +1,147 @@
+"""Turns: each thread gets its own, in order, and nobody is forgotten."""
+
+import ctypes
+import signal
+import threading
+import time
+
+import pytest
+
+from mobius_otel.errors import AuditUnavailable
+from mobius_otel.telemetry.audit.turns import Turns
+
+
+class Work:
+    """Notes what it was given, and takes as long as it is told."""
+
+    def __init__(self):
+        self.batches = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.turns = Turns(self)
+
+    def __call__(self, waiting):
+        self.go_on.wait(10)
+        self.batches.append([one.what for one in waiting])
+        for one in waiting:
+            one.done = one.what * 2
+        self.turns.tell(waiting)
+
+
+def start(*functions):
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.03)  # they come in this order
+    return threads
+
+
+def test_those_who_wait_are_done_together():
+    """One works while five come; the next one does all five."""
+    work, found = Work(), []
+    work.go_on.clear()
+    threads = start(*[lambda n=n: found.append(work.turns.do(n)) for n in range(6)])
+    work.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert work.batches == [[0], [1, 2, 3, 4, 5]]
+    assert sorted(found) == [0, 2, 4, 6, 8, 10]
+
+
+def test_every_thread_gets_its_own_answer():
+    """Sixteen threads, two hundred each."""
+    work, wrong = Work(), []
+
+    def run(number):
+        asked = range(number * 1000, number * 1000 + 200)
+        wrong.extend(n for n in asked if work.turns.do(n) != 2 * n)
+
+    threads = start(*[lambda n=n: run(n) for n in range(16)])
+    for thread in threads:
+        thread.join(30)
+    assert not wrong
+    assert sum(map(len, work.batches)) == 3200
+
+
+def test_a_turn_of_ones_own_is_held_alone():
+    """What came before it is done before, what came after it after."""
+    work, order = Work(), []
+    work.go_on.clear()
+
+    def alone():
+        with work.turns.alone():
+            order.append(list(work.batches))
+
+    threads = start(lambda: work.turns.do(1), lambda: work.turns.do(2), alone, lambda: work.turns.do(3))
+    work.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == [[[1], [2]]]
+    assert work.batches == [[1], [2], [3]]
+
+
+def test_an_error_is_the_one_of_the_thread():
+    """The others get their answer."""
+    turns = None
+
+    def work(waiting):
+        for one in waiting:
+            if one.what == 2:
+                one.error = AuditUnavailable("two")
+            one.done = one.what
+        turns.tell(waiting)
+
+    turns = Turns(work)
+    assert turns.do(1) == 1
+    with pytest.raises(AuditUnavailable, match="two"):
+        turns.do(2)
+    assert turns.do(3) == 3
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up():
+    """An exception comes out of nowhere, as of a signal handler: the others go on."""
+    work = Work()
+    work.go_on.clear()
+    raised = []
+
+    def interrupted():
+        try:
+            work.turns.do(1)
+        except KeyboardInterrupt:
+            raised.append(1)
+
+    first, second, third = start(lambda: work.turns.do(0), interrupted, lambda: work.turns.do(2))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(second.ident), ctypes.py_object(KeyboardInterrupt))
+    work.go_on.set()
+    for thread in (first, second, third):
+        thread.join(15)
+        assert not thread.is_alive()
+    assert work.turns.do(3) == 6
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signal_handler_that_records_while_its_thread_records_is_refused_at_once():
+    """It cannot wait for itself."""
+    turns, refused = None, []
+
+    def work(waiting):
+        if waiting[0].what == "outer":
+            signal.raise_signal(signal.SIGUSR1)
+        for one in waiting:
+            one.done = one.what
+        turns.tell(waiting)
+
+    def handler(*_):
+        try:
+            turns.do("inner")
+        except AuditUnavailable:
+            refused.append(1)
+
+    turns = Turns(work)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        assert turns.do("outer") == "outer"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert refused == [1]
+    assert turns.do("after") == "after"
