@@ -94,6 +94,23 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def loss_table(session: nox.Session) -> None:
+    """Measure what is lost under each fault, here and by the stock pipeline; write it into docs/audit.md."""
+    session.install(*DEV)
+    session.run("python", "-m", "tests.services.losses", env={"BURST": os.environ.get("BURST", "100000")})
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill two hundred recording processes at random moments, and record a burst of 100,000 events."""
+    session.install(*DEV)
+    session.run(
+        "python", "-m", "pytest", "tests/telemetry/audit/test_processes.py", "tests/telemetry/audit/test_survival.py",
+        "--timeout", "1800", env={"KILLS": "200", "BURST": "100000", "FAULT_SECONDS": "10"},
+    )  # fmt: skip
+
+
+@nox.session
 def oldest(session: nox.Session) -> None:
     """Run the tests on the oldest dependencies that pyproject.toml allows."""
     session.install("uv")

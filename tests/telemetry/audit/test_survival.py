@@ -1,0 +1,300 @@
+"""What the promise must survive: the whole table of faults, with real processes."""
+
+import concurrent.futures
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from mobius_otel.clock import FrozenClock
+from mobius_otel.errors import AuditUnavailable, ConfigurationError
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target
+from mobius_otel.telemetry.audit.shipper import Shipper
+from mobius_otel.telemetry.audit.signing import HmacKey
+from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
+from mobius_otel.testing.receiver import OtlpReceiver
+from tests.services import forking
+from tests.services.losses import FAULTS, ROOT, measure
+from tests.services.rotel import free_port
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and forks")
+SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+
+
+@posix
+@pytest.mark.timeout(900)
+def test_nothing_that_was_acknowledged_is_lost_under_any_fault():
+    """Every way to end and every way in which a collector misbehaves: all arrives, and the ledger is whole."""
+    seconds = float(os.environ.get("FAULT_SECONDS", "0.5"))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = dict(zip(FAULTS, pool.map(lambda name: measure("mobius", name, seconds), FAULTS), strict=True))
+    for name, outcome in found.items():
+        assert outcome.acknowledged >= 50, name
+        assert (outcome.lost, outcome.whole) == (0, True), name
+        assert outcome.doubled <= outcome.acknowledged, name
+
+
+# --- gunicorn -------------------------------------------------------------------------------------------------
+
+
+def ask(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        return answer.read().decode().split()
+
+
+@posix
+def test_gunicorn_with_preload_loses_nothing_when_a_worker_is_killed(tmp_path):
+    """Four workers that share a ledger with the command line; one dies by kill -9: all arrives, each stream once."""
+    port = free_port()
+    (tmp_path / "mobius.toml").write_text('[audit]\nledger = "audit.db"\n[api_keys]\nstore = "sqlite:///keys.db"\n')
+    with OtlpReceiver() as receiver:
+        environ = forking.environment() | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_LOGS_EXPORTER": "otlp",
+            "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        command = [
+            sys.executable, "-m", "gunicorn", "--preload", "--workers", "4", "--threads", "4", "--bind",
+            f"127.0.0.1:{port}", "--log-level", "error", "tests.services.gunicorn_audit:app",
+        ]  # fmt: skip
+        server = subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.DEVNULL)
+        try:
+            answers = served(port, tmp_path, environ)
+        finally:
+            server.terminate()
+            server.wait(30)
+        issued = [
+            record for _, record in read_records(tmp_path / "audit.db") if record["event_name"] == "api_key.issued"
+        ]
+        with Ledger(tmp_path / "audit.db") as ledger:
+            shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
+            ledger.seal(adopt=True)
+            for _ in range(3):
+                shipper.run_once()
+            assert ledger.backlog() == 0
+            arrived = [log["attributes"]["log.record.uid"] for log in receiver.logs]
+            assert {record_id for record_id, _, _ in answers} <= set(arrived)
+    assert len(answers) >= 150
+    assert len(issued) == 2
+    assert len({pid for _, pid, _ in answers}) >= 2
+    result = verify_ledger(tmp_path / "audit.db")
+    assert (result.ok, result.unended) == (True, 0), result.problems
+    adopted = [
+        record["attributes"]["audit.target.id"]
+        for _, record in read_records(tmp_path / "audit.db", notes=True)
+        if record["event_name"] == "audit.stream.adopted"
+    ]
+    assert len(adopted) == len(set(adopted))
+    assert adopted  # the killed worker's
+
+
+def served(port, folder, environ):
+    """Ask from eight threads, kill a worker meanwhile, and let the command line write twice; return the answers."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            answers = [ask(port)]
+            break
+        except OSError:
+            assert time.monotonic() < end, "gunicorn does not listen"
+            time.sleep(0.1)
+    victim = int(answers[0][1])
+    lock = threading.Lock()
+
+    def client():
+        for _ in range(25):
+            try:
+                answer = ask(port)
+            except OSError:  # a request of the worker that was killed
+                continue
+            with lock:
+                answers.append(answer)
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for owner in ("a", "b"):
+        command = [sys.executable, "-m", "mobius_otel", "keys", "issue", owner]
+        subprocess.run(command, cwd=folder, env=environ, check=True, stdout=subprocess.DEVNULL)
+        if owner == "a":
+            os.kill(victim, signal.SIGKILL)
+    for thread in threads:
+        thread.join(60)
+    return answers
+
+
+# --- the disk -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of two megabytes; gives a function that mounts it anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    done = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=2m", "none", place], capture_output=True, check=False
+    )
+    if not done or done.returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root on Linux)")
+
+    def remount(options):
+        subprocess.run([mount, "-o", f"remount,{options}", place], check=True)
+
+    yield place, remount
+    subprocess.run(["umount", "-l", place], check=False)
+
+
+def fill(audit, count=4000):
+    """Record until it fails; return what was acknowledged and how many were refused."""
+    kept, refused = [], 0
+    for _ in range(count):
+        try:
+            receipt = audit.record("order.placed", actor=Actor("u-1"), attributes={"note": "x" * 700})
+        except AuditUnavailable:
+            refused += 1
+            if refused > 5:
+                break
+            continue
+        if receipt.durability == "process":
+            kept.append(receipt.record_id)
+    return kept, refused
+
+
+@pytest.mark.parametrize("fail_mode", ["strict", "spool"])
+def test_a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(small_disk, fail_mode, caplog):
+    """A real one: strict refuses, spool keeps in memory, and both record again once the disk has grown."""
+    place, remount = small_disk
+    with Ledger(place / "audit.db") as ledger:
+        audit = AuditLogger(ledger=ledger, fail_mode=fail_mode)
+        kept, refused = fill(audit, 2500)
+        assert 100 < len(kept) < 2500
+        assert (refused > 0) is (fail_mode == "strict")
+        assert set(kept) <= {record["attributes"]["audit.record.id"] for _, record in read_records(ledger.path)}
+        remount("size=20m")
+        assert ledger.spool.drain() == 0
+        assert audit.record("order.placed", actor=Actor("u-1")).durability == "process"
+        found = [record["attributes"]["audit.record.id"] for _, record in read_records(ledger.path)]
+        assert len(found) == len(set(found)) == (len(kept) + 1 if fail_mode == "strict" else 2501)
+    assert verify_ledger(place / "audit.db").ok
+    assert len([one for one in caplog.records if one.levelname == "ERROR"]) == (fail_mode == "spool")
+
+
+def test_a_disk_that_becomes_read_only_is_named_and_recording_goes_on_after(small_disk):
+    """Strict refuses with SQLite's word for it; nothing that was acknowledged is gone."""
+    place, remount = small_disk
+    path = place / "audit.db"
+    ledger = Ledger(path)
+    audit = AuditLogger(ledger=ledger, fail_mode="strict")
+    first = audit.record("order.placed", actor=Actor("u-1"))
+    ledger._file.close()
+    remount("ro")
+    with pytest.raises(AuditUnavailable, match="audit.db"):
+        audit.record("order.placed", actor=Actor("u-1"))
+    with pytest.raises(ConfigurationError, match="written"):
+        Ledger(place / "another.db")
+    assert verify_ledger(path).records == 1
+    remount("rw")
+    assert audit.record("order.placed", actor=Actor("u-1")).sequence == first.sequence + 1
+    ledger.close()
+    assert verify_ledger(path).ok
+
+
+def test_a_ledger_that_another_program_holds_locked_is_waited_for_and_then_spooled(tmp_path, caplog):
+    """No request waits twice: the first one pays the timeout, the others go to memory at once."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        ledger._file._busy_timeout = 0.2
+        ledger._file.close()
+        audit = AuditLogger(ledger=ledger)
+        audit.record("order.placed", actor=Actor("u-1"))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        receipts = [audit.record("order.placed", actor=Actor("u-1")) for _ in range(200)]
+        assert time.monotonic() - began < 5
+        assert {receipt.durability for receipt in receipts} == {"none"}
+        other.execute("ROLLBACK")
+        other.close()
+        assert ledger.spool.drain() == 0
+    assert verify_ledger(path).records == 201
+    assert "locked" in caplog.text
+
+
+@posix
+def test_every_file_of_a_ledger_is_for_its_owner_alone(tmp_path):
+    """The write-ahead log and its index too, whatever the umask; a ledger that others may read is refused."""
+    before = os.umask(0)
+    try:
+        with Ledger(tmp_path / "audit.db") as ledger:
+            AuditLogger(ledger=ledger).record("order.placed", actor=Actor("u-1"))
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("audit.db", "audit.db-wal", "audit.db-shm"), 0o600)
+    (tmp_path / "audit.db").chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        Ledger(tmp_path / "audit.db")
+
+
+# --- the clock ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump", [-3600, 365 * 86_400])
+def test_a_clock_that_jumps_changes_neither_order_nor_delivery(tmp_path, monkeypatch, jump):
+    """An hour back, a year ahead: numbers go on, all arrives, the ledger is whole."""
+    clock = FrozenClock(time.time())
+    monkeypatch.setattr(time, "time", clock)
+    monkeypatch.setattr(time, "time_ns", lambda: int(clock() * 1e9))
+    with OtlpReceiver() as receiver, Ledger(tmp_path / "audit.db", clock=clock) as ledger:
+        audit = AuditLogger(ledger=ledger)
+        shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
+        for n in range(20):
+            if n == 7:
+                shipper.run_once()
+            if n == 10:
+                clock.advance(jump)
+            audit.record("order.placed", actor=Actor("u-1"), attributes={"n": n})
+        shipper.run_once()
+        assert ledger.backlog() == 0
+        assert [log["attributes"]["n"] for log in receiver.logs] == list(range(20))
+        assert [log["attributes"]["audit.sequence.number"] for log in receiver.logs] == list(range(1, 21))
+        assert ledger.oldest() is None
+    assert verify_ledger(tmp_path / "audit.db").ok
+
+
+# --- secrets --------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_the_files_the_exports_or_at_the_collector(tmp_path):
+    """In every field of an event: not in the ledger, its log, its index, an export or a request, nor is the key."""
+    key = "a made-up secret of the tests"
+    place = tmp_path / "audit.db"
+    with OtlpReceiver() as receiver, Ledger(place, key=HmacKey(key), sign="record") as ledger:
+        audit = AuditLogger(SECRET, ledger=ledger)
+        receipt = audit.record(
+            "payment.refund", actor=Actor(SECRET), target=Target(SECRET, SECRET), reason=f"because {SECRET} was used",
+            source=Source(SECRET), tenant=SECRET, attributes={"note": SECRET, "deep": [{"x": (SECRET,)}], SECRET: 1},
+        )  # fmt: skip
+        ledger.seal()
+        Shipper(ledger, endpoint=receiver.logs_endpoint).run_once()
+        ledger.quarantine(1, "HTTP 400")
+        everything = b"".join(file.read_bytes() for file in Path(tmp_path).iterdir())
+        everything += repr([receiver.logs, receiver.requests, receipt, ledger, read_records(place)]).encode()
+    everything += b"".join(file.read_bytes() for file in Path(tmp_path).iterdir())
+    for form in ("jsonl", "otlp", "ocsf"):
+        command = [sys.executable, "-m", "mobius_otel", "audit", "export", str(place), "--format", form]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+        assert done.stdout.count(b"payment.refund") or form == "ocsf"
+        everything += done.stdout + done.stderr
+    assert SECRET.encode() not in everything
+    assert SECRET[4:].encode() not in everything
+    assert key.encode() not in everything
