@@ -1,8 +1,8 @@
 """A process that records events and ends as it is told, over this package's ledger or over the stock pipeline.
 
 ``python -m tests.services.emitter PIPELINE COUNT RATE THREADS ENDING``: PIPELINE is ``mobius`` or ``stock``; COUNT
-events from each of THREADS threads, RATE a second each (0: as fast as it goes). The id of each event is printed when it was
-acknowledged: when the call that records it has returned. The folder is the current one, the collector that of
+events from each of THREADS threads, RATE a second each (0: as fast as it goes). The id of each event is printed when it
+was acknowledged: when the call that records it has returned. The folder is the current one, the collector that of
 ``OTEL_EXPORTER_OTLP_ENDPOINT``.
 """
 
@@ -84,7 +84,7 @@ def main(pipeline: str, count: int, rate: float, threads: int, ending: str) -> N
     if ending == "os._exit":
         os._exit(0)
     if ending == "wait":
-        time.sleep(600)
+        sys.stdin.read()  # until whoever started it closes the pipe
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ class Run:
         }  # fmt: skip
         command = [sys.executable, "-m", "tests.services.emitter", self.pipeline, count, rate, threads, ending]
         process = subprocess.Popen(
-            [str(part) for part in command], cwd=self.folder, env=environ, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            [str(part) for part in command], cwd=self.folder, env=environ, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._done = threading.Event()
         self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
@@ -88,7 +88,8 @@ class Run:
                 self.acknowledged.add(line.decode().strip())
 
     def finish(self, process: subprocess.Popen, timeout: float = 120.0) -> None:
-        """Wait until the process has ended and everything it said is read."""
+        """Let a process end that waits, and read everything that it said."""
+        process.stdin.close()
         process.wait(timeout)
         self._reader.join(timeout)
         process.stdout.close()
@@ -153,7 +154,6 @@ def misbehaves(**answer: object) -> Callable[[Run], None]:
         time.sleep(run.seconds + 1)
         run.receiver.behave()
         run.wait_done()
-        process.send_signal(signal.SIGINT)
         run.finish(process)
         run.next_start()
 
@@ -167,7 +167,6 @@ def is_gone(run: Run) -> None:
     time.sleep(run.seconds + 1)
     with run.receiver:
         run.wait_done()
-        process.send_signal(signal.SIGINT)
         run.finish(process)
         run.next_start()
 

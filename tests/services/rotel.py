@@ -22,6 +22,11 @@ def _binary() -> Path | None:
     return found if found.exists() else None
 
 
+_PRINTING = (
+    "--debug-log", "traces", "--debug-log", "logs", "--debug-log", "metrics", "--debug-log-verbosity", "detailed",
+)  # fmt: skip
+
+
 def free_port() -> int:
     """Return a loopback port that is free now."""
     with socket.socket() as probe:
@@ -34,16 +39,18 @@ class RotelCollector:
 
     Args:
         folder: Where its output goes; a file of its own for every collector.
+        quiet: Whether it does not print what it receives.
     """
 
     _made = 0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, quiet: bool = False) -> None:
         if _binary() is None:
             pytest.skip("rotel has no wheel for this platform")
         RotelCollector._made += 1
         self._folder = Path(folder) / f"rotel-{RotelCollector._made}"
         self._folder.mkdir(parents=True)
+        self._quiet = quiet
         self._output = self._folder / "output.txt"
         self._http, self._grpc = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,8 +83,7 @@ class RotelCollector:
         command = [
             str(_binary()), "start", "--exporter", "blackhole",
             "--otlp-http-endpoint", f"127.0.0.1:{self._http}", "--otlp-grpc-endpoint", f"127.0.0.1:{self._grpc}",
-            "--debug-log", "traces", "--debug-log", "logs", "--debug-log", "metrics",
-            "--debug-log-verbosity", "detailed",
+            *(() if self._quiet else _PRINTING),
             "--pid-file", str(self._folder / "pid"), "--log-file", str(self._folder / "log"),
         ]  # fmt: skip
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ROTEL_"))}
