@@ -4,8 +4,8 @@
 
 Peers: OpenTelemetry's own pipeline (``Logger.emit``, batch processor: in memory), persist-queue (``pip install
 persist-queue``; left out where it is missing), a bare append of the same bytes, the same with fsync. All are
-measured in the same rounds, one after the other, and a ratio is the median of the rounds' ratios. Costs of one thread are
-CPU time, so that another program on the machine does not count.
+measured in the same rounds, one after the other, and a ratio is the median of the rounds' ratios. Costs of one thread
+are CPU time, so that another program on the machine does not count.
 """
 
 from __future__ import annotations
@@ -239,13 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     quick = parser.parse_args().quick
-    version = subprocess.run(
-        [sys.executable, "-c", "import sqlite3; print(sqlite3.sqlite_version)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    print(f"Python {sys.version.split()[0]}, SQLite {version}, {os.cpu_count()} CPUs")
+    print(f"Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         contenders = Contenders(folder)
