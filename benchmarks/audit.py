@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import gc
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
