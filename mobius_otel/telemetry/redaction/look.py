@@ -75,23 +75,28 @@ class Look:
 
     def _screen(self) -> None:
         memory = self._memory
-        texts = memory.unknown([text for text, _, _ in self._where])
-        if len(texts) > 1 and sum(map(len, texts)) > _MOST_CHARACTERS:
+        unknown = memory.unknown([text for text, _, _ in self._where])
+        if len(unknown) > 1 and sum(map(len, unknown)) > _MOST_CHARACTERS:
             self.plain = False
             return
-        if texts:
-            found = memory.scanner.suspects(texts)
-            if found:
-                self.suspects = {texts[index]: sorts for index, sorts in found.items()}
-                for text, container, key in self._where:
-                    if text in self.suspects:
-                        self.spots.append((container, key, SCAN, self.suspects[text]))
-                        self.plain = self.plain and container is not None
-                texts = [text for text in texts if text not in self.suspects]
-            memory.remember_texts(texts)
+        if unknown:
+            texts = list(unknown)
+            for index, sorts in memory.scanner.suspects(texts).items():
+                self.suspects[texts[index]] = sorts
+                del unknown[texts[index]]
+            if self.suspects:
+                self._spot()
+            memory.remember(unknown)
         for name, told in self._new:
             if name not in self.suspects:
                 memory.remember_name(name, told)
+
+    def _spot(self) -> None:
+        for text, container, key in self._where:
+            if text in self.suspects:
+                self.spots.append((container, key, SCAN, self.suspects[text]))
+                if container is None:
+                    self.plain = False
 
     def _inside(self, value: Any, name: str, above: tuple[Any, Any] | None, told: str = SCAN) -> None:
         self._left -= len(value)

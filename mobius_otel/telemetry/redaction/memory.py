@@ -6,6 +6,7 @@ gathered and looked at together; where all of it turns out to be clean, there is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_set
@@ -74,33 +75,41 @@ class Memory:
         """Return whether a text was clean before, whatever its digits were, or is an id."""
         return text in self.clean or not self.unknown([text])
 
-    def unknown(self, texts: list[str]) -> list[str]:
-        """Return the texts that were not clean before, whatever their digits were, and are no ids."""
+    def unknown(self, texts: list[str]) -> dict[str, bytes]:
+        """Return the texts that were not clean before, whatever their digits were, and are no ids; with their forms."""
         forms = templates(texts)
         known = self._templates
         if known.issuperset(forms):
-            return []
-        return [text for text, form in zip(texts, forms, strict=True) if form not in known and not is_id(text, form)]
+            return {}
+        pairs = zip(texts, forms, strict=True)
+        return {text: form for text, form in pairs if form not in known and not is_id(text, form)}
 
-    def remember_texts(self, texts: list[str], *, suspected: bool = False) -> None:
-        """Remember texts without a secret; long ones are passed over.
+    def remember_scanned(self, text: str) -> None:
+        """Remember a text that had to be scanned and held no secret; with other digits it may hold one."""
+        if len(text) <= LONGEST_REMEMBERED:
+            self._make_room(len(text))
+            self.clean.add(text)
+
+    def remember(self, texts: Mapping[str, bytes]) -> None:
+        """Remember texts that were not suspected: they are clean with any digits, where no digit decides.
 
         Args:
-            texts: The texts.
-            suspected: Whether they had to be scanned. Those that had not are clean with any other digits, too.
+            texts: The texts with their forms; long ones are passed over.
         """
-        self._size += sum(map(len, texts))
+        self._make_room(sum(map(len, texts)))
+        for text, form in texts.items():
+            if len(text) <= LONGEST_REMEMBERED:
+                if self._any_digits and b"0" in form and holds_for_all(form):
+                    self._templates.add(form)
+                else:
+                    self.clean.add(text)
+
+    def _make_room(self, characters: int) -> None:
+        self._size += characters
         if len(self.clean) + len(self._templates) >= _MOST_TEXTS or self._size > _MOST_CHARACTERS:
             self.clean.clear()
             self._templates.clear()
             self._size = 0
-        forms = [b""] * len(texts) if suspected or not self._any_digits else templates(texts)
-        for text, form in zip(texts, forms, strict=True):
-            if len(text) <= LONGEST_REMEMBERED:
-                if b"0" in form and holds_for_all(form):
-                    self._templates.add(form)
-                else:
-                    self.clean.add(text)
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""

@@ -1,93 +1,24 @@
-"""Secrets in a text that the name before them tells: pairs, headers, URLs, command lines.
+"""Secrets in a text that the name before them tells: pairs, headers, elements, flags of a command line.
 
-``password=…``, ``"apiKey": "…"``, ``Authorization: Bearer …``, ``Cookie: …``, ``postgres://user:…@host``,
-``--token …``, ``<password>…</password>``, ``IDENTIFIED BY '…'``, ``the PIN is …``. Only the secret itself is
-taken out; the rest of the text stays.
+``password=…``, ``"apiKey": "…"``, ``Authorization: Bearer …``, ``Cookie: …``, ``--token …``,
+``<password>…</password>``. Only the secret itself is taken out; the rest of the text stays.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mobius_otel.telemetry.redaction.hits import MARKER, Hits, each, marker, replace_spans
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps, word_set
+from mobius_otel.telemetry.redaction.hits import Hits, each, marker, replace_spans
+from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps
+from mobius_otel.telemetry.redaction.sentences import PROSE, inserted, loose_credentials, said
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner", "mask_header"]
 
 _Span = tuple[int, int, str]
 PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
-
-# --- URLs ---------------------------------------------------------------------------------------------------
-
-_URL = re.compile(r"//([^\s\"'<>`\\]{1,2048}+)", re.ASCII)
-_BARE_DSN = re.compile(
-    r"(?<![\w.+/@:\-])([A-Za-z][\w.\-]{0,63}+):([^\s:@/\"'<>]{1,256}+)@(?:[\w.\-]{1,253}+[:/]|[a-z]{2,5}\()",
-    re.ASCII,
-)
-_SAFE_PASSWORDS = frozenset({"", "x-oauth-basic", "x", "@"})
-_MARKED = re.compile(rf"{MARKER}(?::x-oauth-basic|:x|:)?@")
-_DIGITS_ONLY = re.compile(r"[0-9]{0,5}(?:/|$)")
-
-
-def _userinfo_end(rest: str, web: bool) -> int:
-    """Return where the user part of ``//rest`` ends (its ``@``), or -1."""
-    # A DSN's password may hold a raw slash; behind the host of a web address an @ is a part of the path.
-    ends = "/?#" if web or rest.find("@") > rest.find("/") >= 0 else "?#"
-    stop = min((at for at in map(rest.find, ends) if at >= 0), default=len(rest))
-    at = rest.rfind("@", 0, stop)
-    if at >= 0:
-        return at
-    # A password with a raw slash in it: user:pa/ss@host. With a port before the slash it is a path.
-    colon = rest.find(":", 0, stop)
-    if colon < 0 or stop == len(rest) or _DIGITS_ONLY.match(rest, colon + 1):
-        return -1
-    return rest.rfind("@", stop, stop + 256)
-
-
-def _url_spans(text: str) -> Iterator[_Span]:
-    for found in _URL.finditer(text):
-        rest = found.group(1)
-        web = _is_web(text, found.start())
-        at = _userinfo_end(rest, web) if "@" in rest else -1
-        if at <= 0 or _MARKED.match(rest):
-            continue
-        start = found.start(1)
-        user, colon, password = rest[:at].replace("[redacted:", "[redacted;").partition(":")
-        if colon and password not in _SAFE_PASSWORDS:
-            if not keeps("url_credential", password.replace("[redacted;", "[redacted:")):
-                yield start + len(user) + 1, start + at, "url_credential"
-        elif user and not keeps("url_credential", user.replace("[redacted;", "[redacted:")) and (colon or web):
-            yield start, start + len(user), "url_credential"
-
-
-def _is_web(text: str, at: int) -> bool:
-    scheme = text[max(0, at - 6) : at].lower()
-    return scheme.endswith(("http:", "https:"))
-
-
-def _in_marker(text: str, at: int) -> bool:
-    """Return whether what begins at `at` is a part of a marker, which looks like a pair."""
-    return text.startswith("[redacted:", at - 1) or text.startswith("[redacted:", at - 10)
-
-
-def _dsn_spans(text: str) -> Iterator[_Span]:
-    for found in _BARE_DSN.finditer(text):
-        if not _in_marker(text, found.start()) and not keeps("url_credential", found.group(2)):
-            yield *found.span(2), "url_credential"
-
-
-def url_credentials(text: str, hits: Hits) -> str:
-    """Find the password, or the token that stands for both, in any URL or DSN."""
-    if "@" not in text:
-        return text
-    if "//" in text:
-        text = replace_spans(text, _url_spans(text), hits)
-    return replace_spans(text, _dsn_spans(text), hits) if ":" in text else text
-
 
 # --- authorization ------------------------------------------------------------------------------------------
 
@@ -97,29 +28,13 @@ _SCHEME = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
-_LOOSE = re.compile(r"\b(bearer|basic)[ \t]+([A-Za-z0-9+/=_\-.~]{8,4096}+)", re.IGNORECASE | re.ASCII)
 _DIGIT = re.compile(r"[0-9]")
-_MIXED = re.compile(r"[0-9_=+/]|[a-z][A-Z]")
 
 
 def mask_header(kind: str, value: str) -> str:
     """Return the marker for a whole value; the scheme of an authorization header stays."""
     scheme = _SCHEME.match(value.lstrip()) if kind == "authorization" else None
     return scheme.group() + marker(kind) if scheme and scheme.end() < len(value) else marker(kind)
-
-
-def _is_basic(value: str) -> bool:
-    try:
-        return b":" in base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
-    except (ValueError, binascii.Error):
-        return False
-
-
-def _loose_spans(text: str) -> Iterator[_Span]:
-    for found in _LOOSE.finditer(text):
-        scheme, value = found.group(1).lower(), found.group(2)
-        if _is_basic(value) if scheme == "basic" else _MIXED.search(value):
-            yield *found.span(2), "authorization"
 
 
 # --- pairs --------------------------------------------------------------------------------------------------
@@ -186,16 +101,6 @@ _CODE = re.compile(
     r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
     r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)"
 )
-_PROSE = word_set(
-    "a an and are as at be been by can cannot could did do does expected expired failed field for from had has have if"
-    " in incorrect invalid is it its malformed may mismatch missing must no not of on or please rejected required"
-    " revoked should than that the their them this to too unable unexpected unknown unsupported use valid verification"
-    " was were when which will with within would wrong your you denied ok accepted created updated rotated changed"
-    " deleted"
-    " generated issued refreshed validated verified see ask use enabled disabled new closed active inactive set unset"
-    " present absent str int bytes bool float any object string text number dict list tuple secretstr type none null"
-    " true false optional default example abc files compat systemd"
-)
 
 
 def _first_name(run: str, start: int) -> tuple[str, int]:
@@ -249,11 +154,11 @@ class PairScanner:
         """Return `text` without what its sentences tell: "Bearer …", "insert into … values", "the PIN is …"."""
         low = text.lower()
         if "authorization" not in self._off and ("bearer" in low or "basic" in low):
-            text = replace_spans(text, _loose_spans(text), hits)
+            text = replace_spans(text, loose_credentials(text), hits)
         if "values" in low and "into" in low:
-            text = replace_spans(text, self._insert_spans(text), hits)
+            text = replace_spans(text, inserted(text, self._of), hits)
         if _DIGIT.search(text) or "my " in low:  # a word that a sentence tells has a digit in it
-            text = replace_spans(text, self._prose_spans(text), hits)
+            text = replace_spans(text, said(text, self._of), hits)
         return text
 
     def suspect(self, text: str) -> list[int]:
@@ -350,7 +255,7 @@ class PairScanner:
             if name_start < done:
                 continue
             kind = self._kind(text, name, name_start, login)
-            if kind and not _in_marker(text, name_start):
+            if kind and not in_marker(text, name_start):
                 blanks = _BLANKS.match(text, length - found.start())
                 end = blanks.end() if blanks else length - found.start()
                 pair = _Pair(run_start, name_start, name, found.group(2)[::-1], found.group(1)[::-1], end)
@@ -393,7 +298,7 @@ class PairScanner:
             or (separator == ":" and name.startswith(value + "_"))
         ):
             return at, at
-        if separator == ":" and value.isalpha() and value.lower() in _PROSE:
+        if separator == ":" and value.isalpha() and value.lower() in PROSE:
             return at, at
         if kind == "password" and name in {"pwd", "oldpwd"} and value.startswith("/"):
             return at, at
@@ -427,84 +332,9 @@ class PairScanner:
             elif (kind := self._of(name)) not in (SCAN, TRUST) and not keeps(kind, text[start:end]):
                 yield start, end, kind
 
-    def _insert_spans(self, text: str) -> Iterator[_Span]:
-        """Find the values of ``INSERT INTO t (name, password) VALUES ('ann', '…'), (…)`` by their columns."""
-        at = 0
-        for found in _INSERT.finditer(text):
-            if found.start() < at:
-                continue  # a statement in a value of the one before: looking through all rows again takes too long
-            kinds = [self._of(column.strip(' "`[]\n\t\\')) for column in found.group(1).split(",")]
-            if all(kind in (SCAN, TRUST) for kind in kinds):
-                continue
-            at = found.end()
-            while row := _ROW_BEGIN.match(text, at):
-                at = row.end()
-                for kind in kinds:
-                    if (value := _SQL_VALUE.match(text, at)) is None:
-                        break
-                    start, end = value.span(2) if value.group(2) is not None else value.span(1)
-                    if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end]):
-                        yield start, end, kind
-                    at = value.end()
 
-    def _prose_spans(self, text: str) -> Iterator[_Span]:
-        low = text.lower()
-        if len(low) != len(text):  # a letter whose lower case is two
-            low = "".join(c.lower() if c.isascii() else c for c in text)
-        for found in _SAID.finditer(low):
-            said = found.group(1)
-            kind = "password" if said == "identified by" else self._of(said)
-            start, end = found.span(3)
-            value = text[start:end].rstrip(".,;!?)")
-            mine = bool(found.group(2)) and low.startswith("my ", max(0, found.start() - 3))
-            if (
-                kind in (SCAN, TRUST)
-                or keeps(kind, value)
-                or not (
-                    _tells(kind, value, bool(found.group(2)))
-                    or (
-                        mine and kind == "password" and len(value) > 5 and low[start : start + len(value)] not in _PROSE
-                    )
-                )
-            ):
-                continue
-            yield start, start + len(value), kind
-
-
-_INSERT = re.compile(
-    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
-    re.IGNORECASE,
-)
-_ROW_BEGIN = re.compile(r"[\s,)]{0,16}+\(")
-_SQL_VALUE = re.compile(
-    r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\"|[^,()'\"]{0,500}+(?:\([^()]{0,500}+\))?+)"
-    r"\s{0,8}+,?+"
-)
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
 _LOGINS = frozenset({"u", "user", "proxy-user"})
-_SAID = re.compile(
-    r"\b(pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cvv|cvc|ssn|cookie"
-    r"|(?:access|security|verification|sms|mfa|recovery) code|(?:access|refresh|bearer|auth) token"
-    r"|identified by|(?:with|alter) password)"
-    r"( (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+([^\s\"'`]{3,512}+)",
-    re.ASCII,
-)
-
-
-def _tells(kind: str, value: str, said: bool) -> bool:
-    """Return whether the word behind "the password" looks like one, and not like the rest of a sentence.
-
-    Args:
-        kind: What the name tells.
-        value: The word.
-        said: Whether "is" or the like stands before it.
-    """
-    digits = sum(map(str.isdigit, value))
-    if kind in {"pin", "cvv", "otp"}:
-        return value.isdigit() and 3 <= digits <= 8
-    if kind == "password":
-        return bool(digits) and len(value) >= 5 and digits < len(value)
-    return digits > 1 and len(value) >= (10 if said else 16) and digits < len(value)
 
 
 def _is_count(name: str) -> bool:
@@ -576,7 +406,7 @@ def _header_value(text: str, pair: _Pair, kind: str) -> tuple[int, int]:
         run = _TOKEN_RUN.match(text, start)
         end = run.end() if run else start
     value = text[start:end]
-    if colon and value.isalpha() and (value.lower() in _PROSE or not scheme):
+    if colon and value.isalpha() and (value.lower() in PROSE or not scheme):
         return start, start
     return _checked(text, start, end, kind)
 

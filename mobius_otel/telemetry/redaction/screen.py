@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from mobius_otel.telemetry.redaction.hits import LONG, SHAPE, WORDS, each
+from mobius_otel.telemetry.redaction.hits import LONG, SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
     is_card,
@@ -29,6 +29,7 @@ from mobius_otel.telemetry.redaction.personal import (
     may_be_phone,
     may_be_ssn,
 )
+from mobius_otel.telemetry.redaction.sentences import may_tell
 from mobius_otel.telemetry.redaction.tokens import TokenScreen, pem_begins
 
 __all__ = [
@@ -100,14 +101,6 @@ def holds_for_all(form: bytes) -> bool:
 _DOCUMENT = re.compile(r"\n\s*([\[{\"])")
 #: White space as a blank; a character beyond latin-1, which stands as a question mark, may be one.
 _BLANKS = bytes(32 if chr(n).isspace() or n == 63 else n for n in range(256))
-#: The last words of what a sentence may tell.
-_TOLD = ("pass", "token", "secret", "code", "pin", "pwd", "otp", "api key", "cv", "identified by", "ssn", "cookie")
-_TELLS = (
-    r"(?:pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cv[vc]|ssn|cookie|code|identified by)"
-    r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
-)
-_TELLS_DIGIT = re.compile(_TELLS + r"[^\s\"'`0-9]{0,512}+[0-9]", re.ASCII)
-_TELLS_WORD = re.compile(_TELLS + r"[^\s\"'`]{3}", re.ASCII)
 
 
 class Screen:
@@ -160,7 +153,7 @@ class Screen:
         if ":" in text or "=" in text or ">" in text:
             _note(found, PAIR, self._pairs.suspect(text))
         if " " in text:
-            _note(found, SENTENCE, _sentences(low))
+            _note(found, SENTENCE, may_tell(low))
             if "-" in text and b" -" in raw.translate(_BLANKS):
                 _note(found, FLAG, self._pairs.suspect_flags(text))
         if "@" in text or "%40" in text:
@@ -195,16 +188,3 @@ def _documents(text: str) -> list[int]:
     """Suspect what may be JSON; a text in quotes is the same without them, unless something in it is escaped."""
     escapes = "\\" in text
     return [found.end() - 1 for found in _DOCUMENT.finditer(text) if escapes or found.group(1) != '"']
-
-
-def _sentences(low: str) -> list[int]:
-    """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values"."""
-    places = [at for word in ("bearer", "basic") if word in low for at in each(low, word)]
-    if "values" in low:
-        places += each(low, "into")
-    mine = "my " in low
-    for word in _TOLD:
-        if word in low:
-            said = each(low, word)
-            places += [at for at in said if _TELLS_DIGIT.match(low, at) or (mine and _TELLS_WORD.match(low, at))]
-    return places

@@ -139,7 +139,7 @@ class Walk:
                 clean = cut(clean, self._policy.max_length)
             return clean
         if length <= LONGEST_REMEMBERED and not hits.passed:
-            self._memory.remember_texts([text], suspected=True)
+            self._memory.remember_scanned(text)
         return clean
 
     def _document(self, depth: int) -> Any:
