@@ -93,6 +93,14 @@ class RateLimitRule:
     mode: Literal["enforce", "shadow"] = _key(
         "enforce", "shadow: counted and shown in telemetry, never enforced.", rules.choice("enforce", "shadow")
     )
+    algorithm: Literal["sliding_window_log", "gcra"] = _key(
+        "sliding_window_log", "gcra: a steady rate with a burst in place of an exact window.",
+        rules.choice("sliding_window_log", "gcra"),
+    )  # fmt: skip
+    max_keys: int | None = _key(
+        None, "How many clients are told apart in memory; those that come when it is reached share one count.",
+        rules.WHOLE,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +123,11 @@ class RateLimitSection:
         None, "The part of a limit that workers may have drawn from the server and not yet spent; absent: every "
         "request asks it.", rules.LEASE,
     )  # fmt: skip
+    draft: Literal["11", "7", "6", "off"] = _key(
+        "11", "Which draft of the RateLimit headers clients are told their limits by.",
+        rules.choice("11", "7", "6", "off"),
+    )  # fmt: skip
+    legacy_headers: bool = _key(False, "Whether they are told by X-RateLimit-Limit and so on, too.", rules.BOOL)
     rules: tuple[RateLimitRule, ...] = _key((), "The limits.")
 
 

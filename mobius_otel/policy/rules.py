@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ADDRESSES", "ANY", "BOOL", "BY", "COUNTED", "DATA", "DEADLINE", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LEASE",
-    "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE", "SCOPE", "SHARE", "SIDECAR", "STORE", "Rule", "choice",
+    "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE", "SCOPE", "SHARE", "SIDECAR", "STORE", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -102,4 +102,5 @@ EVENTS = _matching(
     r"[A-Za-z][A-Za-z0-9_.-]{0,127}(\.\*)?|risk:(info|low|medium|high|critical)",
 )
 MEGABYTES = Rule("a number of at least 1", lambda value: isinstance(value, int | float) and 1 <= value < 1e9)
+WHOLE = Rule("a whole number above zero", lambda value: isinstance(value, int) and 0 < value < 1e12)
 POSITIVE = Rule("a number above zero", lambda value: isinstance(value, int | float) and 0 < value < 1e9)

@@ -1,19 +1,20 @@
 """The limits of the policy, applied to a request; and what the client is told about them.
 
-Header fields: ``RateLimit-Policy`` and ``RateLimit`` of draft-ietf-httpapi-ratelimit-headers-11.
+Header fields: those of draft-ietf-httpapi-ratelimit-headers, in the version that the policy names.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy, RateLimitRule, RateLimitSection
 from mobius_otel.security.rate_limit import Decision, RateLimit, RateLimiter
 from mobius_otel.security.rate_limit.backends import Backend, MemoryBackend
 from mobius_otel.security.rate_limit.backends.opening import open_backend
+from mobius_otel.security.rate_limit.headers import FIRST_NAMED, Draft, policy_items
 from mobius_otel.web.facts import Facts
 from mobius_otel.web.paths import PathRules
 
@@ -28,7 +29,7 @@ class Outcome:
 
     Args:
         denied: The decision that refused it, or None.
-        headers: ``RateLimit-Policy`` and ``RateLimit``; empty where no rule holds.
+        headers: What the client is told; empty where no rule holds.
         policies: The names of the rules that were asked.
         remaining: Units left of the tightest of them.
     """
@@ -48,7 +49,7 @@ class LimitRule:
         backend: Where hits are counted.
     """
 
-    __slots__ = ("_names", "_paths", "by", "limiter", "name", "shadow", "stated")
+    __slots__ = ("_draft", "_legacy", "_paths", "by", "limiter", "name", "shadow", "stated")
 
     def __init__(self, rule: RateLimitRule, section: RateLimitSection, backend: Backend) -> None:
         limits = [RateLimit.parse(text) for text in rule.limit]
@@ -63,28 +64,25 @@ class LimitRule:
             on_backend_error=section.on_backend_error,
             local_share=section.local_share,
             lease=section.lease or 0.0,
+            algorithm=rule.algorithm,
+            max_keys=rule.max_keys,
         )
         self._paths = PathRules(rule.paths)
-        names = [rule.name] if len(limits) == 1 else [f"{rule.name}-{n}" for n in range(1, len(limits) + 1)]
-        self._names = {(limit.limit, limit.per): name for limit, name in zip(limits, names, strict=True)}
-        self.stated = ", ".join(
-            f'"{name}";q={limit}' + (f";w={int(per)}" if per >= 1 else "") for (limit, per), name in self._names.items()
-        )
+        self.stated = policy_items(rule.name, tuple(limits))
+        self._draft: Draft = 0 if section.draft == "off" else cast(Draft, int(section.draft))
+        self._legacy = section.legacy_headers
 
     def match(self, path_forms: Iterable[str]) -> str | None:
         """Return the pattern that makes this rule hold for a path, or None."""
         return self._paths.match(path_forms)
 
-    def left(self, decision: Decision) -> str:
-        """Return the ``RateLimit`` item of a decision."""
-        name = self._names.get((decision.limit, decision.window), self.name)
-        left = max(0, int(decision.remaining))
-        seconds = (
-            decision.reset_after
-            if decision.allowed or not math.isfinite(decision.retry_after)
-            else decision.retry_after
-        )
-        return f'"{name}";r={left};t={max(0, math.ceil(seconds))}'
+    def fields(self, decision: Decision, asked: Iterable[LimitRule]) -> Headers:
+        """Return the header fields of a decision of this rule, the tightest of those that were asked."""
+        fields = decision.headers(self._draft, legacy=self._legacy)
+        fields.pop("Retry-After", None)  # a refusal has it anyway
+        if self._draft >= FIRST_NAMED:
+            fields["RateLimit-Policy"] = ", ".join(rule.stated for rule in asked)
+        return tuple((name.lower(), value) for name, value in fields.items())
 
     def subject(self, facts: Facts, pattern: str, client: str | None, lineage: str | None) -> str:
         """Return what the rule counts by, for this request."""
@@ -211,8 +209,5 @@ def _outcome(decisions: list[tuple[LimitRule, Decision]]) -> Outcome:
     if not told:
         return Outcome(denied, (), policies)
     rule, tightest = min(told, key=lambda pair: (pair[1].allowed, pair[1].remaining / pair[1].limit))
-    headers = (
-        ("ratelimit-policy", ", ".join(rule.stated for rule, _ in told)),
-        ("ratelimit", rule.left(tightest)),
-    )
+    headers = rule.fields(tightest, [rule for rule, _ in told])
     return Outcome(denied, headers, policies, int(tightest.remaining))

@@ -127,3 +127,25 @@ def test_a_policy_that_demands_keys_needs_a_manager():
     """A guard without one would have to fail open or always closed."""
     with pytest.raises(ValueError, match="key manager"):
         Guard(parse_policy(POLICY))
+
+
+@pytest.mark.parametrize(
+    ("draft", "fields"),
+    [
+        ('draft = "7"', {"ratelimit-policy": "3;w=60", "ratelimit": "limit=3, remaining=2, reset=60"}),
+        ('draft = "6"', {"ratelimit-limit": "3", "ratelimit-remaining": "2", "ratelimit-reset": "60"}),
+        ('draft = "off"', {}),
+    ],
+)
+def test_the_policy_chooses_how_limits_are_told(draft, fields):
+    """In the version of the draft that the clients know; the old names beside it."""
+    rules = '[[rate_limit.rules]]\nname = "all"\nlimit = "3/minute"\nalgorithm = "gcra"\nmax_keys = 10\n'
+    guard = Guard(parse_policy(f"[rate_limit]\n{draft}\n{rules}"))
+    told = dict(guard.judge(Facts("GET", "/", peer="192.0.2.1")).headers)
+    assert told.keys() == fields.keys()
+    assert {name: value for name, value in told.items() if "reset" not in value + name} == {
+        name: value for name, value in fields.items() if "reset" not in value + name
+    }
+    old = Guard(parse_policy(f"[rate_limit]\nlegacy_headers = true\n{rules}"))
+    told = dict(old.judge(Facts("GET", "/", peer="192.0.2.1")).headers)
+    assert (told["x-ratelimit-remaining"], told["ratelimit-policy"]) == ("2", '"all";q=3;w=60')

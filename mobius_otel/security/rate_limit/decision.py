@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mobius_otel.errors import MobiusError
 from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "LocalDecision", "RateLimitExceeded"]
 
-#: A function, and what it makes the facts of.
+#: A function, and what it makes the facts of; or the facts, once they were asked for.
 Raw = tuple[Any, ...]
 
 
@@ -144,9 +144,10 @@ class LocalDecision(Decision):
 
     @property
     def _facts(self) -> Facts:  # type: ignore[override]
-        work_out, *known = self._raw
-        facts: Facts = work_out(*known)
-        return facts
+        raw = self._raw
+        if raw[0].__class__ is not bool:  # not worked out yet
+            raw = self._raw = raw[0](*raw[1:])
+        return cast("Facts", raw)
 
 
 class RateLimitExceeded(MobiusError):

@@ -7,6 +7,7 @@ dictionary in -07, lists of named policies since -08); RFC 9110 section 10.2.3 (
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from typing import Final, Literal, get_args
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["DRAFTS", "Draft", "limit_headers", "limit_item", "policy_items", "policy_name"]
+__all__ = ["DRAFTS", "FIRST_NAMED", "Draft", "limit_headers", "limit_item", "policy_items", "policy_name"]
 
 Draft = Literal[0, 6, 7, 8, 9, 10, 11]
 DRAFTS: Final = get_args(Draft)
-#: The drafts in which policies have names.
-_NAMED: Final = 8
+#: The first draft in which policies have names.
+FIRST_NAMED: Final = 8
 # RFC 9651 section 3.3.1: an Integer has at most 15 digits.
 _LARGEST: Final = 999_999_999_999_999
 
@@ -40,11 +41,12 @@ def policy_name(name: str, limits: Sequence[RateLimit], limit: RateLimit) -> str
     return name if len(limits) == 1 or limit not in limits else f"{name}-{list(limits).index(limit) + 1}"
 
 
-def policy_items(name: str, limits: Sequence[RateLimit], draft: Draft = 11) -> str:
+@functools.lru_cache(maxsize=256)  # the same for every request
+def policy_items(name: str, limits: tuple[RateLimit, ...], draft: Draft = 11) -> str:
     """Return the value of ``RateLimit-Policy``.
 
     Example:
-        >>> policy_items("api", [RateLimit(10, 1.0), RateLimit(1000, 3600.0)])
+        >>> policy_items("api", (RateLimit(10, 1.0), RateLimit(1000, 3600.0)))
         '"api-1";q=10;w=1, "api-2";q=1000;w=3600'
     """
     items = []
@@ -52,7 +54,7 @@ def policy_items(name: str, limits: Sequence[RateLimit], draft: Draft = 11) -> s
         # A window is a whole number of seconds above zero: one that is shorter is not said.
         window = f";w={math.ceil(limit.per)}" if limit.per >= 1 else ""
         named = f'"{policy_name(name, limits, limit)}";q={limit.limit}'
-        items.append((named if draft >= _NAMED else str(limit.limit)) + window)
+        items.append((named if draft >= FIRST_NAMED else str(limit.limit)) + window)
     return ", ".join(items)
 
 
@@ -63,7 +65,7 @@ def limit_item(name: str, *, remaining: int, seconds: float) -> str:
 
 def limit_headers(
     name: str,
-    limits: Sequence[RateLimit],
+    limits: tuple[RateLimit, ...],
     shown: RateLimit,
     *,
     remaining: int,
@@ -91,7 +93,7 @@ def limit_headers(
         raise ConfigurationError("draft", draft, f"one of {', '.join(map(str, DRAFTS))}")
     seconds = retry_after if 0 < retry_after < math.inf else reset_after
     fields: dict[str, str] = {}
-    if draft >= _NAMED:
+    if draft >= FIRST_NAMED:
         fields["RateLimit-Policy"] = policy_items(name, limits)
         fields["RateLimit"] = limit_item(policy_name(name, limits, shown), remaining=remaining, seconds=seconds)
     elif draft == 7:

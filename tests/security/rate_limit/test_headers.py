@@ -58,5 +58,5 @@ def test_no_number_is_broken_and_no_wait_is_infinite(draft, clock):
 def test_a_window_below_a_second_is_not_said():
     """The draft's windows are whole seconds."""
     shown = RateLimit(3, 0.25)
-    fields = limit_headers("api", [shown], shown, remaining=1, reset_after=0.2, retry_after=0.0)
+    fields = limit_headers("api", (shown,), shown, remaining=1, reset_after=0.2, retry_after=0.0)
     assert fields == {"RateLimit-Policy": '"api";q=3', "RateLimit": '"api";r=1;t=1'}
