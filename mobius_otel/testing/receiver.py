@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import json
+import ssl
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +20,7 @@ from mobius_otel.errors import MissingExtra
 __all__ = ["OtlpReceiver", "Request"]
 
 Plain = dict[str, Any]
+_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 _PATHS: Final = {"/v1/logs": "logs", "/v1/traces": "spans", "/v1/metrics": "metrics"}
 
 
@@ -55,10 +60,11 @@ class _Answer:
 
 
 class OtlpReceiver:
-    """Takes OTLP over HTTP with protobuf on a loopback port, and misbehaves as told.
+    """Takes OTLP over HTTP, protobuf or JSON, on a loopback port, and misbehaves as told.
 
     Args:
         port: The port; 0: any that is free. With the port of one that was closed, a collector that comes back.
+        tls: The context of a server, for HTTPS.
 
     Raises:
         MissingExtra: The extra ``otlp`` is not installed.
@@ -70,8 +76,9 @@ class OtlpReceiver:
         []
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> None:
         self._decoders = _decoders()
+        self._tls = tls
         self._port = port
         self._lock = threading.RLock()
         self._answers: deque[_Answer] = deque()
@@ -84,7 +91,7 @@ class OtlpReceiver:
     @property
     def endpoint(self) -> str:
         """The base URL, as ``OTEL_EXPORTER_OTLP_ENDPOINT`` wants it."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
 
     @property
     def logs_endpoint(self) -> str:
@@ -177,6 +184,11 @@ class OtlpReceiver:
         self._closing.clear()
         self._server = _Server(("127.0.0.1", self._port), _handler_of(self))
         self._port = self._server.server_port
+        if self._tls is not None:
+            # The handshake is the handler's business, in its own thread: a client that makes none must not hold us up.
+            self._server.socket = self._tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -195,9 +207,10 @@ class OtlpReceiver:
         signal = _PATHS.get(path)
         if signal is None:
             return _Answer(404, body=b"")
-        decode, response_class, rejected_field = self._decoders[signal]
+        decode, request_class, response_class, rejected_field = self._decoders[signal]
         try:
-            items = tuple(decode(gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body))
+            message = _message(request_class, _unpacked(body, headers.get("content-encoding", "")), headers)
+            items = tuple(decode(message))
         except Exception:  # however it is broken
             return _Answer(400, body=b"")
         answer = self._choose(items)
@@ -258,7 +271,28 @@ def _handler_of(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
 # --- from OTLP to plain dicts -------------------------------------------------------------------------------
 
 
-def _decoders() -> dict[str, tuple[Callable[[bytes], Iterable[Plain]], Any, str]]:
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    if encoding == "gzip":
+        return gzip.decompress(body)
+    return zlib.decompress(body) if encoding == "deflate" else body
+
+
+def _message(request_class: Any, body: bytes, headers: Mapping[str, str]) -> Any:
+    """Return a request; in OTLP's JSON ids are hexadecimal, in protobuf's they are base64."""
+    if not headers.get("content-type", "").startswith("application/json"):
+        return request_class.FromString(body)
+    from google.protobuf.json_format import ParseDict
+
+    return ParseDict(json.loads(body, object_hook=_with_base64), request_class(), ignore_unknown_fields=True)
+
+
+def _with_base64(found: Plain) -> Plain:
+    for name in _IDS & found.keys():
+        found[name] = base64.b64encode(bytes.fromhex(found[name])).decode()
+    return found
+
+
+def _decoders() -> dict[str, tuple[Callable[[Any], Iterable[Plain]], Any, Any, str]]:
     try:
         from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
@@ -267,15 +301,15 @@ def _decoders() -> dict[str, tuple[Callable[[bytes], Iterable[Plain]], Any, str]
         raise MissingExtra("OtlpReceiver", "otlp", "opentelemetry-proto") from None
     return {
         "logs": (
-            lambda body: _logs(logs.ExportLogsServiceRequest.FromString(body)),
+            _logs, logs.ExportLogsServiceRequest,
             logs.ExportLogsServiceResponse, "rejected_log_records",
         ),
         "spans": (
-            lambda body: _spans(trace.ExportTraceServiceRequest.FromString(body)),
+            _spans, trace.ExportTraceServiceRequest,
             trace.ExportTraceServiceResponse, "rejected_spans",
         ),
         "metrics": (
-            lambda body: _metrics(metrics.ExportMetricsServiceRequest.FromString(body)),
+            _metrics, metrics.ExportMetricsServiceRequest,
             metrics.ExportMetricsServiceResponse, "rejected_data_points",
         ),
     }  # fmt: skip
