@@ -16,7 +16,7 @@ import threading
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import Literal, NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
@@ -25,7 +25,10 @@ from mobius_otel import compat, conventions
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MissingExtra, MobiusError, PolicyError
 from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.security.api_keys import ApiKeyManager
+from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator
+from mobius_otel.security.api_keys.digests import NO_PEPPER
+from mobius_otel.security.api_keys.imported import ForeignForms
+from mobius_otel.security.api_keys.sinks import sink_of
 from mobius_otel.security.api_keys.stores import check_store_url
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
@@ -58,6 +61,7 @@ __all__ = [
     "configure",
     "open_keys",
     "open_ledger",
+    "open_rotator",
     "redaction_policy",
     "start_process",
 ]
@@ -65,6 +69,7 @@ __all__ = [
 #: The status of a process that refuses to start: EX_CONFIG of sysexits.h.
 EXIT_REFUSED = 78
 _PEPPER = "MOBIUS_OTEL_KEY_PEPPER"
+_MAC: dict[str, Literal[False, True, "transition"]] = {"off": False, "on": True, "transition": "transition"}
 _FLUSH_SECONDS = 3.0
 
 _log = logging.getLogger("mobius_otel")
@@ -94,6 +99,9 @@ class Runtime:
             self.keys = open_keys(policy, throttle) if policy.wants_keys else None
             fail_modes = FailModes(policy.audit.fail_modes)
             self.guard = Guard(policy, self.keys, RouteRecorder(policy.audit.actor))
+            section = policy.api_keys
+            rotates = self.keys is not None and section.maintain_every_hours is not None
+            self._rotator = open_rotator(policy, self.keys) if rotates and self.keys is not None else None
             check_policy(policy)  # a missing extra is told now, not by the first scrape
         except BaseException:
             self._close()
@@ -138,6 +146,8 @@ class Runtime:
             emitter.observe(armed.name, lambda: [(1, {})], armed.unit, armed.meaning)
             if self.keys is not None:
                 self.keys.observe(emitter)
+            if self._rotator is not None:
+                self._rotator.start()
             if self.ledger is not None:
                 observe_ledger(emitter, self.ledger)
                 self._shipper = Shipper.from_environment(self.ledger, resource=compat.resource_attributes())
@@ -171,6 +181,8 @@ class Runtime:
             detach_sidecar()
             defaults.install(self._before)
             self._defaults.emitter.close()
+        if self._rotator is not None:
+            self._rotator.stop(_FLUSH_SECONDS)
         if self._shipper is not None and self.ledger is not None:
             with guarded("audit"), contextlib.suppress(AuditUnavailable):
                 self.ledger.end()  # before the last look, so that the collector learns of it
@@ -250,9 +262,15 @@ def open_keys(policy: Policy, throttle: FailureThrottle | None = None) -> ApiKey
         policy.store_url,
         ttl=timedelta(days=section.ttl_days),
         grace_period=timedelta(hours=section.grace_hours),
-        pepper=_pepper(),
+        pepper=_peppers(),
         prefix=section.prefix,
         environment=section.environment,
+        cache_ttl=section.cache_seconds,
+        mac=_MAC[section.mac],
+        imported=section.imported,
+        on_reuse=section.on_reuse,
+        audit_success=section.audit_success,
+        purge_after=timedelta(days=section.purge_after_days),
         throttle=throttle.wait if throttle else None,
         on_rejected=throttle.note if throttle else None,
     )
@@ -404,17 +422,44 @@ def _meter_provider() -> MeterProvider:
     return found
 
 
-def _pepper() -> str | None:
-    if value := os.environ.get(_PEPPER):
+def _peppers() -> list[str | None]:
+    """Return the pepper that new digests are made with, and further ones that are accepted."""
+    also = [
+        None if line == NO_PEPPER else line for line in (_secret_setting(f"{_PEPPER}_ALSO") or "").splitlines() if line
+    ]
+    return [_secret_setting(_PEPPER), *also]
+
+
+def _secret_setting(name: str) -> str | None:
+    """Return what an environment variable says, or the file that another one names."""
+    if value := os.environ.get(name):
         return value
-    if path := os.environ.get(f"{_PEPPER}_FILE"):
+    if path := os.environ.get(f"{name}_FILE"):
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
-                f"{_PEPPER}_FILE", path, "a text file that can be read", type(error).__name__
+                f"{name}_FILE", path, "a text file that can be read", type(error).__name__
             ) from None
     return None
+
+
+def open_rotator(policy: Policy, keys: ApiKeyManager) -> KeyRotator | None:
+    """Return what rotates the keys of a policy and removes dead ones, or None where it names no sink.
+
+    Raises:
+        ConfigurationError: The sink cannot be.
+    """
+    section = policy.api_keys
+    if section.sink is None:
+        return None
+    return KeyRotator(
+        keys,
+        sink=sink_of(section.sink, policy.beside(".")),
+        every=timedelta(hours=section.maintain_every_hours or 1),
+        rotate_before=timedelta(days=section.rotate_before_days),
+        purge=True,
+    )
 
 
 def check_policy(policy: Policy) -> None:
@@ -433,6 +478,18 @@ def check_policy(policy: Policy) -> None:
         except ConfigurationError as error:
             error.setting = "api_keys.store"
             raise policy.placed(error) from None
+    try:
+        ForeignForms(policy.api_keys.imported)
+    except ConfigurationError as error:
+        error.setting = f"api_keys.{error.setting}"
+        raise policy.placed(error) from None
+    if policy.api_keys.maintain_every_hours is not None and policy.api_keys.sink is None:
+        raise policy.placed(
+            ConfigurationError(
+                "api_keys.maintain_every_hours", policy.api_keys.maintain_every_hours, "given together with a `sink`",
+                "Where else would the new secrets go?",
+            )
+        )  # fmt: skip
     if policy.metrics.path is not None:
         registry()
 

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
 from mobius_otel import AuditLogger, configure
-from mobius_otel.errors import ConfigurationError, PolicyError
+from mobius_otel.errors import ConfigurationError, InvalidApiKey, PolicyError
 from mobius_otel.policy import parse_policy
+from mobius_otel.security import ApiKeyManager
 from mobius_otel.telemetry import Actor, defaults
 from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.testing.receiver import OtlpReceiver
@@ -99,6 +102,53 @@ def test_the_pepper_comes_from_the_environment_or_a_file(tmp_path, monkeypatch):
     with configure(policy=policy) as runtime:
         assert runtime.keys.verify(runtime.keys.issue("alice").secret).owner == "alice"
         assert "from-a-file" not in repr(runtime.keys)
+
+
+def test_the_policy_says_how_keys_live(tmp_path, monkeypatch):
+    """Every setting reaches the manager; what does not go together is refused."""
+    monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER", "a made-up pepper")
+    text = """
+    [api_keys]
+    require = ["/*"]
+    store = "memory://"
+    mac = "on"
+    imported = ["sk-[A-Za-z0-9]{40}"]
+    on_reuse = "revoke_lineage"
+    cache_seconds = 0
+    grace_hours = 0
+    purge_after_days = 0
+    """
+    with configure(policy=parse_policy(text)) as runtime:
+        keys = runtime.keys
+        keys.import_key("sk-" + "9f86d081884c7d659a2feaa0c55ad0151234abcd", "bob")
+        old = keys.issue("alice")
+        new = keys.rotate(old.key.id)
+        with pytest.raises(InvalidApiKey):
+            keys.verify(old.secret)
+        with pytest.raises(InvalidApiKey):
+            keys.verify(new.secret)  # the lineage is revoked
+        assert keys.purge() == 2
+        assert keys.grace == 0
+    with pytest.raises(ConfigurationError, match="sink"):
+        configure(policy=parse_policy(text + "maintain_every_hours = 1\n"))
+
+
+def test_the_service_rotates_its_keys_where_the_policy_says_so(tmp_path, monkeypatch):
+    """By itself, from the moment it is up; stopped with it."""
+    monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER", "a made-up pepper")
+    (tmp_path / "mobius.toml").write_text(
+        '[api_keys]\nrequire = ["/*"]\nttl_days = 3\nsink = "file:out"\nmaintain_every_hours = 1\n'
+    )
+    (tmp_path / "out").mkdir()
+    with ApiKeyManager(f"sqlite:///{tmp_path / 'keys.db'}", ttl=86400, pepper="a made-up pepper") as manager:
+        manager.issue("alice")
+    with configure(policy=tmp_path / "mobius.toml") as runtime:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "out" / "alice").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        secret = (tmp_path / "out" / "alice").read_text().strip()
+        assert runtime.keys.verify(secret).generation == 2
+    assert not [thread for thread in threading.enumerate() if thread.name == "mobius-otel-key-rotator"]
 
 
 def test_functions_are_timed_and_audited_by_name(tmp_path):

@@ -61,6 +61,8 @@ def policy_of(args: argparse.Namespace) -> Policy:
     if store := getattr(args, "store", None):
         keys = dataclasses.replace(policy.api_keys, store=store)
         policy = dataclasses.replace(policy, api_keys=keys)
+    if changes := getattr(args, "policy_changes", None):
+        policy = dataclasses.replace(policy, api_keys=dataclasses.replace(policy.api_keys, **changes))
     return policy
 
 

@@ -20,6 +20,7 @@ from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.runtime import open_keys, open_ledger
+from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.defaults import version_
 from mobius_otel.web.limits import open_server
@@ -92,6 +93,8 @@ def _keys(policy: Policy) -> list[Finding]:
     opened = _key_store(policy)
     if policy.api_keys.store == "memory://":
         return [opened, Finding("key store", "warn", "memory:// forgets every key at the end of its process")]
+    if opened.verdict == "ok" and policy.api_keys.sink is None:
+        return [opened, *_ending(policy)]
     return [opened]
 
 
@@ -106,12 +109,41 @@ def _key_store(policy: Policy) -> Finding:
     return Finding("key store", "ok", repr(manager.store))
 
 
+def _ending(policy: Policy) -> list[Finding]:
+    """Say how many keys end soon, where nothing rotates them by itself."""
+    with open_keys(policy) as manager:
+        census, _ = manager.census()
+    soon = census.expiring[7 * 86400.0]
+    if not soon:
+        return []
+    return [
+        Finding("keys", "warn", f"{soon} active keys end within 7 days, and there is no sink: keys rotate, or maintain")
+    ]
+
+
 def _pepper(policy: Policy) -> list[Finding]:
     if not policy.wants_keys:
         return []
-    if os.environ.get("MOBIUS_OTEL_KEY_PEPPER") or os.environ.get("MOBIUS_OTEL_KEY_PEPPER_FILE"):
-        return [Finding("pepper", "ok", "keys are stored as digests under the pepper")]
-    return [Finding("pepper", "warn", "MOBIUS_OTEL_KEY_PEPPER is not set: digests are stored without a pepper")]
+    if not any(os.environ.get(name) for name in ("MOBIUS_OTEL_KEY_PEPPER", "MOBIUS_OTEL_KEY_PEPPER_FILE")):
+        return [Finding("pepper", "warn", "MOBIUS_OTEL_KEY_PEPPER is not set: digests are stored without a pepper")]
+    found = [Finding("pepper", "ok", "keys are stored as digests under the pepper")]
+    try:
+        with open_keys(policy) as manager:
+            counted = dict(manager.census()[1])
+    except MobiusError:
+        return found  # the key store has a finding of its own
+    newest, *also = manager.pepper_labels
+    for label, count in counted.items():
+        if label in also:
+            found.append(Finding("pepper", "warn", f"{count} keys are still under a former pepper ({label}): keep it"))
+        elif label not in {newest, ""}:
+            lost = "without a pepper" if label == NO_PEPPER else f"under a pepper that is not given ({label})"
+            found.append(Finding("pepper", "warn", f"{count} keys are {lost}: they open nothing; see the page on keys"))
+    if also and not any(counted.get(label) for label in also):
+        found.append(
+            Finding("pepper", "ok", "no key is under a former pepper any more: MOBIUS_OTEL_KEY_PEPPER_ALSO may go")
+        )
+    return found
 
 
 def _ledger(policy: Policy) -> list[Finding]:

@@ -71,12 +71,41 @@ class ApiKeysSection:
     public: tuple[str, ...] = _key((), "Exceptions from `require`.", rules.PATH)
     header: str = _key("X-API-Key", "The header that holds the key, beside Authorization: Bearer.", rules.HEADER_NAME)
     ttl_days: float = _key(90, "Days that a new key lives.", rules.POSITIVE)
-    grace_hours: float = _key(24, "Hours that the old secret works after a rotation.", rules.POSITIVE)
+    grace_hours: float = _key(24, "Hours that the old secret works after a rotation.", rules.NOT_NEGATIVE)
+    cache_seconds: float = _key(
+        5,
+        "Seconds until a revocation in another process holds here, 0: at once, at a look-up each.",
+        rules.AT_MOST_FIVE,
+    )
     prefix: str = _key("mob", "The first part of a new secret.", rules.IDENTIFIER)
     environment: str = _key("live", "The second part of a new secret.", rules.IDENTIFIER)
     failures: str = _key(
         "100/minute", "How many unknown, expired, revoked or retired keys one address may show.", rules.LIMIT
     )
+    mac: Literal["off", "on", "transition"] = _key(
+        "off", "on: a keyed tag instead of the checksum, so that forged keys never reach the store; transition: both.",
+        rules.choice("off", "on", "transition"),
+    )  # fmt: skip
+    imported: tuple[str, ...] = _key(
+        (), "What keys that were made elsewhere look like: regular expressions for a whole secret.", rules.PATTERN
+    )
+    on_reuse: Literal["report", "revoke_lineage"] = _key(
+        "report", "What the use of a dead key does.", rules.choice("report", "revoke_lineage")
+    )
+    audit_success: Literal["never", "first_use", "all"] = _key(
+        "never", "Which verifications that let somebody in are recorded.", rules.choice("never", "first_use", "all")
+    )
+    purge_after_days: float = _key(
+        30, "Days that dead keys are kept, so that their use is noticed.", rules.NOT_NEGATIVE
+    )
+    rotate_before_days: float = _key(7, "Days before its end at which a key is rotated.", rules.POSITIVE)
+    sink: str | None = _key(
+        None, "Where the secrets of rotated keys go; absent: nothing is rotated by the clock.", rules.SINK
+    )
+    maintain_every_hours: float | None = _key(
+        None, "How often the service rotates and purges, once for all processes; absent: `mobius-otel keys maintain`.",
+        rules.POSITIVE,
+    )  # fmt: skip
     scopes: Mapping[str, tuple[str, ...]] = _key(
         {}, "Routes and the scopes that their key must have.", rules.SCOPE, names=rules.ROUTE
     )

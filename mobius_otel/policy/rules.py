@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "BOOL", "BY", "COUNTED", "DATA", "DEADLINE", "FUNCTION", "HEADER_NAME", "IDENTIFIER", "LEASE",
-    "LIMIT", "NAME", "PATH", "POSITIVE", "ROUTE", "SCOPE", "SHARE", "SIDECAR", "STORE", "WHOLE", "Rule", "choice",
+    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "COUNTED", "DATA", "DEADLINE", "FUNCTION", "HEADER_NAME",
+    "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE", "SCOPE", "SHARE",
+    "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -103,4 +104,13 @@ EVENTS = _matching(
 )
 MEGABYTES = Rule("a number of at least 1", lambda value: isinstance(value, int | float) and 1 <= value < 1e9)
 WHOLE = Rule("a whole number above zero", lambda value: isinstance(value, int) and 0 < value < 1e12)
+AT_MOST_FIVE = Rule("a number from 0 to 5", lambda value: isinstance(value, int | float) and 0 <= value <= 5)
+NOT_NEGATIVE = Rule("zero or more", lambda value: isinstance(value, int | float) and 0 <= value < 1e9)
+PATTERN = Rule(
+    "a regular expression in ASCII", lambda value: isinstance(value, str) and value.isascii() and value != ""
+)
+SINK = _matching(
+    'where new secrets go: "file:PATH", "command:PROGRAM ARGUMENT …", "https://…" or "http://127.0.0.1…"',
+    r"file:.+|command:.+|https?://.+",
+)
 POSITIVE = Rule("a number above zero", lambda value: isinstance(value, int | float) and 0 < value < 1e9)

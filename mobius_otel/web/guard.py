@@ -161,11 +161,11 @@ class Guard:
 
     def _asked(
         self, path_forms: tuple[str, ...], verdict: Verdict
-    ) -> tuple[tuple[str, ...], str | None, str | None] | None:
+    ) -> tuple[tuple[str, ...], str | None, ApiKey | None] | None:
         """Return what the limits are to be asked about, or None where nothing limits the request."""
         if self._metrics and self._metrics.match_all(path_forms):
             return None  # a scrape is not a request of a client
-        return path_forms, verdict.client, verdict.key.lineage_id if verdict.key is not None else None
+        return path_forms, verdict.client, verdict.key
 
     def _let_in(self, facts: Facts, scopes: frozenset[str], verdict: Verdict) -> bool:
         """Ask for the key; return whether it opens, else leave the answer in `verdict`."""

@@ -5,9 +5,10 @@ Header fields: those of draft-ietf-httpapi-ratelimit-headers, in the version tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import Policy, RateLimitRule, RateLimitSection
@@ -18,9 +19,15 @@ from mobius_otel.security.rate_limit.headers import FIRST_NAMED, Draft, policy_i
 from mobius_otel.web.facts import Facts
 from mobius_otel.web.paths import PathRules
 
-__all__ = ["LimitRule", "Limits", "Outcome", "open_limits", "open_server"]
+if TYPE_CHECKING:
+    from mobius_otel.security.api_keys import ApiKey
+
+__all__ = ["OWN_RULE", "LimitRule", "Limits", "Outcome", "open_limits", "open_server"]
 
 Headers = tuple[tuple[str, str], ...]
+#: What the limits of a key itself are called, in telemetry and in the headers.
+OWN_RULE = "key"
+_MOST_OWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +105,27 @@ class LimitRule:
 
 
 class Limits:
-    """Every limit of the policy.
+    """Every limit of the policy, and those that keys have of their own.
 
     Args:
-        rules: The rules, in the order of the policy.
+        section: The rules, in the order of the policy, and what holds for all of them.
         backend: Where they count.
 
     Attributes:
         remote: Whether a server is asked, which takes time.
     """
 
-    __slots__ = ("_backend", "_rules", "remote")
+    __slots__ = ("_backend", "_make", "_own", "_rules", "remote")
 
-    def __init__(self, rules: Sequence[LimitRule], backend: Backend) -> None:
-        self._rules = tuple(rules)
+    def __init__(self, section: RateLimitSection, backend: Backend) -> None:
+        self._make = partial(LimitRule, section=section, backend=backend)
+        self._rules = tuple(self._make(rule) for rule in section.rules)
+        self._own: dict[tuple[str, ...], LimitRule] = {}
         self._backend = backend
-        self.remote = bool(rules) and not isinstance(backend, MemoryBackend)
+        self.remote = not isinstance(backend, MemoryBackend)
 
     def decide(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
+        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
     ) -> Outcome | None:
         """Ask every rule that holds for a request; where one denies, none is charged.
 
@@ -124,13 +133,14 @@ class Limits:
             facts: The request.
             path_forms: The forms of its path.
             client: The client's address.
-            lineage: What an API key and its successors have in common; None without a key.
+            key: The key that it came with; its lineage shares one count, and its own limits stand in the place of the
+                rules that count by key.
 
         Returns:
             What they say; None where no rule holds.
         """
         decisions: list[tuple[LimitRule, Decision]] = []
-        for rule, subject in self._asked(facts, path_forms, client, lineage):
+        for rule, subject in self._asked(facts, path_forms, client, key):
             decision = rule.limiter.acquire(subject)
             if not decision.allowed:
                 for earlier, charged in decisions:
@@ -140,11 +150,11 @@ class Limits:
         return _outcome(decisions) if decisions else None
 
     async def decide_async(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
+        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
     ) -> Outcome | None:
         """Do what :meth:`decide` does without blocking the loop."""
         decisions: list[tuple[LimitRule, Decision]] = []
-        for rule, subject in self._asked(facts, path_forms, client, lineage):
+        for rule, subject in self._asked(facts, path_forms, client, key):
             decision = await rule.limiter.acquire_async(subject)
             if not decision.allowed:
                 for earlier, charged in decisions:
@@ -154,13 +164,25 @@ class Limits:
         return _outcome(decisions) if decisions else None
 
     def _asked(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, lineage: str | None
+        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
     ) -> list[tuple[LimitRule, str]]:
-        return [
+        lineage = key.lineage_id if key is not None else None
+        own = self._own_rule(key.limit) if key is not None and key.limit else None
+        asked = [
             (rule, rule.subject(facts, pattern, client, lineage))
             for rule in self._rules
-            if (pattern := rule.match(path_forms)) is not None
+            if not (own is not None and rule.by == "api_key") and (pattern := rule.match(path_forms)) is not None
         ]
+        return asked if own is None else [*asked, (own, f"key:{lineage}")]
+
+    def _own_rule(self, limits: tuple[str, ...]) -> LimitRule:
+        """Return the rule for keys that have these limits of their own; each lineage has its own count."""
+        rule = self._own.get(limits)
+        if rule is None:
+            if len(self._own) >= _MOST_OWN:
+                self._own.clear()
+            rule = self._own[limits] = self._make(RateLimitRule(name=OWN_RULE, limit=limits))
+        return rule
 
     def close(self) -> None:
         """Close the connections to the server, where there is one."""
@@ -179,7 +201,7 @@ def open_limits(policy: Policy) -> Limits:
         ConfigurationError: As :func:`open_server`.
     """
     backend = open_server(policy)
-    return Limits([LimitRule(rule, policy.rate_limit, backend) for rule in policy.rate_limit.rules], backend)
+    return Limits(policy.rate_limit, backend)
 
 
 def open_server(policy: Policy) -> Backend:

@@ -149,3 +149,30 @@ def test_the_policy_chooses_how_limits_are_told(draft, fields):
     old = Guard(parse_policy(f"[rate_limit]\nlegacy_headers = true\n{rules}"))
     told = dict(old.judge(Facts("GET", "/", peer="192.0.2.1")).headers)
     assert (told["x-ratelimit-remaining"], told["ratelimit-policy"]) == ("2", '"all";q=3;w=60')
+
+
+def test_a_key_s_own_limit_stands_in_the_place_of_the_rule_for_keys(guard, keys):
+    """Shared by its lineage, stated in the headers, and of no account for other keys."""
+    own, other = keys.issue("alice", limit="5/minute"), keys.issue("bob")
+    results = [ask(guard, key=own.secret).result for _ in range(4)]
+    new = keys.rotate(own.key.id)
+    results += [ask(guard, key=secret).result for secret in (new.secret, own.secret, new.secret)]
+    assert results == ["passed"] * 5 + ["limited"] * 2
+    headers = dict(ask(guard, key=new.secret).headers)
+    assert headers["ratelimit-policy"] == '"key";q=5;w=60'
+    assert [ask(guard, key=other.secret).result for _ in range(4)] == ["passed"] * 3 + ["limited"]
+    free = keys.issue("carol", limit="1/minute")
+    assert [ask(guard, "/v1/items", key=free.secret).result for _ in range(2)] == ["passed", "limited"]
+
+
+def test_a_key_from_another_network_is_a_wrong_key(guard, keys):
+    """The same answer, byte for byte; the address is that of the client past the proxies."""
+    issued = keys.issue("alice", networks=["192.0.2.0/24"])
+    assert ask(guard, key=issued.secret).result == "passed"
+    wrong, unknown = ask(guard, key=issued.secret, peer="198.51.100.1"), ask(guard, key="nonsense")
+    assert (wrong.problem.status, wrong.problem.body, wrong.problem.headers) == (
+        401, unknown.problem.body, unknown.problem.headers,
+    )  # fmt: skip
+    forwarded = {"x-forwarded-for": ["192.0.2.9"]}
+    assert ask(guard, key=issued.secret, peer="10.0.0.1", headers=forwarded).result == "passed"
+    assert ask(guard, key=issued.secret, peer="198.51.100.1", headers=forwarded).result == "unauthenticated"

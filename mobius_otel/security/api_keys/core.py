@@ -78,8 +78,9 @@ class KeyManagerCore:
         self.grace = seconds_of("grace_period", grace_period, zero=True)
         self._purge_after = seconds_of("purge_after", purge_after, zero=True)
         self._peppers = Peppers(pepper)
-        self._tag, is_genuine = _tagging(mac, self._peppers)
-        recognition = Recognition(self.environment, is_genuine, ForeignForms(imported))
+        #: Returns whether the last six digits of a secret fit the rest.
+        self._tag, self.is_genuine = _tagging(mac, self._peppers)
+        recognition = Recognition(self.environment, self.is_genuine, ForeignForms(imported))
         self.clock = clock
         cache_rules = _cache_rules(cache_ttl, cache_size)
         self._reporter = Reporter(one_of("audit_success", audit_success, "never", "first_use", "all"))

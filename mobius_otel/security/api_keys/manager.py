@@ -17,6 +17,7 @@ from mobius_otel.security.api_keys.core import KeyManagerCore
 from mobius_otel.security.api_keys.imported import ImportKind
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.stores import Census, Selection
+from mobius_otel.security.api_keys.succession import first_that_opens
 from mobius_otel.security.api_keys.twins import twin
 
 __all__ = ["ApiKeyManager"]
@@ -80,6 +81,7 @@ class ApiKeyManager(KeyManagerCore):
         networks: Iterable[str] = (),
         limit: object = None,
         issued_by: str | None = None,
+        if_none: bool = False,
     ) -> IssuedKey:
         """Issue a key.
 
@@ -93,9 +95,10 @@ class ApiKeyManager(KeyManagerCore):
             networks: The networks that it may come from (CIDR); none: any.
             limit: A rate limit of its own such as ``"100/minute"``, a ``RateLimit``, or a list of those.
             issued_by: Who issues it, for the audit trail.
+            if_none: Only where the owner has no key of this name that opens.
 
         Returns:
-            The key and its secret, which is shown this once.
+            The key and its secret, which is shown this once; the key that is there already, with secret None.
 
         Raises:
             ConfigurationError: A value breaks its rule.
@@ -108,6 +111,8 @@ class ApiKeyManager(KeyManagerCore):
         )  # fmt: skip
         with self._reporter.changing(conventions.API_KEY_ISSUED, record.id, by=record.issued_by) as told:
             with self._access.changing("add") as change:
+                if if_none and (there := first_that_opens(change, record)) is not None:
+                    return IssuedKey(there, None)
                 issued = self._added(change, record)
             told.done({conventions.API_KEY_SCOPES: sorted(record.scopes)})
         return issued
@@ -214,6 +219,23 @@ class ApiKeyManager(KeyManagerCore):
             return await self._verifier.verify_async(secret, scopes, source, network, self.run_on_loop)
         finally:
             del secret
+
+    def identify(self, secret: object) -> ApiKey | None:
+        """Return the key whose secret this is, whatever its state, for somebody who has found one.
+
+        It is no verification: nothing is counted, noted or let in.
+
+        Args:
+            secret: A secret of our own form.
+
+        Raises:
+            KeyStoreUnavailable: The store does not work.
+        """
+        try:
+            found = self._verifier.identify(secret)
+        finally:
+            del secret
+        return None if found is None else found.key.at(self.clock())
 
     def rotate(
         self,
@@ -405,6 +427,7 @@ class ApiKeyManager(KeyManagerCore):
 
     issue_async = twin(issue)
     rotate_async = twin(rotate)
+    identify_async = twin(identify)
     revoke_async = twin(revoke)
     revoke_lineage_async = twin(revoke_lineage)
     revoke_owner_async = twin(revoke_owner)

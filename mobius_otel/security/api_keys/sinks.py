@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import urllib.error
 import urllib.request
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.api_keys.record import IssuedKey
 
-__all__ = ["Deliver", "command_sink", "file_sink", "http_sink", "write_secret"]
+__all__ = ["Deliver", "command_sink", "file_sink", "http_sink", "sink_of", "write_secret"]
 
 Deliver = Callable[[str, IssuedKey], bool]
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -142,6 +143,35 @@ def http_sink(url: str, *, headers: Mapping[str, str] | None = None, timeout: fl
             return False
 
     return deliver
+
+
+def sink_of(text: str, folder: Path = Path()) -> Deliver:
+    """Return the sink that a text names.
+
+    Args:
+        text: ``file:PATH``, ``command:PROGRAM ARGUMENT ...`` (quoted as in a shell), or a URL.
+        folder: What a relative path is relative to.
+
+    Raises:
+        ConfigurationError: It names none.
+
+    Example:
+        >>> sink_of("mail:alice")
+        Traceback (most recent call last):
+            ...
+        mobius_otel.errors.ConfigurationError: sink = 'mail:…': it must be "file:PATH", "command:PROGRAM ARGUMENT …"...
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "file" and rest:
+        return file_sink(folder / rest)
+    if kind == "command":
+        try:
+            return command_sink(shlex.split(rest))
+        except ValueError as error:
+            raise ConfigurationError("sink", "command:…", "quoted as in a shell", str(error)) from None
+    if kind in {"http", "https"}:
+        return http_sink(text)
+    raise ConfigurationError("sink", f"{kind[:20]}:…", '"file:PATH", "command:PROGRAM ARGUMENT …" or a URL')
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

@@ -20,7 +20,7 @@ from mobius_otel.security.api_keys.secret import new_id
 from mobius_otel.security.api_keys.stores import Selection, Transaction
 from mobius_otel.telemetry.spans import started
 
-__all__ = ["Succession", "deadline", "end_of_grace", "existing", "successor_of"]
+__all__ = ["Succession", "deadline", "end_of_grace", "existing", "first_that_opens", "successor_of"]
 
 _TRIES = 5
 #: Adds a record with a new secret to a transaction.
@@ -221,6 +221,13 @@ def existing(change: Transaction, key_id: str) -> ApiKey:
     if key is None:
         raise key_not_found(key_id)
     return key
+
+
+def first_that_opens(change: Transaction, record: ApiKey) -> ApiKey | None:
+    """Return a key of the same owner and name that opens something when `record` was made, the newest of them."""
+    found = [key for key in change.list(Selection(owner=record.owner)) if key.name == record.name]
+    open_ones = [key.at(record.created_at) for key in found if key.state_at(record.created_at).lets_in]
+    return open_ones[-1] if open_ones else None
 
 
 def successor_of(old: ApiKey, now: float, retire_at: float | None, request_id: str | None, by: str | None) -> ApiKey:
