@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.forks import on_fork
@@ -24,6 +24,7 @@ LONGEST_TTL: Final = 5.0
 _MOST_UNKNOWN: Final = 10_000
 _NEVER: Final = -math.inf
 _LOOKED_EVERY: Final = 0.0001
+_MOST_SHARED: Final = 1000
 
 
 class Entry:
@@ -60,7 +61,8 @@ class KeyCache:
     """
 
     __slots__ = (
-        "__weakref__", "_entries", "_lock", "_look_again", "_monotonic", "_most", "_seen", "_ttl", "_unknown",
+        "__weakref__", "_entries", "_lock", "_look_again", "_monotonic", "_most", "_seen", "_shared",
+        "_ttl", "_unknown",
         "_version", "epoch",
     )  # fmt: skip
 
@@ -115,6 +117,7 @@ class KeyCache:
             before = self._entries.pop(digest, None)
             self._forget_old(now)
             _make_room(self._entries, self._most)
+            self._share(key)
             entry = self._entries[digest] = Entry(key, now + self._ttl)
             if before is not None:
                 entry.noted, entry.used = max(entry.noted, before.noted), max(entry.used, before.used)
@@ -140,6 +143,16 @@ class KeyCache:
         with self._lock:
             return {entry.key.id: entry.used for entry in self._entries.values() if entry.used > entry.noted}
 
+    def _share(self, key: ApiKey) -> None:
+        """Let equal parts of records be one object: thousands of keys have the same few scopes."""
+        if len(self._shared) >= _MOST_SHARED:
+            self._shared.clear()
+        for name in ("scopes", "environment", "prefix"):
+            value = getattr(key, name)
+            object.__setattr__(key, name, self._shared.setdefault(value, value))
+        if key.lineage_id == key.id:
+            object.__setattr__(key, "lineage_id", key.id)
+
     def _look(self, version: Callable[[], object | None]) -> None:
         """Forget everything where others may have changed it."""
         seen: object | None
@@ -164,6 +177,7 @@ class KeyCache:
         self._lock = threading.Lock()
         self._entries: dict[bytes, Entry] = {}
         self._unknown: dict[bytes, float] = {}
+        self._shared: dict[Any, Any] = {}
         self._look_again = 0.0
         self._seen = None
 
