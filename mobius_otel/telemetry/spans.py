@@ -9,7 +9,7 @@ gets one of its own. Without a recording SDK nothing is done at all.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from opentelemetry import trace
@@ -23,8 +23,16 @@ __all__ = ["annotate", "report", "started"]
 _NONE = trace.INVALID_SPAN
 
 
+_known: tuple[trace.TracerProvider, trace.Tracer] | None = None
+
+
 def _tracer() -> trace.Tracer:
-    return trace.get_tracer(SCOPE, version_)
+    """Return the tracer of the provider that is installed now; to get one takes as long as to start a span."""
+    global _known
+    provider, known = trace.get_tracer_provider(), _known
+    if known is None or known[0] is not provider:
+        known = _known = (provider, provider.get_tracer(SCOPE, version_))
+    return known[1]
 
 
 def annotate(attributes: Mapping[str, Any]) -> bool:
@@ -39,7 +47,7 @@ def annotate(attributes: Mapping[str, Any]) -> bool:
 
 def report(
     spec: conventions.Span,
-    attributes: Mapping[str, Any],
+    attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     *,
     start_ns: int,
     end_ns: int,
@@ -51,7 +59,8 @@ def report(
 
     Args:
         spec: The span of the registry.
-        attributes: What was decided; None values are left out.
+        attributes: What was decided, or a function that says it, which is called where somebody listens; None
+            values are left out.
         start_ns: When the decision began, in nanoseconds since the epoch.
         end_ns: When it ended.
         notable: Whether it was refused, or asked a store or a server.
@@ -64,12 +73,13 @@ def report(
     recording = trace.get_current_span().is_recording()
     if mode == "auto" and not (alone or (notable and recording)):
         if recording:
-            annotate(attributes)
+            annotate(attributes() if callable(attributes) else attributes)
         return
     with guarded("spans"):
         span = _tracer().start_span(spec.name, start_time=start_ns)
         if span.is_recording():
-            span.set_attributes({k: v for k, v in attributes.items() if v is not None})
+            known = attributes() if callable(attributes) else attributes
+            span.set_attributes({k: v for k, v in known.items() if v is not None})
             if error_type is not None:
                 span.set_attribute(conventions.ERROR_TYPE, error_type)
                 span.set_status(trace.StatusCode.ERROR)

@@ -103,7 +103,7 @@ class Reporter:
             if not self.quiet or self._in_context():
                 report(
                     conventions.RATE_LIMIT_ACQUIRE,
-                    _attributes(result, decision, notable),
+                    lambda: _attributes(result, decision, notable),
                     start_ns=start_ns,
                     end_ns=time.time_ns() if notable else start_ns,
                     notable=notable,

@@ -8,7 +8,8 @@ does not spend is given back with its next call, and is lost to the others until
 
 How much is drawn follows from what was spent of the last lease: nothing at first, twice as much after one that was
 used up in time. Near the limit nothing is lent, so that units do not lie with one process while another is refused.
-A refusal is remembered until the time that the server named.
+A refusal is remembered until the time that the server named, for ten seconds at most: then a reset, a refund or
+another limit that somebody else has ordered is found out.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.backends.valkey.calls import Draw, Drawn, Form, LogForm, ScriptCall
 from mobius_otel.security.rate_limit.backends.valkey.counts import ValkeyCounts
 from mobius_otel.security.rate_limit.backends.valkey.routes import Route
-from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts, ticks
+from mobius_otel.security.rate_limit.facts import NEVER, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
 
 __all__ = ["LeasedCounts"]
 
 _LONGEST_AGE = 1.0
+_LONGEST_DENIAL = 10 * TICKS_PER_SECOND
 _TURN_SECONDS = 10.0  # a key that was not asked for one to two of them is forgotten
 _CLOSING_SECONDS = 1.0
 
@@ -242,7 +244,7 @@ def _decided(lease: _Lease, cost: int, now: float, age: float, charged: int | No
     if lease.denied is not None:
         _, limit, used, reset, wait, _, _ = lease.denied
         gone = int((now - lease.denied_since) * TICKS_PER_SECOND)
-        if gone >= min(wait, ticks(limit)):  # also where it never passes: the limit may have been changed elsewhere
+        if gone >= min(wait, _LONGEST_DENIAL):
             lease.denied = None
         elif cost >= lease.denied_cost:
             return False, limit, used, max(0, reset - gone), wait if wait == NEVER else wait - gone, 0, "local"
