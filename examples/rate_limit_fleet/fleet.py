@@ -25,7 +25,7 @@ PROCESSES, LIMIT, TRIES = 4, 200, 150
 def worker(url: str, orders: multiprocessing.connection.Connection) -> None:
     """One process of the fleet: it does what it is told, and tells who let how many pass."""
     limiter = RateLimiter(
-        f"{LIMIT}/hour", name="exports", backend=url, on_backend_error="local", local_share=1 / PROCESSES
+        f"{LIMIT}/hour", name="exports", backend=url, deadline=1.0, on_backend_error="local", local_share=1 / PROCESSES
     )
     while (order := orders.recv()) != "end":
         if order == "find":  # the server is looked for by a thread of the limiter's own

@@ -21,8 +21,8 @@ from mobius_otel.telemetry.safety import guarded
 __all__ = ["annotate", "report", "started"]
 
 _NONE = trace.INVALID_SPAN
-#: Providers that record nothing: nobody has installed another one.
-_SILENT = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+#: Tracers that record nothing: nobody has installed a provider, or one that is off.
+_SILENT = (trace.ProxyTracer, trace.NoOpTracer)
 
 
 _known: tuple[trace.TracerProvider, trace.Tracer] | None = None
@@ -70,21 +70,23 @@ def report(
         error_type: The class of what went wrong, where something did.
     """
     mode = slot().spans
-    if mode == "never" or type(trace.get_tracer_provider()) in _SILENT:
+    if mode == "never":
         return
-    if mode == "auto" and not alone:
-        recording = trace.get_current_span().is_recording()
-        if not (notable and recording):
-            if recording:
-                annotate(attributes() if callable(attributes) else attributes)
-            return
+    recording = trace.get_current_span().is_recording()
+    if mode == "auto" and not (alone or (notable and recording)):
+        if recording:
+            annotate(attributes() if callable(attributes) else attributes)
+        return
+    tracer = _tracer()
+    if type(tracer) in _SILENT:
+        return
     with guarded("spans"):
         known = attributes() if callable(attributes) else attributes
         if error_type is not None:
             known = {**known, conventions.ERROR_TYPE: error_type}
         if None in known.values():
             known = {name: value for name, value in known.items() if value is not None}
-        span = _tracer().start_span(spec.name, attributes=known, start_time=start_ns)
+        span = tracer.start_span(spec.name, attributes=known, start_time=start_ns)
         if error_type is not None:
             span.set_status(trace.StatusCode.ERROR)
         span.end(end_ns)
