@@ -9,13 +9,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mobius_otel import conventions
 from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of, why_not_imported
 from mobius_otel.cli.output import fields, json_line, note, plain_table, printable, table
-from mobius_otel.errors import ConfigurationError
+from mobius_otel.errors import ConfigurationError, MobiusError
 from mobius_otel.telemetry.audit.browse import Found, find_records
 from mobius_otel.telemetry.audit.catalogue import EventType, known_events
 from mobius_otel.telemetry.audit.event import AuditEvent
@@ -25,6 +25,7 @@ from mobius_otel.telemetry.audit.verify import read_records
 __all__ = ["add_parsers"]
 
 _POLL_SECONDS = 0.5
+_PATIENCE = 10  # looks in a row that fail
 _COLUMNS = ["time", "event", "actor", "outcome", "target", "risk", "id"]
 _WIDTHS = [24, 22, 20, 8, 28, 4, 0]
 #: What `show` says in words of its own.
@@ -69,26 +70,55 @@ def add_parsers(verbs: Subparsers) -> None:
 
 def _tail(args: argparse.Namespace) -> int:
     ledger = ledger_of(args)
-    last, shown = 0, False
-    newest = read_records(ledger, last=max(args.n, 0), notes=args.notes)
-    if not newest and args.follow:  # -n 0: from now on
-        last = max((position for position, _ in read_records(ledger, last=1, notes=True)), default=0)
-    while True:
-        for number, record in newest:
-            last = number
-            if args.json:
-                json_line(record)
-            else:
-                _line(record, header=not shown)
-            shown = True
+    shown = False
+    for _, record in _newest(ledger, args):
+        if args.json:
+            json_line(record)
+        else:
+            _line(record, header=not shown)
         sys.stdout.flush()
-        if not args.follow:
-            break
-        time.sleep(_POLL_SECONDS)
-        newest = read_records(ledger, after=last, notes=args.notes)
+        shown = True
     if not shown and not args.json:
         print("no records")
     return 0
+
+
+def _newest(ledger: str, args: argparse.Namespace) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the newest records, and with ``--follow`` those that come, also from a file in the place of this one."""
+    found = read_records(ledger, last=max(args.n, 0), notes=args.notes)
+    yield from found
+    last, file = 0, _identity(ledger)
+    if args.follow:
+        last = max((position for position, _ in read_records(ledger, last=1, notes=True)), default=0)
+        last = min(last, found[-1][0]) if found else last
+    failures = 0
+    while args.follow:
+        time.sleep(_POLL_SECONDS)
+        now = _identity(ledger)
+        if now is None:  # moved away; a writer makes a new one
+            continue
+        if now != file:
+            note(f"mobius-otel: {ledger} is another file now")
+            last, file = 0, now
+        try:
+            newest = read_records(ledger, after=last, notes=args.notes)
+        except MobiusError:  # it is just being made; what stays so is an error
+            failures += 1
+            if failures > _PATIENCE:
+                raise
+            continue
+        failures = 0
+        for position, record in newest:
+            last = position
+            yield position, record
+
+
+def _identity(ledger: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(ledger)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _line(record: Mapping[str, Any], *, header: bool) -> None:

@@ -86,6 +86,11 @@ def test_tail_follows(ledger):
             with Ledger(ledger) as opened:
                 AuditLogger(ledger=opened).record("it.came", actor=Actor("u-1"))
                 assert json.loads(tail.stdout.readline())["event_name"] == "it.came"
+            for path in ledger.parent.glob("audit.db*"):
+                path.rename(path.with_name(f"old-{path.name}"))
+            with Ledger(ledger) as opened:  # another file in its place: a rotation, or somebody who hides something
+                AuditLogger(ledger=opened).record("from.the.start", actor=Actor("u-1"))
+                assert json.loads(tail.stdout.readline())["event_name"] == "from.the.start"
         finally:
             tail.terminate()
 
