@@ -14,6 +14,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
@@ -147,6 +148,18 @@ class SqliteFile:
         """
         with self._lock:
             yield self._connection or self._open()
+
+    def first(self, query: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        """Return the first row that a query finds in the file that is at the path.
+
+        Raises:
+            sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
+        """
+        with self._lock:
+            connection = self._connection or self._open()
+            self.check_still_there()
+            row: tuple[Any, ...] | None = connection.execute(query, values).fetchone()
+            return row
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

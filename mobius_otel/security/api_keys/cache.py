@@ -69,7 +69,7 @@ class KeyCache:
     def __init__(
         self, ttl: float, most: int, monotonic: Clock, version: Callable[[], object | None] | None = None
     ) -> None:
-        self._version = version
+        self._version = version if ttl else None
         self._ttl = ttl
         self._most = most
         self._monotonic = monotonic

@@ -185,10 +185,13 @@ class Reporter:
             seconds: How long it took.
             error: The class of what went wrong.
         """
+        emitter = defaults.emitter()
+        if emitter is not self._emitter:
+            self._bind(emitter)
         attributes = {conventions.API_KEY_OPERATION: operation}
         if error is not None:
             attributes[conventions.ERROR_TYPE] = error
-        defaults.timer(conventions.API_KEY_STORE_DURATION).record(seconds, attributes)
+        self._store_timer.record(seconds, attributes)
 
     @contextmanager
     def changing(
@@ -259,6 +262,7 @@ class Reporter:
         self._malformed = self._bound["malformed"]
         retiring = defaults.counter(conventions.API_KEY_RETIRING_VERIFICATIONS)
         self._generations = {age: retiring.bind({conventions.API_KEY_GENERATION: age}) for age in ("old", "new")}
+        self._store_timer = defaults.timer(conventions.API_KEY_STORE_DURATION)
         self._emitter = emitter
 
     def _count_generation(self, key: ApiKey, now: float) -> None:

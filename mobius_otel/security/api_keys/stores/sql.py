@@ -27,6 +27,7 @@ from mobius_otel.security.api_keys.stores.rows import (
     storable,
     stored_of,
 )
+from mobius_otel.security.api_keys.stores.threads import StoreThreads
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -76,6 +77,7 @@ class SqlKeyStore:
         except ImportError as error:
             raise MissingExtra("store", "sql", error.name or "sqlalchemy") from None
         self._database = Database(database, timeout)
+        self._threads = StoreThreads(self._database.threads)
         self._statements: Statements = Statements(self._database.dialect)
         self._lookup = lookup_for(self._database, self._statements)
         self.channel: ChangeChannel | None = channel_for(self._database)
@@ -176,7 +178,7 @@ class SqlKeyStore:
 
     async def run(self, work: Callable[[], R]) -> R:
         """Do what uses this store in a thread, so that the event loop goes on."""
-        return await self._database.run(work)
+        return await self._threads.run(work)
 
     def close(self) -> None:
         """Close what is open; the next use connects again. An engine of your own is left to you."""
@@ -184,6 +186,7 @@ class SqlKeyStore:
             close = getattr(self.channel, "close", None)
             if close is not None:
                 close()
+        self._threads.close()
         self._database.close()
 
     def __repr__(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import contextvars
 import logging
 import os
 import threading
@@ -107,8 +106,6 @@ class Database:
         self.is_async = isinstance(engine, AsyncEngine)
         self._rest_until = 0.0
         self._is_down = False
-        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
         self._pid = os.getpid()
         on_fork(self)
 
@@ -227,25 +224,8 @@ class Database:
             where = shown_url(self.engine.url)
             _log.warning("mobius_otel: the key store at %s does not answer: %s: %s", where, _name(failure), failure)
 
-    async def run(self, work: Callable[[], R]) -> R:
-        """Do something that uses this database in a thread, so that the event loop goes on.
-
-        The threads are its own: where it hangs, nobody else is out of threads.
-        """
-        with self._lock:
-            if self._threads is None:
-                self._threads = concurrent.futures.ThreadPoolExecutor(self.threads, "mobius-otel-key-store")
-            threads = self._threads
-        context = contextvars.copy_context()
-        result: Any = await asyncio.get_running_loop().run_in_executor(threads, context.run, work)
-        return result  # type: ignore[no-any-return]
-
     def close(self) -> None:
         """Close what is idle; the next use connects again."""
-        with self._lock:
-            threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False)
         if self.is_ours:
             with contextlib.suppress(Exception):
                 self._door.dispose()
@@ -257,8 +237,6 @@ class Database:
         this object's own turn, and two processes that read from one connection take each other's answers.
         """
         if self._pid != os.getpid():
-            self._lock = threading.Lock()
-            self._threads = None
             self._rest_until = 0.0
             _abandoned.append(self.engine.pool)
             self._door.forget()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from mobius_otel.security.api_keys.record import ApiKey
 from mobius_otel.security.api_keys.stores.protocol import CHANGING, Census, Selection, StoredKey
@@ -23,9 +23,12 @@ from mobius_otel.security.api_keys.stores.rows import (
     storable,
     stored_of,
 )
+from mobius_otel.security.api_keys.stores.threads import StoreThreads
 from mobius_otel.sqlite import SqliteFile
 
 __all__ = ["SqliteKeyStore"]
+
+R = TypeVar("R")
 
 _MIGRATIONS = (
     """
@@ -88,14 +91,13 @@ class SqliteKeyStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = SqliteFile(path, _MIGRATIONS, what="key store")
+        self._threads = StoreThreads(1)  # there is one connection
 
     def find(self, digests: Sequence[bytes]) -> StoredKey | None:
         """Return the key that is found by one of these digests."""
-        where = "digest = ?" if len(digests) == 1 else f"digest IN ({', '.join('?' * len(digests))})"
-        with self._file.reading() as connection:
-            # Who deleted or replaced the file may have revoked keys in the new one; the old one still opens.
-            self._file.check_still_there()
-            row = connection.execute(f"{_SELECT} WHERE {where}", digests).fetchone()
+        where = f"digest IN ({', '.join('?' * len(digests))})"
+        # Who deleted or replaced the file may have revoked keys in the new one; the old one still opens.
+        row = self._file.first(f"{_SELECT} WHERE {where}", digests)
         return None if row is None else stored_of(row)
 
     def get(self, key_id: str) -> ApiKey | None:
@@ -172,8 +174,13 @@ class SqliteKeyStore:
         """Return a number that changes when anybody else has written to the file; None: not now."""
         return self._file.version()
 
+    async def run(self, work: Callable[[], R]) -> R:
+        """Do what uses this store in a thread, so that the event loop goes on."""
+        return await self._threads.run(work)
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        self._threads.close()
         self._file.close()
 
     def __repr__(self) -> str:
