@@ -30,6 +30,7 @@ from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.api_keys.imported import ForeignForms
 from mobius_otel.security.api_keys.sinks import sink_of
 from mobius_otel.security.api_keys.stores import check_store_url
+from mobius_otel.security.rate_limit.reporting import tell_the_rest
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
@@ -176,6 +177,7 @@ class Runtime:
                 _current = None
         if self._installed:
             self._installed = False
+            tell_the_rest()
             install_guard(None)
             unbridge_logging()
             detach_sidecar()

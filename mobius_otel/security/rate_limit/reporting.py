@@ -27,7 +27,7 @@ from mobius_otel.telemetry.redaction.actions import Pseudonyms
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.spans import report
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "tell_the_rest"]
 
 _log = logging.getLogger("mobius_otel")
 _SHORTEST_WINDOW: Final = 1.0
@@ -247,6 +247,7 @@ def _degraded(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, A
 
 
 @atexit.register
-def _tell_the_rest() -> None:
+def tell_the_rest() -> None:
+    """Record every denial that nobody was told of yet: at the end of the process, or of what is configured."""
     for reporter in list(_reporters):
         reporter.flush()

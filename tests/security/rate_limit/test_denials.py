@@ -1,5 +1,6 @@
 """How denials are counted and when they are told."""
 
+import os
 import random
 import threading
 from collections import Counter
@@ -66,20 +67,26 @@ def test_no_key_leaves_by_the_pseudonyms_door(told, clock, monkeypatch):
     assert limiter.top()[0][0].startswith("client-")
 
 
-def test_a_quiet_window_is_told_when_the_process_ends(tmp_path):
-    """What nobody was told of yet is not lost."""
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_quiet_window_is_told_when_the_process_ends(tmp_path, configured):
+    """What nobody was told of yet is not lost, whoever opened the ledger."""
     import subprocess
     import sys
 
+    setup = "configure(policy='mobius.toml')" if configured else (
+        "defaults.install(defaults.Defaults(ledger=Ledger('audit.db')))"
+    )  # fmt: skip
     script = f"""
-from mobius_otel import RateLimiter
+from mobius_otel import RateLimiter, configure
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Ledger
-defaults.install(defaults.Defaults(ledger=Ledger({str(tmp_path / "audit.db")!r})))
+runtime = {setup}
 limiter = RateLimiter("1/hour")
 [limiter.allow("k") for _ in range(50)]
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    (tmp_path / "mobius.toml").write_text('[audit]\nledger = "audit.db"\n')
+    environment = {**os.environ, "OTEL_SDK_DISABLED": "true"}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=tmp_path, env=environment)
     from mobius_otel.telemetry.audit import Ledger
 
     ledger = Ledger(tmp_path / "audit.db")
