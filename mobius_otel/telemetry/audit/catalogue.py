@@ -16,13 +16,27 @@ from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS
 from mobius_otel.telemetry.audit.vocabulary import OCSF_CLASSES, OWASP, is_type_uid
 
-__all__ = ["ACTION", "NAME", "EventType", "Shape", "default_action", "event_type", "known_events", "register_event"]
+__all__ = [
+    "ACTION",
+    "ID_IN_NAME",
+    "NAME",
+    "EventType",
+    "Shape",
+    "default_action",
+    "event_type",
+    "known_events",
+    "register_event",
+]
 
 #: What an attribute may be: a type, a list of the values it can have, or None: anything.
 Shape = type | tuple[Any, ...] | None
 
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 ACTION: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+#: What makes a name one of many: a long number, a UUID, a hash.
+ID_IN_NAME: Final = re.compile(
+    r"[0-9]{6}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-|(?<![0-9a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]{16}"
+)
 _LONGEST_NAME: Final = 128
 _JSON_TYPES: Final = {
     str: "string", int: "integer", float: "number", bool: "boolean", list: "array", tuple: "array", dict: "object",
@@ -162,6 +176,8 @@ def register_event(
     shapes = _shapes(attributes)
     if not isinstance(name, str) or len(name) > _LONGEST_NAME or not NAME.fullmatch(name):
         raise ConfigurationError("name", name, 'a dotted name such as "payment.refund"')
+    if ID_IN_NAME.search(name):
+        raise ConfigurationError("name", name, "a name of few values", "An id belongs into the target.")
     if name in _own:
         raise ConfigurationError("name", name, "a name of your own: mobius_otel emits an event of this one")
     wanted = frozenset([required] if isinstance(required, str) else required)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 from mobius_otel.errors import InvalidEvent
-from mobius_otel.telemetry.audit.catalogue import ACTION, NAME, EventType, event_type
+from mobius_otel.telemetry.audit.catalogue import ACTION, ID_IN_NAME, NAME, EventType, event_type
 from mobius_otel.telemetry.audit.chain import plain, plain_text
 from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS, severity
@@ -149,7 +149,7 @@ class AuditEvent:
     """One thing that happened, as the audit trail keeps it.
 
     Args:
-        event_name: A dotted name of few values, for example ``payment.refund``; the outcome is not part of it.
+        event_name: A dotted name of few values, for example ``payment.refund``; no id, no outcome is part of it.
         action: An upper-case verb, for example ``UPDATE``.
         actor: Who did it.
         outcome: ``success``, ``failure`` or ``unknown``.
@@ -222,6 +222,8 @@ class AuditEvent:
                 "event_name", name, 'a dotted name of letters, digits, "_" and "-", at most 128 characters,'
                 ' such as "payment.refund"',
             )  # fmt: skip
+        if ID_IN_NAME.search(name):
+            raise invalid("event_name", name, "a name of few values, without an id: that belongs into the target")
         if not isinstance(self.action, str) or not ACTION.fullmatch(self.action):
             raise invalid("action", self.action, 'an upper-case verb such as "UPDATE"')
         _one_of("outcome", self.outcome, get_args(Outcome))

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from mobius_otel.errors import InvalidEvent
-from mobius_otel.telemetry.audit import Actor, AuditEvent, Source, Target
+from mobius_otel.errors import ConfigurationError, InvalidEvent
+from mobius_otel.telemetry.audit import Actor, AuditEvent, Source, Target, register_event
 
 
 def event(**fields):
@@ -66,6 +66,22 @@ def test_a_party_that_breaks_its_rule_is_refused_by_name(make, field):
     with pytest.raises(InvalidEvent) as caught:
         make()
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("name", "good"), [
+    ("order.1234567.cancel", False), ("user.0199f3a1-7b2c-7abc-8def-001122334455", False),
+    ("file.d41d8cd98f00b204.read", False), ("oauth2.login", True), ("v1.order.404", True), ("s3.put-object", True),
+    ("feedface.deadbeef", True), ("effaced.facade.decade.accede.beaded", True), ("sha256.mismatch", True),
+])  # fmt: skip
+def test_a_name_is_one_of_few(name, good):
+    """An id in it would make a name of every record, and nobody could count or alert by it."""
+    if good:
+        assert event(event_name=name)
+    else:
+        with pytest.raises(InvalidEvent, match="few values"):
+            event(event_name=name)
+        with pytest.raises(ConfigurationError, match="few values"):
+            register_event(name)
 
 
 def test_long_ids_are_cut_rather_than_refused():
