@@ -33,7 +33,8 @@ nearest known key. Relative files lie beside the policy. Where a list is asked f
 
 Any text but that of an example may hold `${NAME}` or `${NAME:-default}` from the environment, so that no password
 stands in the file. The pepper of the keys comes from `MOBIUS_OTEL_KEY_PEPPER`, or a file that
-`MOBIUS_OTEL_KEY_PEPPER_FILE` names, never from the policy.
+`MOBIUS_OTEL_KEY_PEPPER_FILE` names, never from the policy; `MOBIUS_OTEL_KEY_PEPPER_ALSO` is for
+[one that follows another](api-keys.md).
 """
 
 HEAD = """\

@@ -320,6 +320,12 @@ API_KEY_EXPIRING = Metric(
     "mobius.api_key.expiring", "gauge", "{key}", "Active keys that expire within a span of time.", (WITHIN,),
     merge="last",
 )  # fmt: skip
+API_KEY_NEVER_USED = Metric(
+    "mobius.api_key.never_used", "gauge", "{key}", "Active keys that have never let anybody in.", merge="last",
+)  # fmt: skip
+API_KEY_OLDEST_AGE = Metric(
+    "mobius.api_key.oldest_active_age", "gauge", "s", "The age of the oldest active key.", merge="last",
+)  # fmt: skip
 API_KEY_ROTATIONS = Metric("mobius.api_key.rotations", "counter", "{rotation}", "Rotations of API keys.", (OUTCOME,))
 API_KEY_PURGED = Metric("mobius.api_key.purged", "counter", "{key}", "Dead keys that were removed.", (OUTCOME,))
 AUDIT_RECORDS = Metric(
@@ -364,7 +370,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         RATE_LIMIT_REQUESTS, RATE_LIMIT_SATURATION, RATE_LIMIT_DEGRADED, RATE_LIMIT_TRACKED_KEYS,
         RATE_LIMIT_BACKEND_DURATION, API_KEY_VERIFICATIONS, API_KEY_RETIRING_VERIFICATIONS, API_KEY_STORE_DURATION,
-        API_KEY_KEYS, API_KEY_EXPIRING, API_KEY_ROTATIONS, API_KEY_PURGED, AUDIT_RECORDS, AUDIT_BACKLOG,
+        API_KEY_KEYS, API_KEY_EXPIRING, API_KEY_NEVER_USED, API_KEY_OLDEST_AGE, API_KEY_ROTATIONS, API_KEY_PURGED, AUDIT_RECORDS, AUDIT_BACKLOG,
         AUDIT_OLDEST, AUDIT_QUARANTINED, AUDIT_STREAM_RECORDS, AUDIT_STREAM_HEAD,
         GUARD_REQUESTS, GUARD_ARMED, INTERNAL_ERRORS, REDACTION_MATCHES,
     )

@@ -67,6 +67,8 @@ METRICS: dict[str, tuple[str, str, set[str]]] = {
     "mobius.api_key.purged": ("counter", "{key}", {"mobius.outcome"}),
     "mobius.audit.records": ("counter", "{record}", {"mobius.audit.result"}),
     "mobius.audit.backlog": ("gauge", "{record}", set()),
+    "mobius.api_key.never_used": ("gauge", "{key}", set()),
+    "mobius.api_key.oldest_active_age": ("gauge", "s", set()),
     "mobius.audit.oldest": ("gauge", "s", set()),
     "mobius.audit.quarantined": ("gauge", "{record}", set()),
     "mobius.audit.stream.records": ("gauge", "{record}", {"audit.sequence.stream_id"}),

@@ -43,6 +43,8 @@ class StoreGauges:
         """Report the counts whenever `emitter` is collected."""
         observe_together(emitter, conventions.API_KEY_KEYS, self, _states)
         observe_together(emitter, conventions.API_KEY_EXPIRING, self, _expiring)
+        observe_together(emitter, conventions.API_KEY_NEVER_USED, self, _never_used)
+        observe_together(emitter, conventions.API_KEY_OLDEST_AGE, self, _oldest_age)
 
     def census(self) -> Census:
         """Return the counts, at most ten seconds old."""
@@ -51,6 +53,10 @@ class StoreGauges:
             if self._taken is None or now - self._taken[0] >= _FRESH_SECONDS:
                 self._taken = (now, self._store.census(self._clock(), self.within))
             return self._taken[1]
+
+    def age_of(self, made_at: float | None) -> float | None:
+        """Return how many seconds ago something was made."""
+        return None if made_at is None else max(self._clock() - made_at, 0.0)
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
@@ -73,3 +79,13 @@ def _expiring(all_gauges: list[StoreGauges]) -> Iterable[Observation]:
         for within, seconds in _WITHIN.items()
         if taken
     ]
+
+
+def _never_used(all_gauges: list[StoreGauges]) -> Iterable[Observation]:
+    return [(sum(gauges.census().never_used for gauges in all_gauges), {})] if all_gauges else []
+
+
+def _oldest_age(all_gauges: list[StoreGauges]) -> Iterable[Observation]:
+    ages = [gauges.age_of(gauges.census().oldest_active) for gauges in all_gauges]
+    known = [age for age in ages if age is not None]
+    return [(max(known), {})] if known else []

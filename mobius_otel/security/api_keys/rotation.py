@@ -88,7 +88,7 @@ class KeyRotator:
         rotate_before: How long before its expiry a key is rotated.
         grace_period: How long the old secret works then; default: the manager's.
         unused_after: How long the old secret must not have been used, while the new one was, until it is said that its
-            grace can be ended.
+            grace can be ended; a last use is known to a minute.
         purge: Whether dead keys are removed too.
 
     Raises:

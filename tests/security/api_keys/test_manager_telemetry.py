@@ -121,6 +121,27 @@ def test_gauges_tell_states_and_what_expires_soon(told, clock, url):
         assert states == {"active": 5, "retiring": 1, "retired": 0, "expired": 0, "revoked": 1}
         within = {span: value("mobius.api_key.expiring", {"mobius.within": span}) for span in ("1d", "7d", "30d")}
         assert within == {"1d": 1, "7d": 2, "30d": 3}
+        assert value("mobius.api_key.never_used") == 5
+        assert value("mobius.api_key.oldest_active_age") == 0
+
+
+def test_the_age_of_the_oldest_key_and_what_nobody_uses_are_gauges(told, clock, url):
+    """Of active keys alone; no key, no age."""
+    with ApiKeyManager(url, pepper=PEPPER, clock=clock) as manager:
+        manager.observe(told.slot.emitter)
+        assert told.metrics.series("mobius.api_key.oldest_active_age") == []
+    clock.advance(100)
+    with ApiKeyManager(url, pepper=PEPPER, clock=clock) as manager:
+        manager.revoke(manager.issue("alice").key.id)
+        clock.advance(50)
+        used = manager.issue("bob")
+        manager.verify(used.secret)
+        clock.advance(25)
+        manager.issue("carol")
+        manager.get(used.key.id)
+        manager.observe(told.slot.emitter)
+        assert told.metrics.value("mobius.api_key.oldest_active_age") == 25
+        assert told.metrics.value("mobius.api_key.never_used") == 1
 
 
 def test_the_census_of_a_store_agrees_with_the_records(manager, clock):
