@@ -156,11 +156,18 @@ def test_a_forked_child_goes_on_with_a_rotator_of_its_own(told, tmp_path, monkey
 
 
 FLEET = """
-import sys, time
+import sys
 from mobius_otel.security import ApiKeyManager, KeyRotator
 manager = ApiKeyManager(sys.argv[1], ttl=1e6, pepper="a made-up pepper")
+taken, claim = [], manager.claim
+def claimed(job, period, holder):
+    won = claim(job, period, holder)
+    if won:
+        taken.append(period)
+    return won
+manager.claim = claimed
 def deliver(owner, issued):
-    print(owner, int(time.time() // 0.5), flush=True)
+    print(owner, taken[-1], flush=True)
     return True
 with KeyRotator(manager, sink=deliver, every=0.5, rotate_before=2e6):
     sys.stdin.readline()
