@@ -269,10 +269,15 @@ class Books:
             return {
                 record_id: (since, attempts, reason)
                 for record_id, since, attempts, reason in connection.execute(
-                    "SELECT r.record_id, q.since, q.attempts, q.reason FROM quarantine q JOIN (SELECT id, record_id"
-                    " FROM records UNION ALL SELECT id, record_id FROM kept) r ON r.id = q.record ORDER BY q.record"
+                    "SELECT COALESCE(r.record_id, k.record_id), q.since, q.attempts, q.reason FROM quarantine q"
+                    " LEFT JOIN records r ON r.id = q.record LEFT JOIN kept k ON k.id = q.record ORDER BY q.record"
                 )
             }
+
+    def quarantine_size(self) -> int:
+        """Return how many records are in quarantine."""
+        with self._file.reading() as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def request_retry(self) -> None:
         """Ask whoever ships the ledger to offer what is in quarantine again."""

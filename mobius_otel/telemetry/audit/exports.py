@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from mobius_otel.telemetry.audit.stream import Checkpoint
 
 __all__ = ["verify_lines"]
 
+_REQUEST: Final = re.compile(rb'\s*\{\s*"resourceLogs"')
 _TELL_EVERY: Final = 200
 _MOST_UNREADABLE: Final = 100
 
@@ -76,10 +78,7 @@ class _File:
 
     def _line(self, line: bytes) -> None:
         try:
-            document = parse(line)
-            if isinstance(document, dict) and "resourceLogs" in document:
-                self._chains.retold = True
-            for record in self._records(document):
+            for record in self._records(line):
                 self._take(record)
         except (ValueError, RecursionError) as error:
             self._unreadable += 1
@@ -87,15 +86,17 @@ class _File:
                 text = f"line {self._number} is no record: {str(error)[:100]}"
                 self._chains.problems.append(Problem(None, None, None, "unreadable", text))
 
-    def _records(self, document: Any) -> Iterator[dict[str, Any]]:
-        if not isinstance(document, dict):
-            raise ValueError("it is no object")
-        if "resourceLogs" not in document:
-            yield document
+    def _records(self, line: bytes) -> Iterator[dict[str, Any]]:
+        if _REQUEST.match(line):
+            self._chains.retold = True
+            for record in decode_json(line):
+                if conventions.AUDIT_INTEGRITY_VALUE in record["attributes"]:
+                    yield record
             return
-        for record in decode_json(document):
-            if conventions.AUDIT_INTEGRITY_VALUE in record["attributes"]:
-                yield record
+        record = parse(line)
+        if not isinstance(record, dict):
+            raise ValueError("it is no object")
+        yield record
 
     def _take(self, record: dict[str, Any]) -> None:
         bare, stated, signature = unfinished(record)

@@ -401,7 +401,12 @@ class Ledger(Books):
 
     def close(self) -> None:
         """End this object's stream and close the file; a later append begins a new stream."""
-        self.spool.drain()
+        lost = self.spool.drain()
+        if lost:
+            _log.error(
+                "mobius_otel: the audit ledger %s is closed and still cannot be written: %d records that were in memory"
+                " are lost", self.path, lost,
+            )  # fmt: skip
         with contextlib.suppress(AuditUnavailable):
             self.end()
         with self._turns.alone():

@@ -34,7 +34,7 @@ def observe_ledger(emitter: MetricEmitter, ledger: Ledger) -> None:
     for spec, read in (
         (conventions.AUDIT_BACKLOG, ledger.backlog),
         (conventions.AUDIT_OLDEST, lambda: ledger.oldest() or 0.0),
-        (conventions.AUDIT_QUARANTINED, lambda: len(ledger.quarantine_reasons())),
+        (conventions.AUDIT_QUARANTINED, ledger.quarantine_size),
     ):
         more = (lambda: len(ledger.spool)) if spec is conventions.AUDIT_BACKLOG else (lambda: 0)
         emitter.observe(spec.name, _last_known(read, more), unit=spec.unit, description=spec.meaning)

@@ -6,8 +6,8 @@ The message classes come with the extra ``otlp`` and are imported when a request
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from mobius_otel.errors import MissingExtra
 
@@ -134,23 +134,51 @@ def _value_json(value: Any) -> dict[str, Any]:
     return {} if value is None else {"stringValue": str(value)}
 
 
-def decode_json(document: Any) -> Iterator[dict[str, Any]]:
+def decode_json(line: bytes) -> Iterator[dict[str, Any]]:
     """Yield the records of a request in OTLP's JSON encoding, as a collector's file exporter writes it.
 
     Args:
-        document: The parsed JSON.
+        line: The request.
 
     Raises:
         ValueError: It is no such request.
     """
     try:
-        for resource in document["resourceLogs"]:
+        for resource in json.loads(line, object_hook=_shortened)["resourceLogs"]:
             for scope in resource.get("scopeLogs", ()):
-                name = scope.get("scope", {}).get("name", "")
+                name = (scope.get("scope") or {}).get("name", "")
                 for log in scope.get("logRecords", ()):
                     yield _record_of(log, name)
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no OTLP request of logs: {type(error).__name__}") from error
+
+
+def _shortened(found: dict[str, Any]) -> Any:
+    """Make a value of what OTLP wraps around it, while it is parsed: a large request is never whole in memory."""
+    if len(found) == 2 and "key" in found:
+        return found["key"], found.get("value")
+    if len(found) == 1:
+        ((kind, value),) = found.items()
+        if kind in _AS_IT_IS:
+            return value
+        if kind in _MADE:
+            return _MADE[kind](value)
+    return found or None
+
+
+def _mapping(pairs: Any) -> dict[str, Any]:
+    return dict(pair or ("", None) for pair in pairs or ())  # neither a key nor a value: both are empty
+
+
+_AS_IT_IS: Final = frozenset({"stringValue", "boolValue", "bytesValue", "values"})
+_MADE: Final[dict[str, Callable[[Any], Any]]] = {
+    "intValue": int,
+    "doubleValue": float,
+    "arrayValue": lambda items: items or [],
+    "kvlistValue": _mapping,
+    "key": lambda name: (name, None),
+    "value": lambda value: ("", value),  # protobuf leaves out a key that is empty
+}
 
 
 def _record_of(log: Mapping[str, Any], scope: str) -> dict[str, Any]:
@@ -165,22 +193,4 @@ def _record_of(log: Mapping[str, Any], scope: str) -> dict[str, Any]:
     if trace := log.get("traceId"):
         found["trace_id"], found["span_id"] = trace.lower(), log.get("spanId", "").lower()
         found["trace_flags"] = int(log.get("flags", 0))
-    return {**found, "attributes": _mapping_of(log.get("attributes", ()))}
-
-
-def _mapping_of(pairs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return {pair.get("key", ""): _value_of(pair.get("value", {})) for pair in pairs}
-
-
-def _value_of(value: Mapping[str, Any]) -> Any:
-    for kind, found in value.items():
-        if kind == "intValue":
-            return int(found)
-        if kind == "doubleValue":
-            return float(found)
-        if kind == "arrayValue":
-            return [_value_of(item) for item in found.get("values", ())]
-        if kind == "kvlistValue":
-            return _mapping_of(found.get("values", ()))
-        return found
-    return None
+    return {**found, "attributes": _mapping(log.get("attributes"))}

@@ -277,8 +277,9 @@ class Shipper:
         if now - self._kept_house_at < _HOUSE_SECONDS:
             return
         self._kept_house_at = now
-        if self._holds_lease():
-            self._ledger.seal(adopt=True)
+        ships = self._holds_lease()
+        self._ledger.seal(adopt=ships)
+        if ships:
             self._ledger.prune()
 
     def retry(self) -> tuple[int, int]:
@@ -295,7 +296,7 @@ class Shipper:
             else:
                 taken, self.failure = 0, f"{_OTHER_SHIPS}; it was asked to offer them again"
                 self._ledger.request_retry()
-            return taken, len(self._ledger.quarantine_reasons())
+            return taken, self._ledger.quarantine_size()
 
     def _holds_lease(self) -> bool:
         return self._ledger.lease(self._owner, _LEASE_SECONDS + self._courier.timeout)

@@ -372,9 +372,9 @@ def test_any_attributes_survive_every_form(attributes):
     payload = canonical(record)
     head = digest(payload).hex()
     stored = finished(parse(payload), head)
-    again = [parse(json.dumps(stored).encode()), *decode_json(json.loads(encode_json([stored], {})))]
+    again = [parse(json.dumps(stored).encode()), *decode_json(encode_json([stored], {}))]
     request = MessageToDict(ExportLogsServiceRequest.FromString(encode([stored], {})), use_integers_for_enums=True)
-    again.extend(decode_json(request))
+    again.extend(decode_json(json.dumps(request).encode()))
     for other in again:
         assert digest(canonical(unfinished(other)[0])).hex() == head
 

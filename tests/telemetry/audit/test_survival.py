@@ -229,6 +229,19 @@ def test_a_ledger_that_another_program_holds_locked_is_waited_for_and_then_spool
     assert "locked" in caplog.text
 
 
+def test_what_memory_still_holds_at_the_end_is_lost_loudly(tmp_path, caplog):
+    """One line with the number, at ERROR: the service said that it goes on without its ledger, and it did."""
+    ledger = Ledger(tmp_path / "audit.db")
+    audit = AuditLogger(ledger=ledger)
+    audit.record("order.placed", actor=Actor("u-1"))
+    with ledger._file.reading() as connection:
+        connection.execute("PRAGMA query_only = 1")
+    for _ in range(3):
+        audit.record("order.placed", actor=Actor("u-1"))
+    ledger.close()
+    assert "3 records that were in memory are lost" in caplog.records[-1].getMessage()
+
+
 @posix
 def test_every_file_of_a_ledger_is_for_its_owner_alone(tmp_path):
     """The write-ahead log and its index too, whatever the umask; a ledger that others may read is refused."""
