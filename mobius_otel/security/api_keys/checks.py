@@ -103,13 +103,13 @@ def checked_scopes(scopes: Iterable[str]) -> frozenset[str]:
     """
     if isinstance(scopes, str) or not isinstance(scopes, Iterable):
         raise ConfigurationError("scopes", scopes, "a set of texts", 'For example: scopes={"read"}')
-    found = frozenset(scopes)
+    found = list(scopes)
     for scope in found:
         if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
             raise ConfigurationError(
                 "scopes", scope, "1 to 128 ASCII characters without blanks, quotes and backslashes"
             )
-    return found
+    return frozenset(found)
 
 
 def checked_text(setting: str, value: str | None, *, needed: bool = False) -> str | None:

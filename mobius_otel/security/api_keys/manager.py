@@ -399,6 +399,9 @@ class ApiKeyManager(KeyManagerCore):
         """
         if state is not None and state not in set(KeyState):
             raise ConfigurationError("state", state, f"one of {', '.join(KeyState)}")
+        for setting, value in (("owner", owner), ("tenant", tenant), ("lineage", lineage)):
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(setting, type(value).__qualname__, "a text")
         if most is not None and (not isinstance(most, int) or most < 1):
             raise ConfigurationError("most", most, "a whole number above zero")
         self._last_used.flush()

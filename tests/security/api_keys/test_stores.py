@@ -16,6 +16,7 @@ from mobius_otel.security.api_keys import MemoryKeyStore, SqliteKeyStore
 from mobius_otel.security.api_keys.secret import generate
 from mobius_otel.security.api_keys.stores import Selection
 from mobius_otel.security.api_keys.stores.failures import StoreFailure
+from mobius_otel.sqlite import SqliteFile
 from tests.security.api_keys.conftest import PEPPER
 
 
@@ -407,3 +408,68 @@ def test_a_newer_file_is_refused_by_name(tmp_path):
         connection.execute("PRAGMA user_version=99")
     with pytest.raises(ConfigurationError, match="99"):
         ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER)
+
+
+def test_a_full_disk_refuses_changes_and_lets_known_keys_in(told, tmp_path, clock):
+    """What is there is read; what cannot be written is unavailable, and works again when there is room."""
+    manager = ApiKeyManager(f"sqlite:///{tmp_path / 'keys.db'}", pepper=PEPPER, clock=clock)
+    issued = manager.issue("alice")
+    with manager.store._file.reading() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages}")  # SQLITE_FULL, as from a file system without room
+
+    def fill():
+        for _ in range(100):
+            manager.issue("bob", metadata={"a": "b" * 8000})
+
+    with pytest.raises(KeyStoreUnavailable) as caught:
+        fill()
+    assert "full" in str(caught.value.__cause__)
+    clock.advance(120)
+    assert manager.verify(issued.secret).owner == "alice"
+    manager.close()
+    assert manager.issue("bob", metadata={"a": "b" * 8000})
+    manager.close()
+
+
+def test_a_file_that_somebody_else_writes_to_is_left_in_time(told, tmp_path, monkeypatch):
+    """A change waits, but not without end; look-ups go on, and afterwards everything does."""
+    monkeypatch.setitem(SqliteFile.__init__.__kwdefaults__, "busy_timeout", 0.2)
+    path = tmp_path / "keys.db"
+    manager = ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER, cache_ttl=0)
+    issued = manager.issue("alice")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(KeyStoreUnavailable):
+        manager.revoke(issued.key.id)
+    assert manager.verify(issued.secret)
+    other.execute("ROLLBACK")
+    other.close()
+    assert manager.revoke(issued.key.id).state is KeyState.REVOKED
+    manager.close()
+
+
+@pytest.mark.parametrize("value", [1, 1.5, b"alice", [], {}, ["alice"], object()], ids=repr)
+def test_what_is_no_text_is_refused_as_such(manager, value):
+    """Not as a store that does not answer."""
+    with pytest.raises(ConfigurationError):
+        manager.list(owner=value)
+    with pytest.raises(ConfigurationError):
+        manager.issue("alice", scopes=[value])
+
+
+def test_the_tables_compare_bytes_in_every_dialect():
+    """Ids differ in their case alone, and digests are no text; said to dialects that are not at hand here."""
+    sa = pytest.importorskip("sqlalchemy")
+    from sqlalchemy.dialects import mysql, postgresql
+
+    from mobius_otel.security.api_keys.stores.sql_schema import KEYS
+
+    table = sa.schema.CreateTable(KEYS)
+    in_postgres = str(table.compile(dialect=postgresql.dialect()))
+    in_mysql = str(table.compile(dialect=mysql.dialect()))
+    assert 'id VARCHAR(64) COLLATE "C" NOT NULL' in in_postgres
+    assert "digest BYTEA NOT NULL" in in_postgres
+    assert "id VARCHAR(64) COLLATE utf8mb4_bin NOT NULL" in in_mysql
+    assert "digest VARBINARY(64) NOT NULL" in in_mysql
+    assert "`limit`" in in_mysql
