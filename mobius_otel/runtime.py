@@ -25,7 +25,7 @@ from mobius_otel import compat, conventions
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MissingExtra, MobiusError, PolicyError
 from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator
+from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator, ValkeyChannel
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.api_keys.imported import ForeignForms
 from mobius_otel.security.api_keys.sinks import sink_of
@@ -268,6 +268,7 @@ def open_keys(policy: Policy, throttle: FailureThrottle | None = None) -> ApiKey
         prefix=section.prefix,
         environment=section.environment,
         cache_ttl=section.cache_seconds,
+        channel=ValkeyChannel(section.channel) if section.channel else None,
         mac=_MAC[section.mac],
         imported=section.imported,
         on_reuse=section.on_reuse,
@@ -475,10 +476,12 @@ def check_policy(policy: Policy) -> None:
     if policy.wants_keys:
         try:
             check_store_url(policy.store_url)
+            if policy.api_keys.channel:
+                ValkeyChannel(policy.api_keys.channel)
         except MissingExtra:
             raise
         except ConfigurationError as error:
-            error.setting = "api_keys.store"
+            error.setting = f"api_keys.{error.setting}"
             raise policy.placed(error) from None
     try:
         ForeignForms(policy.api_keys.imported)

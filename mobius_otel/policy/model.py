@@ -77,6 +77,10 @@ class ApiKeysSection:
         "Seconds until a revocation in another process holds here, 0: at once, at a look-up each.",
         rules.AT_MOST_FIVE,
     )
+    channel: str | None = _key(
+        None, "Tells other processes of changed keys at once; absent: PostgreSQL's own, else cache_seconds.",
+        rules.CHANNEL, may_hold_secret=True,
+    )  # fmt: skip
     prefix: str = _key("mob", "The first part of a new secret.", rules.IDENTIFIER)
     environment: str = _key("live", "The second part of a new secret.", rules.IDENTIFIER)
     failures: str = _key(

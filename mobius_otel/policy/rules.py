@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "COUNTED", "DATA", "DEADLINE", "FUNCTION", "HEADER_NAME",
-    "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE", "SCOPE", "SHARE",
-    "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
+    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "FUNCTION",
+    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE", "SCOPE",
+    "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -94,6 +94,7 @@ STORE = _matching(
     'memory://, sqlite:///FILE, or a database such as "postgresql+psycopg://keys:${PASSWORD}@db/keys"',
     r"memory://|sqlite:///.+|[a-z][a-z0-9]*(?:\+[a-z0-9_]+)?://.+",
 )
+CHANNEL = _matching('a server such as "valkey://:${PASSWORD}@host:6379"', r"(?:valkey|redis)s?://.+")
 SIDECAR = _matching(
     'the address of a sidecar such as "http://127.0.0.1:9464"',
     r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}/?",

@@ -7,7 +7,7 @@ from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.rotation import KeyRotator, RotationRun, RotationSink
 from mobius_otel.security.api_keys.secret import PATTERN
 from mobius_otel.security.api_keys.sinks import command_sink, file_sink, http_sink
-from mobius_otel.security.api_keys.stores import KeyStore, MemoryKeyStore, SqliteKeyStore, SqlKeyStore
+from mobius_otel.security.api_keys.stores import KeyStore, MemoryKeyStore, SqliteKeyStore, SqlKeyStore, ValkeyChannel
 
 __all__ = [
     "PATTERN",
@@ -22,6 +22,7 @@ __all__ = [
     "RotationSink",
     "SqlKeyStore",
     "SqliteKeyStore",
+    "ValkeyChannel",
     "command_sink",
     "file_sink",
     "http_sink",

@@ -14,6 +14,7 @@ from mobius_otel.security.api_keys.stores.protocol import (
 )
 from mobius_otel.security.api_keys.stores.sql import SqlKeyStore
 from mobius_otel.security.api_keys.stores.sqlite import SqliteKeyStore
+from mobius_otel.security.api_keys.stores.valkey_channel import ValkeyChannel
 
 __all__ = [
     "Census",
@@ -25,6 +26,7 @@ __all__ = [
     "SqliteKeyStore",
     "StoredKey",
     "Transaction",
+    "ValkeyChannel",
     "check_store_url",
     "open_store",
 ]

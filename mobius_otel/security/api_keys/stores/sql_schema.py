@@ -59,8 +59,8 @@ _columns = [
     )
     for name in COLUMNS
 ]
-#: The keys. A row's last use is written often and is no part of an index: PostgreSQL keeps some room for it beside.
-KEYS = sa.Table("mobius_api_keys", _metadata, *_columns, postgresql_with={"fillfactor": 90})
+#: The keys.
+KEYS = sa.Table("mobius_api_keys", _metadata, *_columns)
 sa.Index("mobius_api_keys_owner", KEYS.c.owner)
 sa.Index("mobius_api_keys_lineage", KEYS.c.lineage_id)
 sa.Index("mobius_api_keys_expiry", KEYS.c.expires_at)
@@ -86,6 +86,9 @@ def _first(connection: sa.Connection) -> None:
             "Another program made it, or somebody removed the other: nothing was changed.",
         )
     _metadata.create_all(connection)
+    if connection.dialect.name == "postgresql":
+        # A row's last use is written often and is no part of an index: there is room for it beside the row.
+        connection.exec_driver_sql(f"ALTER TABLE {KEYS.name} SET (fillfactor = 90)")
     connection.execute(VERSION.insert().values(version=0))
 
 
