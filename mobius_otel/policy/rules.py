@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 __all__ = [
     "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "FUNCTION",
-    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE", "SCOPE",
-    "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
+    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE",
+    "SCOPE", "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 

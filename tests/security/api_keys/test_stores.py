@@ -449,7 +449,9 @@ def test_a_file_that_somebody_else_writes_to_is_left_in_time(told, tmp_path, mon
     manager.close()
 
 
-@pytest.mark.parametrize("value", [1, 1.5, b"alice", [], {}, ["alice"], object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [1, 1.5, b"alice", [], {}, ["alice"], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_text_is_refused_as_such(manager, value):
     """Not as a store that does not answer."""
     with pytest.raises(ConfigurationError):
