@@ -105,8 +105,9 @@ def kills(session: nox.Session) -> None:
     """Kill two hundred recording processes at random moments, and record a burst of 100,000 events."""
     session.install(*DEV)
     session.run(
-        "python", "-m", "pytest", "tests/telemetry/audit/test_processes.py", "tests/telemetry/audit/test_survival.py",
-        "--timeout", "1800", env={"KILLS": "200", "BURST": "100000", "FAULT_SECONDS": "10"},
+        "python", "-m", "pytest", "--timeout", "1800", "tests/telemetry/audit/test_processes.py",
+        "tests/telemetry/audit/test_survival.py", "tests/telemetry/audit/test_chaos.py",
+        env={"KILLS": "200", "BURST": "100000", "FAULT_SECONDS": "10", "CHAOS_SECONDS": "300"},
     )  # fmt: skip
 
 
