@@ -79,6 +79,8 @@ def _verify(args: argparse.Namespace) -> int:
         note(f"mobius-otel: {source}: there is no audit record in it; {printable(result.problems[0].text)}")
     else:
         _tell("standard input" if source == "-" else source, result)
+        if not args.partial and any(p.what == "missing" and p.sequence == 1 for p in result.problems):
+            print("  (an export since a day, or a file that was rotated, begins later: --partial)")
     return 0 if result.ok else 2 if nothing else 1
 
 

@@ -91,7 +91,7 @@ def progress(what: str) -> Callable[[int, int], None] | None:
             return
         drawn[0] = now
         if not total:
-            print(f"\r{what} {done:,}", end="", file=sys.stderr, flush=True)
+            print(f"{what} {done:,}", end="\r", file=sys.stderr, flush=True)  # what comes next is written over it
             return
         width = 30
         filled = width * done // max(total, 1)

@@ -197,6 +197,13 @@ def test_exports_are_verified_like_the_ledger(ledger, run, monkeypatch):
         assert (status, "changed: " in out) == (1, True)
         monkeypatch.setattr(sys, "stdin", file.open())
         assert run("verify", "-", "--json")[0] == 1
+    later = ledger.parent / "later.jsonl"
+    later.write_text(
+        "".join((ledger.parent / "all.jsonl").read_text().replace("order-7", "order-1").splitlines(True)[2:])
+    )
+    status, out, _ = run("verify", later)
+    assert (status, "--partial" in out) == (1, True)
+    assert run("verify", later, "--partial")[0] == 0
     run("export", "--format", "ocsf", "-o", "all.ocsf")
     assert run("verify", ledger.parent / "all.ocsf")[0] == 2  # another form; nothing of it can be proven
 
