@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from typing import Self
@@ -16,9 +17,13 @@ class SlowProxy:
         server: Host and port.
         delay: Seconds that every piece of an answer waits; can be changed at any time.
         drip: Whether answers come byte by byte, each after the delay.
+        tls: With it clients have to speak TLS, which ends here.
     """
 
-    def __init__(self, server: tuple[str, int], delay: float = 0.0, *, drip: bool = False) -> None:
+    def __init__(
+        self, server: tuple[str, int], delay: float = 0.0, *, drip: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.delay = delay
         self.drip = drip
         self.connections = 0
@@ -33,6 +38,12 @@ class SlowProxy:
             while True:
                 client, _ = self._listener.accept()
                 self.connections += 1
+                if self._tls is not None:
+                    try:
+                        client = self._tls.wrap_socket(client, server_side=True)
+                    except OSError:  # it does not trust us
+                        client.close()
+                        continue
                 server = socket.create_connection(self._server)
                 self._open += [client, server]
                 threading.Thread(target=self._pass, args=(client, server, False), daemon=True).start()

@@ -1,8 +1,10 @@
 """A limiter whose hits are counted by a server."""
 
 import asyncio
+import datetime as dt
 import math
 import re
+import ssl
 import threading
 
 import pytest
@@ -12,6 +14,7 @@ from mobius_otel.security import RateLimit, RateLimiter
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.security.rate_limit.backends.valkey.calls import probe_call
 from mobius_otel.security.rate_limit.limiter import ALGORITHMS
+from tests.services.proxy import SlowProxy
 from tests.services.valkeys import server
 
 POLICY = "mobius.rate_limit.policy"
@@ -149,6 +152,52 @@ def test_eight_threads_let_exactly_the_limit_pass(backend, name):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert sum(allowed) == 500
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for localhost, and its key, in one file."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - dt.timedelta(1), now + dt.timedelta(9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8
+    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    file.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    )
+    return file
+
+
+def test_a_connection_can_be_encrypted(shared_server, name, certificate, caplog):
+    """The certificate is checked, and so is the host's name, unless the URL says otherwise."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with SlowProxy(shared_server.address, tls=context) as proxy:
+        trusted = f"ssl_ca_certs={certificate}"
+        for place, query, source in [
+            ("localhost", trusted, "remote"),
+            ("127.0.0.1", trusted, "fallback"),
+            ("127.0.0.1", f"{trusted}&ssl_check_hostname=false", "remote"),
+            ("localhost", "", "fallback"),
+            ("localhost", "ssl_cert_reqs=none", "remote"),
+        ]:
+            limiter = RateLimiter("9/hour", name=name, backend=f"rediss://{place}:{proxy.port}?{query}", deadline=5.0)
+            assert limiter.acquire("k").source == source
+            assert asyncio.run(limiter.acquire_async("k")).source == source
+        valkey = pytest.importorskip("valkey")
+        client = valkey.Valkey(host="localhost", port=proxy.port, ssl=True, ssl_ca_certs=str(certificate))
+        limiter = RateLimiter("9/hour", name=name, backend=client, deadline=5.0)
+        assert [limiter.acquire("k").source, asyncio.run(limiter.acquire_async("k")).source] == ["remote"] * 2
 
 
 @pytest.mark.parametrize("package", ["valkey", "redis"])

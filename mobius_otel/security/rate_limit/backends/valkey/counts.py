@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from mobius_otel import conventions
+from mobius_otel.forks import on_fork
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.backends.valkey.calls import Form, Heirs, forget, form
 from mobius_otel.security.rate_limit.backends.valkey.keys import Namer
@@ -46,6 +47,7 @@ class ValkeyCounts:
         self._own_heirs: dict[Hashable, tuple[Heirs, float]] = {}
         self._peak = 0.0
         self._durations: deque[float] = deque()
+        on_fork(self)
         self._good = {conventions.RATE_LIMIT_POLICY: spec.name, conventions.RATE_LIMIT_BACKEND: _NAME}
 
     def take(self, key: Hashable, cost: int) -> Facts:
@@ -173,6 +175,9 @@ class ValkeyCounts:
 
     def _timed(self) -> Timer:
         return defaults.timer(conventions.RATE_LIMIT_BACKEND_DURATION)
+
+    def _after_fork_in_child(self) -> None:
+        self._durations.clear()  # the parent records its own
 
     def __repr__(self) -> str:
         return f"ValkeyCounts({self._algorithm}, {self._route!r})"

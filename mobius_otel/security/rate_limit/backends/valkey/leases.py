@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 
-from mobius_otel.forks import on_fork
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.backends.valkey.calls import Draw, Drawn, Form, LogForm, ScriptCall
 from mobius_otel.security.rate_limit.backends.valkey.counts import ValkeyCounts
@@ -63,7 +62,6 @@ class LeasedCounts(ValkeyCounts):
         self._part = spec.lease
         self._known_terms: dict[Form, tuple[LogForm, float, list[int]]] = {}
         self._begin()
-        on_fork(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -236,6 +234,7 @@ class LeasedCounts(ValkeyCounts):
             self._old.pop(key, None)
 
     def _after_fork_in_child(self) -> None:
+        super()._after_fork_in_child()
         self._begin()
 
 
