@@ -145,6 +145,20 @@ def test_a_slow_network_is_waited_for_up_to_the_deadline(shared_server, name, to
         assert 0.45 <= time.monotonic() - began < 1.8
 
 
+def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_longer(shared_server, name):
+    """Each piece comes in time, and all of them do not."""
+    with SlowProxy(shared_server.address) as proxy:
+        limiter = RateLimiter("50/hour", name=name, backend=f"valkey://127.0.0.1:{proxy.port}", deadline=0.3)
+        assert [limiter.acquire("k").source for _ in range(2)] == ["remote"] * 2
+        proxy.drip, proxy.delay = True, 0.1
+        began = time.monotonic()
+        assert limiter.acquire("k").source == "fallback"
+        assert 0.29 <= time.monotonic() - began < 1.5
+        proxy.drip, proxy.delay = True, 0.001
+        back(limiter)
+        assert limiter.acquire("k").source == "remote"
+
+
 def test_a_connection_that_comes_too_late_serves_the_next_decision(shared_server, name):
     """Three round trips to get in take longer than a decision may; later ones need one."""
     with SlowProxy(shared_server.address, delay=0.12) as proxy:

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -124,6 +126,17 @@ def test_at_the_end_everything_is_given_back(shared_server, name):
     for _ in range(50):
         limiter.acquire("k")
     backend.close()
+    assert RateLimiter("1000/hour", name=name, backend=shared_server.url(), deadline=5.0).peek("k").remaining == 950
+
+
+def test_a_process_that_ends_gives_back_too(shared_server, name):
+    """Without anybody closing anything."""
+    code = (
+        "import sys; from mobius_otel import RateLimiter\n"
+        "limiter = RateLimiter('1000/hour', name=sys.argv[1], backend=sys.argv[2], lease=0.5, deadline=5.0)\n"
+        "[limiter.acquire('k') for _ in range(50)]"
+    )
+    subprocess.run([sys.executable, "-c", code, name, shared_server.url()], check=True, capture_output=True)
     assert RateLimiter("1000/hour", name=name, backend=shared_server.url(), deadline=5.0).peek("k").remaining == 950
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.rate_limit.backends.valkey.keys import Namer
+from mobius_otel.security.rate_limit.backends.valkey.link import _whole
 from mobius_otel.security.rate_limit.backends.valkey.urls import parse_url
 
 
@@ -92,3 +93,9 @@ def test_a_key_that_two_processes_would_write_differently_is_refused():
         Namer("api", "gcra").stem(object())
     with pytest.raises(ConfigurationError, match="every process"):
         Namer("api", "gcra").stem(("a", frozenset("a")))
+
+
+@pytest.mark.parametrize("answer", [b"$2\r\nab\r\n", b"$0\r\n\r\n", b":17\r\n", b"-OOM no room\r\n", b"+OK\r\n"])
+def test_an_answer_is_whole_at_its_end_and_not_before(answer):
+    """However it is cut into pieces."""
+    assert [_whole(answer[:end]) for end in range(1, len(answer) + 1)] == [False] * (len(answer) - 1) + [True]

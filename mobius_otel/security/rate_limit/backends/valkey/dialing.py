@@ -48,6 +48,7 @@ class Dialer:
         )
         self._times = {
             "socket_timeout": deadline, "socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True,
+            "protocol": 2,
         }  # fmt: skip
         if found.kind == "unix":
             del self._times["socket_keepalive"]

@@ -28,6 +28,8 @@ _IDLE_SECONDS = 1.0  # after this long it is looked at whether the other side ha
 _MOST_IDLE = 64
 _REDIRECTION = re.compile(r"(MOVED|ASK) ([0-9]{1,5}) (.*):([0-9]{1,5})", re.ASCII)
 
+_ASKING = b"*1\r\n$6\r\nASKING\r\n"
+
 Connection = Any  # of valkey or redis; nothing of them is imported unless a server is asked for
 Idle = deque[tuple[Connection, float]]
 
@@ -280,27 +282,59 @@ class Unhurried:
 
 def _asked(connection: Connection, call: Call, end: float, asking: bool) -> Any:
     if asking:
-        connection.send_command("ASKING", check_health=False)
-        _read(connection, end)
-    connection.send_packed_command((call.known,), check_health=False)
+        _exchanged(connection, _ASKING, end)
     try:
-        if asking or time.monotonic() > end - connection.socket_timeout * 0.9:  # some of the time is gone
-            return _read(connection, end)
-        return connection.read_response()
+        return _exchanged(connection, call.known, end)
     except Exception as error:
         if type(error).__name__ != "NoScriptError":
             raise
     if asking:
-        connection.send_command("ASKING", check_health=False)
-        _read(connection, end)
-    connection.send_packed_command((call.whole(),), check_health=False)
-    return _read(connection, end)
+        _exchanged(connection, _ASKING, end)
+    return _exchanged(connection, call.whole(), end)
 
 
-def _read(connection: Connection, end: float) -> Any:
-    if not connection.can_read(max(end - time.monotonic(), 0.0001)):
-        raise TimeoutError
-    return connection.read_response()
+def _exchanged(connection: Connection, sent: bytes, end: float) -> Any:
+    """Send a command and return its answer, a text or a number, until `end` whatever comes in between.
+
+    Past the package's own reader, which waits anew for every piece of an answer, and takes longer than the script.
+    """
+    sock = connection._sock
+    if sock is None:
+        raise ConnectionError
+    try:
+        left = end - time.monotonic()
+        if left < connection.socket_timeout * 0.9:  # some of the time is gone
+            sock.settimeout(max(left, 0.0001))
+        sock.sendall(sent)
+        answer = sock.recv(65536)
+        while answer and not _whole(answer):
+            sock.settimeout(max(end - time.monotonic(), 0.0001))
+            more = sock.recv(65536)
+            answer = answer + more if more else b""
+        if sock.gettimeout() != connection.socket_timeout:
+            sock.settimeout(connection.socket_timeout)
+    except TimeoutError:
+        raise TimeoutError from None
+    except OSError:  # reset, broken, refused: the line is gone
+        raise ConnectionError from None
+    kind = answer[:1]
+    if kind == b"$":
+        return answer[answer.index(b"\n") + 1 : -2]
+    if kind == b":":
+        return int(answer[1:-2])
+    if kind == b"-":
+        raise connection._parser.parse_error(answer[1:-2].decode("utf-8", "replace"))
+    if kind != b"+":
+        raise ConnectionError  # nothing at all, or what nobody asked for
+    return answer[1:-2]
+
+
+def _whole(answer: bytes) -> bool:
+    """Return whether this is all of an answer: one line, or a text after its length."""
+    if answer[:1] != b"$":
+        return answer.endswith(b"\r\n")
+    head = answer.find(b"\n")
+    return head > 0 and len(answer) >= head + 3 + int(answer[1:head])
 
 
 async def _asked_async(connection: Connection, call: Call, asking: bool) -> Any:
