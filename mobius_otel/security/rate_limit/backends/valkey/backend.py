@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import weakref
 from types import TracebackType
@@ -20,9 +19,6 @@ __all__ = ["DEADLINE", "ValkeyBackend"]
 
 #: Seconds that a call may take, unless said otherwise.
 DEADLINE = 0.05
-
-
-_lenders: weakref.WeakSet[ValkeyBackend] = weakref.WeakSet()
 
 
 class ValkeyBackend:
@@ -70,14 +66,7 @@ class ValkeyBackend:
             )
         leased = LeasedCounts(spec, self._route)
         self._leased.add(leased)
-        _lenders.add(self)
         return leased
-
-    def give_back(self) -> None:
-        """Give back what was drawn and not spent; without a server it is lost until it leaves its window."""
-        for leased in list(self._leased):
-            with contextlib.suppress(ServerGone):
-                leased.give_back()
 
     @property
     def shown(self) -> str:
@@ -98,7 +87,9 @@ class ValkeyBackend:
 
     def close(self) -> None:
         """Give back what was drawn and not spent, and close the connections."""
-        self.give_back()
+        for leased in list(self._leased):
+            with contextlib.suppress(ServerGone):
+                leased.give_back()
         for link in self._route.links():
             link.close()
 
@@ -118,10 +109,3 @@ class ValkeyBackend:
 
     def __repr__(self) -> str:
         return f"ValkeyBackend({self.shown}, deadline={self._deadline:g} s)"
-
-
-@atexit.register
-def _give_back() -> None:
-    for backend in list(_lenders):
-        with contextlib.suppress(Exception):
-            backend.give_back()

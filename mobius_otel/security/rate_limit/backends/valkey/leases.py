@@ -14,9 +14,11 @@ another limit that somebody else has ordered is found out.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Hashable, Iterator
 
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
@@ -32,6 +34,9 @@ _LONGEST_AGE = 1.0
 _LONGEST_DENIAL = 10 * TICKS_PER_SECOND
 _TURN_SECONDS = 10.0  # a key that was not asked for one to two of them is forgotten
 _CLOSING_SECONDS = 1.0
+
+
+_alive: weakref.WeakSet[LeasedCounts] = weakref.WeakSet()
 
 
 class _Lease:
@@ -62,6 +67,7 @@ class LeasedCounts(ValkeyCounts):
         self._part = spec.lease
         self._known_terms: dict[Form, tuple[LogForm, float, list[int]]] = {}
         self._begin()
+        _alive.add(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -260,3 +266,11 @@ def _wanted(lease: _Lease, now: float, age: float) -> int:
     if now < lease.since + age:
         return 2 * lease.granted + 2
     return lease.granted - lease.left if now < lease.since + 2 * age else 0
+
+
+@atexit.register
+def _give_back() -> None:
+    """Give everything back at the end of a process; without its server it is lost until it leaves its window."""
+    for counts in list(_alive):
+        with contextlib.suppress(Exception):
+            counts.give_back()
