@@ -179,6 +179,44 @@ def test_a_cut_line_is_one_failure(shared_server, name):
         back(limiter)
 
 
+def test_many_tasks_share_a_few_connections(shared_server, name):
+    """They wait for their turn, and all of them get an answer of the server."""
+    with SlowProxy(shared_server.address) as proxy:
+        limiter = RateLimiter("250/hour", name=name, backend=f"valkey://127.0.0.1:{proxy.port}", deadline=5.0)
+
+        async def work():
+            return await asyncio.gather(*[limiter.acquire_async("k") for _ in range(300)])
+
+        decisions = asyncio.run(work())
+        assert {decision.source for decision in decisions} == {"remote"}
+        assert sum(decision.allowed for decision in decisions) == 250
+        assert proxy.connections <= 16
+
+
+def test_a_loop_that_was_held_up_blames_the_server_at_last_alone(own_server, name):
+    """An answer that nobody could read in time is no failure of the server; one that never comes is."""
+    limiter = RateLimiter("90000/hour", name=name, backend=own_server.url(), deadline=0.1)
+
+    async def held_up():
+        while True:
+            time.sleep(0.2)
+            await asyncio.sleep(0)
+
+    async def work():
+        await limiter.acquire_async("k")
+        task = asyncio.ensure_future(held_up())
+        for _ in range(3):
+            await limiter.acquire_async("k")
+        assert not limiter._counts.look()
+        own_server.pause()
+        while not limiter._counts.look():
+            await limiter.acquire_async("k")
+        own_server.resume()
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
 def test_a_host_that_has_no_address_is_not_waited_for(name):
     """Name servers may take their time; the thread that asks them is not the caller's."""
     limiter = RateLimiter("5/hour", name=name, backend="valkey://no-such-host.invalid", deadline=0.3)

@@ -85,7 +85,7 @@ class OneServer:
     async def ask_async(self, stem: bytes, call: Call, now: float) -> Any:  # noqa: ARG002
         """Ask the server without blocking the loop."""
         try:
-            return await self._link.ask_async(call, now)
+            return await self._link.ask_async(call)
         except Redirected:
             raise ServerGone("NotASingleServer") from None
 
@@ -140,11 +140,11 @@ class ClusterRoute:
         known = self._owners[self._slot(stem)] is not None
         link = self._link(stem, now) if known else await asyncio.to_thread(self._link, stem, now)
         try:
-            return await link.ask_async(call, now)
+            return await link.ask_async(call)
         except Redirected as answer:
             link, once = self._redirected(stem, link, answer), answer.once
         try:
-            return await link.ask_async(call, now, asking=once)
+            return await link.ask_async(call, asking=once)
         except Redirected:
             raise ServerGone("RedirectedTwice") from None
 
