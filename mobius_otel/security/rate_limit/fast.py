@@ -112,9 +112,8 @@ def _window_acquire(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -
             log: Any = counts.young.get(key)
             plan = counts.plan
             if log is not None and not plan.several and now < counts.turn:
-                window = plan.windows[0]
                 if now >= log.expires:
-                    log.prune(now, window)
+                    log.prune(now, plan.windows[0])
                 used = log.used
                 over = used + cost - plan.most[0]
                 if over <= 0:
@@ -124,11 +123,11 @@ def _window_acquire(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -
                         log.times.append(now)
                     else:
                         log.charge(now, cost, plan.quanta[0])
-                    raw = window_facts, True, plan.limits[0], used, now, now, window, now
+                    raw = window_facts, True, plan, used, now, now, now
                     cell = allowed
                 elif over <= used:
-                    free = log.expires if over == 1 else log.freed_at(over) + window
-                    raw = window_facts, False, plan.limits[0], used, log.times[-1], free, window, now
+                    free = log.expires if over == 1 else log.freed_at(over) + plan.windows[0]
+                    raw = window_facts, False, plan, used, log.times[-1], free, now
                     cell = denied
                 if used > plan.peaks[0]:  # noqa: PLR1730
                     plan.peaks[0] = used
@@ -224,6 +223,6 @@ def _gcra_acquire(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Ac
             keys.append(key)
             if now >= denials.due or len(keys) >= BATCH:
                 reporter.fold(now, limit.limit)
-        return LocalDecision((gcra_facts, passes, limit, window, ahead, cost, now), passes, key, cost, limiter)
+        return LocalDecision((gcra_facts, passes, plan, 0, ahead, cost, now), passes, key, cost, limiter)
 
     return acquire

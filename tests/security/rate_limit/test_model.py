@@ -206,7 +206,7 @@ class GcraMachine(Machine):
     model = BucketModel
 
 
-quick = settings(max_examples=60, stateful_step_count=40, deadline=None)
+quick = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestWindow = Machine.TestCase
 TestWindow.settings = quick
 TestGcra = GcraMachine.TestCase

@@ -22,20 +22,20 @@ __all__ = ["GcraPlan", "gcra_facts"]
 
 
 def gcra_facts(  # noqa: PLR0917 - one call for what a tuple holds
-    allowed: bool, limit: RateLimit, window: int, ahead: int, cost: int, now: int
+    allowed: bool, plan: Plan, index: int, ahead: int, cost: int, now: int
 ) -> Facts:
-    """Return the facts of a decision about one limit.
+    """Return the facts of a decision.
 
     Args:
         allowed: Whether it may pass.
-        limit: The limit.
-        window: The window in nanoseconds.
-        ahead: How far the arrival time lies ahead of now, after the decision, in nanoseconds times the limit.
+        plan: The limits, worked out.
+        index: The one that shows.
+        ahead: How far its arrival time lies ahead of now, after the decision, in nanoseconds times the limit.
         cost: Units.
         now: When it was decided.
     """
-    most = limit.limit
-    wait = 0
+    limit, window = plan.limits[index], plan.windows[index]
+    most, wait = limit.limit, 0
     if not allowed:
         wait = rounded(-(-(ahead + (cost - most) * window) // most)) if cost <= most else NEVER
     return allowed, limit, -(-ahead // window), rounded(-(-ahead // most)), wait, now, "local"
@@ -103,7 +103,7 @@ class GcraPlan(Plan):
     def _facts(self, allowed: bool, index: int, ahead: int, cost: int, now: int) -> Facts:
         ahead = max(0, ahead)
         self.saw(index, min(ahead, self.capacities[index]))
-        return gcra_facts(allowed, self.limits[index], self.windows[index], ahead, cost, now)
+        return gcra_facts(allowed, self, index, ahead, cost, now)
 
     def refund(self, state: Any, now: int, cost: int, at: int) -> bool:  # noqa: ARG002 - a rate has no single hits
         """As :meth:`Plan.refund`; what has flowed off since is not given back twice."""

@@ -161,20 +161,19 @@ class WindowLog:
 
 
 def window_facts(  # noqa: PLR0917 - one call for what a tuple holds
-    allowed: bool, limit: RateLimit, used: int, newest: int, free: int, window: int, now: int
+    allowed: bool, plan: Plan, used: int, newest: int, free: int, now: int
 ) -> Facts:
     """Return the facts of a decision about one limit.
 
     Args:
         allowed: Whether it may pass.
-        limit: The limit.
+        plan: The limit, worked out.
         used: Units in use.
         newest: When the newest of them was used, in nanoseconds.
         free: When the same cost would pass.
-        window: The window.
         now: When it was decided.
     """
-    return allowed, limit, used, rounded(newest + window - now), rounded(free - now), now, "local"
+    return allowed, plan.limits[0], used, rounded(newest + plan.windows[0] - now), rounded(free - now), now, "local"
 
 
 class WindowPlan(Plan):
