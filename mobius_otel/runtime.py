@@ -76,6 +76,7 @@ _FLUSH_SECONDS = 3.0
 _log = logging.getLogger("mobius_otel")
 _lock = threading.RLock()
 _current: Runtime | None = None
+_armed_in = 0
 
 
 class Runtime:
@@ -359,6 +360,8 @@ def _end_on_sigterm() -> None:
     goes with it has none. A server that has a handler of its own keeps it: uvicorn puts this one back when it is done
     and raises the signal again, gunicorn leaves by ``sys.exit``.
     """
+    global _armed_in
+    _armed_in = os.getpid()
     main = os.name == "posix" and threading.current_thread() is threading.main_thread()
     if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminated)
@@ -368,8 +371,10 @@ def _terminated(number: int, _: FrameType | None) -> None:
     """Shut down in another thread, for so long: the one that was interrupted may hold any lock."""
     try:
         runtime = _current
-        if runtime is not None:
-            ending = threading.Thread(target=runtime.shutdown, name="mobius_otel-sigterm", daemon=True)
+        if runtime is not None and runtime.ledger is not None:
+            # A forked child ends its own stream alone: its parent ships, and may be waiting for it.
+            end = runtime.shutdown if os.getpid() == _armed_in else runtime.ledger.close
+            ending = threading.Thread(target=end, name="mobius_otel-sigterm", daemon=True)
             ending.start()
             ending.join(_FLUSH_SECONDS + 1)
     finally:

@@ -20,6 +20,7 @@ from mobius_otel.telemetry import Actor, defaults
 from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.testing.receiver import OtlpReceiver
 from mobius_otel.web import current_guard
+from tests.services import forking
 
 POLICY = """
 [service]
@@ -289,3 +290,35 @@ def test_sigterm_ends_the_audit_stream_and_sends_what_it_can(tmp_path, server):
             assert process.wait(20) == -signal.SIGTERM
         names = [log["event_name"] for log in receiver.logs if "event_name" in log]
     assert ("a.b" in names, names[-1]) == (True, "audit.stream.ended")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_sigterm_ends_the_stream_of_a_forked_child(tmp_path):
+    """And nothing else: the parent goes on."""
+    (tmp_path / "mobius.toml").write_text('[audit]\nledger = "audit.db"\nlogging = true\n')
+    (tmp_path / "work.py").write_text(
+        textwrap.dedent("""
+        import logging, os, signal, time
+        def tell(who):
+            logging.getLogger("shop").warning("x", extra={"audit": {"event_name": "a.b", "actor": who}})
+        tell("parent")
+        ready, told = os.pipe()
+        if (child := os.fork()) == 0:
+            tell("child")
+            os.write(told, b"x")
+            time.sleep(60)
+        os.read(ready, 1)
+        os.kill(child, signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        tell("parent")
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mobius_otel", "run", "--", sys.executable, "work.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True, env=forking.environment(),
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == str(-signal.SIGTERM)
+    records = [record for _, record in read_records(tmp_path / "audit.db", notes=True)]
+    told = [(r["event_name"], r["attributes"]["audit.actor.id"]) for r in records]
+    assert told[:2] == [("a.b", "parent"), ("a.b", "child")]
+    assert told[2:] == [("audit.stream.ended", "mobius_otel"), ("a.b", "parent"), ("audit.stream.ended", "mobius_otel")]
