@@ -1,5 +1,8 @@
 """A service with several workers whose keys are in PostgreSQL, by one policy file."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 
@@ -40,7 +43,7 @@ def statuses(service, key, count=12):
 
 def test_workers_share_keys_and_hear_of_a_revocation_at_once(shop, postgres):
     """Long before the cache's time is over; they make one schema together, and they outlive the database."""
-    service = shop.start("--workers", str(WORKERS))
+    service = shop.start("--workers", str(WORKERS), "--timeout-worker-healthcheck", "60", KEYS_TIMEOUT="2")
     assert service.get("/v1/items", "mob_live_" + "0" * 49).status == 401
     keys = ApiKeyManager(shop.url, pepper=PEPPER)
     issued = keys.issue("alice")
@@ -63,6 +66,18 @@ def test_workers_share_keys_and_hear_of_a_revocation_at_once(shop, postgres):
     assert "DatabaseUnreachable" in doctor.stdout
     postgres.start()
     assert wait_until(lambda: statuses(service, other.secret) == {200})
+
+    third = keys.issue("carol")
+    with postgres.frozen(), ThreadPoolExecutor(8) as clients:
+        begin = time.monotonic()
+        refused = [clients.submit(service.get, "/v1/items", third.secret) for _ in range(8)]
+        while not all(one.done() for one in refused):
+            asked = time.monotonic()
+            assert service.get("/health").status == 200
+            assert time.monotonic() - asked < 5  # the loop goes on while the store hangs
+        assert {one.result().status for one in refused} == {503}
+        assert time.monotonic() - begin < 14
+    assert wait_until(lambda: statuses(service, third.secret) == {200})
     keys.close()
     service.stop()
     for text in (service.log, doctor.stdout, doctor.stderr):

@@ -490,6 +490,19 @@ def test_an_index_is_used_for_every_look_up(postgres, database):
             assert "Index" in plan, plan
 
 
+@pytest.mark.parametrize(("prepare", "prepared"), [("on", True), ("off", False)])
+def test_statements_are_prepared_unless_a_pooler_cannot_have_it(database, prepare, prepared):
+    """As the URL says."""
+    store = SqlKeyStore(with_options(database, prepare=prepare, pool_size=1))
+    add(store)
+    for _ in range(10):
+        assert store.find([KEY.digest]) == KEY
+    query = "SELECT count(*) FROM pg_prepared_statements WHERE position('digest' IN statement) > 0"
+    count = store._database.use(lambda connection: connection.exec_driver_sql(query).scalar())
+    assert bool(count) == prepared
+    store.close()
+
+
 # processes
 
 PROCESS = """
