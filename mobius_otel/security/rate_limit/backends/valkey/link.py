@@ -28,6 +28,7 @@ _IDLE_SECONDS = 1.0  # after this long it is looked at whether the other side ha
 _MOST_IDLE = 64
 _MOST_AT_ONCE = 16  # tasks of one loop
 _LATE, _MOST_LATE = 0.2, 3
+_LEAST = 0.3  # of the deadline, for the server itself
 _REDIRECTION = re.compile(r"(MOVED|ASK) ([0-9]{1,5}) (.*):([0-9]{1,5})", re.ASCII)
 
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
@@ -107,7 +108,7 @@ class Link:
         self._idle: Idle = deque(maxlen=_MOST_IDLE)
         # Of each loop: its idle connections, and who may ask at once.
         self._loops: weakref.WeakKeyDictionary[Any, tuple[Idle, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
-        self._late = 0  # calls in a row that a loop came too late for
+        self._late = 0  # calls in a row that loop or thread came too late for
 
     def ask(self, call: Call, now: float | None = None, *, asking: bool = False) -> Any:
         """Send a call and return the answer.
@@ -133,11 +134,12 @@ class Link:
         except Exception as error:
             if connection is not None and not _answered(error):
                 connection.disconnect()
-            raise self._failed(error, connection, self._idle) from None
+            raise self._failed(error, connection, self._idle, end) from None
         except BaseException:  # interrupted: the answer would be taken for the next call's
             if connection is not None:
                 connection.disconnect()
             raise
+        self._late = 0
         self._idle.append((connection, now))
         return answer
 
@@ -170,14 +172,14 @@ class Link:
             idle.append((connection, began))
             return answer
 
-    def _failed(self, error: Exception, connection: Connection, idle: Idle, end: float | None = None) -> Exception:
+    def _failed(self, error: Exception, connection: Connection, idle: Idle, end: float) -> Exception:
         """Open the breaker where the server is to blame; return what to raise.
 
         Args:
             error: What went wrong.
             connection: The connection, where there was one.
             idle: Where it goes if it is still good.
-            end: When a loop should have noticed, by the monotonic clock.
+            end: When the time was up, by the monotonic clock.
         """
         if _answered(error):
             idle.append((connection, time.monotonic()))
@@ -187,9 +189,9 @@ class Link:
             if text.startswith("TRYAGAIN"):  # a slot on its way to another node: this subject alone cannot be asked
                 return ServerGone("TryAgainError", passing=True)
         kind = type(error).__name__
-        if end is not None and isinstance(error, TimeoutError) and time.monotonic() - end > self._deadline * _LATE:
+        if isinstance(error, TimeoutError) and time.monotonic() - end > self._deadline * _LATE:
             self._late += 1
-            if self._late <= _MOST_LATE:  # the loop was held up by somebody else: the answer may have been there
+            if self._late <= _MOST_LATE:  # loop or thread was held up by others: the answer may have been there
                 return ServerGone(kind, passing=True)
         self.lose(kind)
         return ServerGone(kind)
@@ -328,12 +330,14 @@ def _exchanged(connection: Connection, sent: bytes, end: float) -> Any:
         raise ConnectionError
     try:
         left = end - time.monotonic()
-        if left < connection.socket_timeout * 0.9:  # some of the time is gone
-            sock.settimeout(max(left, 0.0001))
+        if (
+            left < connection.socket_timeout * 0.9
+        ):  # some of the time is gone; by threads that did not let this one run?
+            sock.settimeout(max(left, connection.socket_timeout * _LEAST))
         sock.sendall(sent)
         answer = sock.recv(65536)
         while answer and not _whole(answer):
-            sock.settimeout(max(end - time.monotonic(), 0.0001))
+            sock.settimeout(max(end - time.monotonic(), 0.001))
             more = sock.recv(65536)
             answer = answer + more if more else b""
         if sock.gettimeout() != connection.socket_timeout:
