@@ -1,8 +1,10 @@
 """What a limiter tells, and what it does when its backend is gone."""
 
+import asyncio
 import logging
 
 import pytest
+from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -110,6 +112,41 @@ def test_without_a_recording_span_there_is_none(told, clock, tracing):
     assert tracing[1].get_finished_spans() == ()
 
 
+@pytest.mark.parametrize("ask", ["allow", "acquire"])
+def test_yes_or_no_tells_a_span_as_much_as_a_decision_does(told, clock, tracing, ask):
+    """The quick way is for where nobody listens."""
+    tracer, exporter = tracing
+    limiter = RateLimiter("1/minute", name="api", clock=clock)
+    with tracer.start_as_current_span("request"):
+        getattr(limiter, ask)("k"), getattr(limiter, ask)("k")
+    denied, request = exporter.get_finished_spans()
+    assert (request.attributes[POLICY], denied.attributes["mobius.rate_limit.result"]) == ("api", "denied")
+
+
+@pytest.mark.parametrize(("spans", "made"), [("always", 4), ("never", 0), ("auto", 0)])
+def test_spans_as_the_mode_says_where_none_is_around(told, clock, tracing, spans, made):
+    """For both ways to ask, allowed and denied; a limiter learns of a mode that is configured later."""
+    limiter = RateLimiter("1/minute", clock=clock)
+    told.slot.spans = spans
+    defaults.install(told.slot)
+    for key in ("a", "b"):
+        limiter.allow(key), limiter.acquire(key)
+    assert len(tracing[1].get_finished_spans()) == made
+    assert told.metrics.value("mobius.rate_limit.requests") == 4
+
+
+def test_a_context_without_a_span_changes_no_number(told, clock):
+    """Baggage alone makes nobody listen."""
+    limiter = RateLimiter("2/minute", name="api", clock=clock)
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        assert [limiter.allow("k") for _ in range(3)] == [True, True, False]
+    finally:
+        context.detach(token)
+    assert told.metrics.value("mobius.rate_limit.requests", {"mobius.rate_limit.result": "denied"}) == 1
+    assert len(told.events("rate_limit.exceeded")) == 1
+
+
 class Remote:
     """A backend that can be cut off."""
 
@@ -189,3 +226,18 @@ def test_a_strict_ledger_that_is_gone_leaves_a_denial_a_denial(told, clock):
     limiter = RateLimiter("1/minute", clock=clock)
     limiter.acquire("k")
     assert not limiter.acquire("k")
+
+
+def test_waiting_asks_a_server_as_everybody_does(told, clock):
+    """By threads and tasks; what the server's loss says ends the wait."""
+    backend = Remote()
+    limiter = RateLimiter("1/minute", name="fleet", backend=backend, on_backend_error="closed", clock=clock)
+    assert limiter.wait("k").source == "remote"
+    assert not limiter.wait("k", timeout=59).allowed
+    assert asyncio.run(limiter.wait_async("other")).allowed
+    clock.advance(60)
+    assert asyncio.run(limiter.wait_async("k", timeout=0)).allowed
+    backend.gone = True
+    assert not asyncio.run(limiter.wait_async("k", timeout=0.5)).allowed
+    name, result = "mobius.rate_limit.requests", "mobius.rate_limit.result"
+    assert [told.metrics.value(name, {result: each}) for each in ("allowed", "denied", "error")] == [3, 1, 1]
