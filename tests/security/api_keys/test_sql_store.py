@@ -656,6 +656,17 @@ def test_a_channel_that_is_closed_has_no_thread(database):
     store.close()
 
 
+def test_a_store_of_an_asynchronous_driver_that_is_closed_has_no_thread(database):
+    """The loop of its own ends with it, and begins again when it is used again."""
+    store = SqlKeyStore(database.replace("+psycopg", "+asyncpg"))
+    add(store)
+    loop = store._database._door._loop
+    store.close()
+    assert wait_until(loop.is_closed)
+    assert store.find([KEY.digest]) == KEY
+    store.close()
+
+
 # the event loop
 
 

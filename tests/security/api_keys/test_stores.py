@@ -380,6 +380,7 @@ def test_a_digest_is_unique(manager):
 @pytest.mark.parametrize(
     "url",
     ["", "keys.db", "sqlite://", "sqlite:///", "sqlite:keys.db", "sqlite:///keys.db?mode=ro", "sqlite:///a\0b", "MEMORY://hunter2",
+         "sqlite+pysqlite:///keys.db",
      "hunter2", "file:///keys.db"],
 )  # fmt: skip
 def test_a_url_that_names_no_store_is_refused_without_its_password(url, tmp_path, monkeypatch):

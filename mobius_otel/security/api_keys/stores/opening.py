@@ -68,7 +68,8 @@ def _kind_of(url: str) -> tuple[str, str]:
     if path != url and path and "?" not in path and "\0" not in path:
         return "file", path
     scheme = _SCHEME.match(url)
-    if scheme and "://" in url and (url.startswith("sqlite+") or scheme[1].lower() not in {"memory", "sqlite", "file"}):
+    # A file has one way in, which looks after who may read it.
+    if scheme and "://" in url and scheme[1].lower().partition("+")[0] not in {"memory", "sqlite", "file"}:
         return "database", ""
     # The rest of a URL may hold a password, so only its scheme is shown.
     raise ConfigurationError("store", f"{scheme[1]}:…" if scheme else "…", _RULE)

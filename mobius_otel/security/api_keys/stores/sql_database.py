@@ -318,6 +318,7 @@ class _LoopDoor:
     def __init__(self, engine: AsyncEngine, timeout: float, *, own: bool) -> None:
         self._engine = engine
         self._timeout = timeout
+        self._own = own
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         if not own:
@@ -350,6 +351,10 @@ class _LoopDoor:
 
     def dispose(self) -> None:
         self._wait(self._engine.dispose())
+        with self._lock:
+            if self._own and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
 
     def forget(self) -> None:
         self._lock = threading.Lock()
@@ -376,5 +381,10 @@ class _LoopDoor:
         with self._lock:
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="mobius-otel-key-store", daemon=True).start()
+                threading.Thread(target=_serve, args=(self._loop,), name="mobius-otel-key-store", daemon=True).start()
             return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
