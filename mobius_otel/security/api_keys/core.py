@@ -107,7 +107,7 @@ class KeyManagerCore:
             on_rejected=on_rejected,
         )  # fmt: skip
         self._channel: ChangeChannel | None = channel or getattr(self.store, "channel", None)
-        self._verify = self._verifier.verify
+        self._begin = self._verifier.begin
         self._unsubscribe = _listen(self._channel, self._cache)
         if not self._peppers.keyed:
             _log.warning("mobius_otel: API keys are digested without a pepper; a stolen store can be tested offline")

@@ -207,9 +207,10 @@ class ApiKeyManager(KeyManagerCore):
             ConfigurationError: `scopes` are no scopes.
         """
         try:
-            return self._verify(secret, scopes, source, network)
+            found = self._begin(secret, scopes, source, network)
         finally:
             del secret  # whoever prints the variables of an error's frames shall find none
+        return found if type(found) is ApiKey else self._verifier.conclude(found, source)  # type: ignore[arg-type]
 
     async def verify_async(
         self, secret: object, scopes: Iterable[str] = (), *, source: str | None = None, network: str | None = None

@@ -130,6 +130,7 @@ class Verifier:
         on_rejected: Callable[[str], None] | None,
     ) -> None:
         self._forms = recognition.forms
+        self._has_forms = bool(recognition.forms)
         self._is_genuine = recognition.is_genuine
         self._environment_part = f"_{recognition.environment}_".encode("ascii")
         self._longest = 512 if recognition.forms else secrets.LONGEST
@@ -149,18 +150,19 @@ class Verifier:
         self._async_flights: AsyncFlights[StoredKey | None] = AsyncFlights()
         self._scopes: dict[frozenset[str], frozenset[str]] = {}
 
-    def verify(self, presented: object, scopes: Iterable[str], source: str | None, network: str | None) -> ApiKey:
-        """Return the key that a secret opens, or raise; see ``ApiKeyManager.verify``."""
-        try:
-            found = self._begin(presented, self._required(scopes) if scopes else _NOTHING, source, network)
-        finally:  # what is raised carries this frame along; whoever prints its variables shall find no secret
-            del presented
-        if type(found) is ApiKey:
-            return found
+    def conclude(self, found: Attempt | None, source: str | None) -> ApiKey:
+        """Go on where :meth:`begin` could not let anybody in: return the key, or raise.
+
+        Args:
+            found: How far it came; None: it cannot be a key.
+            source: The client's address.
+
+        Raises:
+            As ``ApiKeyManager.verify``.
+        """
         if found is None:
             self._reporter.malformed(source)
             raise InvalidApiKey("malformed")
-        assert isinstance(found, Attempt)
         if found.result is None:
             self._look_up(found)
         key = self._conclude(found)
@@ -170,25 +172,23 @@ class Verifier:
     async def verify_async(
         self, presented: object, scopes: Iterable[str], source: str | None, network: str | None, run: Run | None
     ) -> ApiKey:
-        """Do as :meth:`verify` does without holding up the event loop.
+        """Do as ``ApiKeyManager.verify`` does, without holding up the event loop.
 
         Args:
-            presented: As for :meth:`verify`.
-            scopes: As for :meth:`verify`.
-            source: As for :meth:`verify`.
-            network: As for :meth:`verify`.
+            presented: What the client sent.
+            scopes: What the action asks for.
+            source: The client's address.
+            network: The address that must lie in the key's networks.
             run: Calls something that uses the store; None: the store never waits.
         """
         try:
-            found = self._begin(presented, self._required(scopes) if scopes else _NOTHING, source, network)
+            found = self.begin(presented, scopes, source, network)
         finally:
             del presented
-        if type(found) is ApiKey:
+        if isinstance(found, ApiKey):
             return found
         if found is None:
-            self._reporter.malformed(source)
-            raise InvalidApiKey("malformed")
-        assert isinstance(found, Attempt)
+            return self.conclude(found, source)
         if found.result is None:
             if run is None and found.foreign is None:
                 self._look_up(found)
@@ -217,14 +217,15 @@ class Verifier:
             self._scopes[found] = found
         return found
 
-    def _begin(
-        self, presented: object, required: frozenset[str], source: str | None, network: str | None
+    def begin(
+        self, presented: object, scopes: Iterable[str], source: str | None, network: str | None
     ) -> ApiKey | Attempt | None:
         """Return the key that is cached and opens, else how far this came; None: it cannot be a key."""
+        required = self._required(scopes) if scopes else _NOTHING
         if type(presented) is str and len(presented) <= _LONGEST and _has_shape(presented) is not None:
             raw = presented.encode("ascii")
             good = self._is_genuine(raw)
-        elif type(presented) is str and not self._forms:
+        elif type(presented) is str and not self._has_forms:
             return None
         else:
             other = secrets.ascii_of(presented, self._longest)
@@ -233,7 +234,7 @@ class Verifier:
             raw = other
             good = secrets.has_shape(raw) is not None and self._is_genuine(raw)
         if not good:
-            foreign = self._forms.recognise(raw) if self._forms else None
+            foreign = self._forms.recognise(raw) if self._has_forms else None
             if foreign is None:
                 return None
             return self._ask(Attempt(None, required, source, network), raw, self._digest(raw), foreign, None)
