@@ -98,7 +98,7 @@ class WindowLog:
             totals = self._weigh()
         total = cost + (totals[-1] if totals else 0)
         if total > _MOST:  # the running total is about to leave its 32 bits
-            totals, total = self._drop(), self.used
+            totals, total = self._rebase(), self.used
         if now < self._shared_until and times:
             times[-1] = now
             totals[-1] = total
@@ -148,16 +148,22 @@ class WindowLog:
         self.totals = totals = array("I", range(1, len(self.times) + 1))
         return totals
 
-    def _drop(self) -> array[int]:
-        """Take the entries that count no more out of the arrays; return the totals of the others."""
-        head = self.head
+    def _drop(self) -> None:
+        """Take the entries that count no more out of the arrays; of totals one stays, which says what came before."""
+        gone = self.head if self.totals is None else self.head - 1
+        del self.times[:gone]
+        if self.totals is not None:
+            del self.totals[:gone]
+        self.head -= gone
+
+    def _rebase(self) -> array[int]:
+        """Let the running totals begin at zero again."""
+        head, totals = self.head, self.totals or array("I")
+        base = totals[head - 1] if head else 0
+        self.totals = rebased = array("I", [total - base for total in totals[head:]])
         del self.times[:head]
         self.head = 0
-        if self.totals is None:
-            return array("I")
-        base = self.totals[head - 1] if head else 0
-        self.totals = totals = array("I", [total - base for total in self.totals[head:]])
-        return totals
+        return rebased
 
 
 def window_facts(  # noqa: PLR0917 - one call for what a tuple holds
