@@ -9,9 +9,11 @@ took others, the record goes to quarantine: kept, counted and offered again at t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import random
+import sqlite3
 import threading
 import time
 import uuid
@@ -23,7 +25,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from mobius_otel import conventions
 from mobius_otel.compat import logs_export
-from mobius_otel.errors import ConfigurationError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.forks import on_fork
 from mobius_otel.telemetry import defaults, spans
 from mobius_otel.telemetry.audit.batch import Batch
@@ -278,9 +280,12 @@ class Shipper:
             return
         self._kept_house_at = now
         ships = self._holds_lease()
-        self._ledger.seal(adopt=ships)
+        # On a full disk neither may work; what ships makes room for both.
+        with contextlib.suppress(AuditUnavailable):
+            self._ledger.seal(adopt=ships)
         if ships:
-            self._ledger.prune()
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._ledger.prune()
 
     def retry(self) -> tuple[int, int]:
         """Offer what is in quarantine again, now; where another process ships this ledger, ask that one to do it.

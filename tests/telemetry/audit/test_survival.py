@@ -21,6 +21,7 @@ from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Targ
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.audit.signing import HmacKey
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
+from mobius_otel.telemetry.safety import raise_errors
 from mobius_otel.testing.receiver import OtlpReceiver
 from tests.services import forking
 from tests.services.losses import FAULTS, ROOT, measure
@@ -186,6 +187,42 @@ def test_a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(
         assert len(found) == len(set(found)) == (len(kept) + 1 if fail_mode == "strict" else 2501)
     assert verify_ledger(place / "audit.db").ok
     assert len([one for one in caplog.records if one.levelname == "ERROR"]) == (fail_mode == "spool")
+
+
+def test_after_a_full_disk_everything_arrives_once_there_is_room(small_disk):
+    """While it is full the cursor cannot be written either, so shipping waits; then all goes, also what was in memory."""
+    place, remount = small_disk
+    before = raise_errors(False)
+    with OtlpReceiver() as receiver, Ledger(place / "audit.db", checkpoint_records=100) as ledger:
+        kept, _ = fill(AuditLogger(ledger=ledger), 2500)
+        assert len(ledger.spool) > 100
+        shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
+        shipper.run_once()
+        remount("size=20m")
+        for _ in range(3):
+            shipper.run_once()
+        assert (len(ledger.spool), ledger.backlog()) == (0, 0)
+        arrived = {log["attributes"]["log.record.uid"] for log in receiver.logs}
+        assert set(kept) <= arrived
+        assert len(arrived) >= 2500
+        assert verify_ledger(ledger.path).ok
+    raise_errors(before)
+
+
+def test_a_full_ledger_does_not_keep_its_records_from_the_collector(tmp_path):
+    """With a bound of its own there is room for the books: it is shipped, pruned, and takes what waited in memory."""
+    with OtlpReceiver() as receiver, Ledger(tmp_path / "audit.db", max_bytes=1_000_000) as ledger:
+        kept, _ = fill(AuditLogger(ledger=ledger), 1500)
+        assert len(ledger.spool) > 100
+        shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
+        for _ in range(6):
+            shipper.run_once()
+        assert (len(ledger.spool), ledger.backlog()) == (0, 0)
+        arrived = {log["attributes"]["log.record.uid"] for log in receiver.logs}
+        assert set(kept) <= arrived
+        assert len(arrived) >= 1500
+    assert (tmp_path / "audit.db").stat().st_size <= 1_000_000
+    assert verify_ledger(tmp_path / "audit.db").ok
 
 
 def test_a_disk_that_becomes_read_only_is_named_and_recording_goes_on_after(small_disk):
