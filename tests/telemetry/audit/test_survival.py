@@ -190,7 +190,7 @@ def test_a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(
 
 
 def test_after_a_full_disk_everything_arrives_once_there_is_room(small_disk):
-    """While it is full the cursor cannot be written either, so shipping waits; then all goes, and what was in memory."""
+    """While it is full the cursor cannot be written either, so shipping waits; then all goes, memory too."""
     place, remount = small_disk
     before = raise_errors(False)
     with OtlpReceiver() as receiver, Ledger(place / "audit.db", checkpoint_records=100) as ledger:
