@@ -113,17 +113,18 @@ class Database:
         """Return whether this thread runs the event loop that does the work, so that nobody may wait in it."""
         return self._door.waits_here()
 
-    def use(self, work: Work[R], *, again: bool = True) -> R:
+    def use(self, work: Work[R], *, again: bool = True, is_quick: bool = False) -> R:
         """Do something outside of a transaction: every statement is one by itself.
 
         Args:
             work: What to do.
             again: Whether to do it once more with another connection where the first one was lost.
+            is_quick: As for :meth:`bounded`.
 
         Raises:
             StoreFailure: It did not work.
         """
-        return self.bounded(lambda: self._once(work), again=again)
+        return self.bounded(lambda: self._once(work), again=again, is_quick=is_quick)
 
     def _once(self, work: Work[R]) -> R:
         connection = self._door.open(autocommit=True)
@@ -170,7 +171,7 @@ class Database:
             raise
         return connection
 
-    def bounded(self, work: Callable[[], R], *, again: bool) -> R:
+    def bounded(self, work: Callable[[], R], *, again: bool, is_quick: bool = False) -> R:
         """Do something that may fail, and say what went wrong in the words of this package.
 
         After a failure that took long nobody else waits for a second; then one tries for all.
@@ -178,6 +179,8 @@ class Database:
         Args:
             work: What to do.
             again: Whether to do it once more where a connection was lost.
+            is_quick: Whether it waits for nobody's lock and reads little, so that the server hangs where it takes long;
+                from what counts a million rows or wants a row that another session holds nothing follows for others.
 
         Raises:
             StoreFailure: It did not work.
@@ -199,13 +202,16 @@ class Database:
         except Exception as error:
             if again and has_lost(error) and time.monotonic() - begin < self.timeout:
                 self._rest_until = 0.0
-                return self.bounded(work, again=False)
+                return self.bounded(work, again=False, is_quick=is_quick)
             failure = translated(error, self.engine.url)
         else:
             if self._is_down or self._rest_until:
                 self._answers()
             return result
-        self._does_not_answer(failure, time.monotonic() - begin)
+        if isinstance(failure, DatabaseUnreachable) or (is_quick and isinstance(failure, DatabaseTimeout)):
+            self._does_not_answer(failure, time.monotonic() - begin)
+        else:
+            self._rest_until = 0.0
         raise failure  # outside of the handler: what the driver said stays behind
 
     def _answers(self) -> None:
@@ -215,9 +221,6 @@ class Database:
             _log.warning("mobius_otel: the key store at %s answers again", shown_url(self.engine.url))
 
     def _does_not_answer(self, failure: StoreFailure, seconds: float) -> None:
-        if not isinstance(failure, DatabaseUnreachable | DatabaseTimeout):
-            self._rest_until = 0.0
-            return
         self._rest_until = time.monotonic() + _REST if seconds >= _SLOW_FAILURE else 0.0
         if not self._is_down:
             self._is_down = True

@@ -38,7 +38,7 @@ class _CoreLookup:
         one = len(digests) == 1
         statement = self._statements.find if one else self._statements.find_any
         values = {"digest": digests[0]} if one else {"digests": list(digests)}
-        return self._database.use(lambda connection: connection.execute(statement, values).fetchone())
+        return self._database.use(lambda connection: connection.execute(statement, values).fetchone(), is_quick=True)
 
 
 class _PsycopgLookup:
@@ -53,7 +53,7 @@ class _PsycopgLookup:
 
     def __call__(self, digests: Sequence[bytes]) -> Sequence[Any] | None:
         statement, values = (self._one, (digests[0],)) if len(digests) == 1 else (self._any, (list(digests),))
-        return self._database.bounded(lambda: self._find(statement, values), again=True)
+        return self._database.bounded(lambda: self._find(statement, values), again=True, is_quick=True)
 
     def _find(self, statement: str, values: tuple[Any, ...]) -> Sequence[Any] | None:
         pooled = self._database.engine.raw_connection()
