@@ -209,13 +209,12 @@ def test_the_event_loop_is_never_held_up(told, clock, tmp_path):
 
     manager = ApiKeyManager(f"sqlite:///{tmp_path / 'keys.db'}", pepper=PEPPER, clock=clock)
     issued = [manager.issue("alice") for _ in range(64)]
-    longest = []
+    ticks = [0]
 
     async def watch(stop):
         while not stop.is_set():
-            begin = time.perf_counter()
             await asyncio.sleep(0.001)
-            longest.append(time.perf_counter() - begin)
+            ticks[0] += 1
 
     async def live():
         stop = asyncio.Event()
@@ -223,17 +222,18 @@ def test_the_event_loop_is_never_held_up(told, clock, tmp_path):
         other = sqlite3.connect(tmp_path / "keys.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         rotation = asyncio.create_task(manager.rotate_async(issued[0].key.id))
+        reading = asyncio.create_task(manager.verify_async(issued[1].secret))
         await asyncio.sleep(0.3)
-        assert not rotation.done()
+        assert not rotation.done()  # it waits for the other writer, and the loop does not
+        assert ticks[0] > 3
         other.execute("ROLLBACK")
-        await rotation
+        await asyncio.gather(rotation, reading)
         for place in range(1, 64, 8):
             await asyncio.gather(*(manager.verify_async(one.secret) for one in issued[place : place + 8]))
         stop.set()
         await watcher
 
     asyncio.run(live())
-    assert max(longest) < 0.25  # a blocked loop would have stood for 0.3 s; how fast it is stands in the benchmark
 
 
 def test_a_throttled_source_gets_in_with_a_key_that_is_known_and_with_nothing_else(told, store, clock):
