@@ -48,7 +48,7 @@ def test_workers_share_one_limit_and_go_on_without_the_server(tmp_path, valkey, 
     if framework == "flask":
         argv = ["gunicorn", "--workers", "2", "--bind", "127.0.0.1:PORT", "shop:app"]
     else:
-        argv = ["uvicorn", "shop:app", "--port", "PORT", "--workers", "2"]
+        argv = ["uvicorn", "shop:app", "--port", "PORT", "--workers", "2", "--timeout-worker-healthcheck", "60"]
     with open_shop(tmp_path, framework, POLICY) as shop:
         environ = {"VALKEY_PASSWORD": "hunter2", "VALKEY_PORT": str(valkey.port)}
         service = shop.start(argv=argv, **environ)
