@@ -54,22 +54,24 @@ def test_everything_at_once(tmp_path):
             return subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=forking.environment())
 
         workers = [worker() for _ in range(3)]
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or (tmp_path / "acknowledged").stat().st_size < 2000:
-            time.sleep(chance.random())
-            if chance.random() < 0.5:
-                victim = workers.pop(chance.randrange(3))
+        try:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end or (tmp_path / "acknowledged").stat().st_size < 2000:
+                time.sleep(chance.random())
+                if chance.random() < 0.5:
+                    victim = workers.pop(chance.randrange(3))
+                    victim.kill()
+                    victim.wait()
+                    workers.append(worker())
+                if chance.random() < 0.3:
+                    receiver.answer(**chance.choice(MOODS))
+                if (tmp_path / "acknowledged").stat().st_size:  # before, a ledger may be in the making
+                    result = verify_ledger(path)
+                    assert result.ok, result.problems
+        finally:
+            for victim in workers:
                 victim.kill()
                 victim.wait()
-                workers.append(worker())
-            if chance.random() < 0.3:
-                receiver.answer(**chance.choice(MOODS))
-            if (tmp_path / "acknowledged").stat().st_size:  # before, a ledger may be in the making
-                result = verify_ledger(path)
-                assert result.ok, result.problems
-        for victim in workers:
-            victim.kill()
-            victim.wait()
         receiver.behave()
         with Ledger(path) as ledger:
             shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
