@@ -1,8 +1,8 @@
-"""The path that most requests take, in one piece: a known key of a limiter in memory, with one limit.
+"""The path that most requests take, in one piece: a key of a limiter in memory, with one limit.
 
 A decision is made of a dozen small steps, and in Python the way from one function to the next costs as much as a
 step. So what `MemoryCounts`, `Plan` and `Reporter` do one after the other for what is usual stands here once more
-without those ways, and whatever is not usual (a new key, own limits, several, a span) is handed to them. Tests hold
+without those ways, and whatever is not usual (own limits, several, a span) is handed to them. Tests hold
 both to the same answers.
 """
 
@@ -63,9 +63,11 @@ def _window_allow(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -> 
             return slowly(limiter, key, cost).allowed
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
-            log: Any = counts.young.get(key)
             plan = counts.plan
-            usual = log is not None and not plan.several and now < counts.turn
+            log: Any = counts.young.get(key)
+            if log is None or now >= counts.turn:
+                log = counts.usual(key, now, cost)
+            usual = log is not None and not plan.several
             if usual:
                 if now >= log.expires:
                     log.prune(now, plan.windows[0])
@@ -109,9 +111,11 @@ def _window_acquire(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -
         raw: Any = None
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
-            log: Any = counts.young.get(key)
             plan = counts.plan
-            if log is not None and not plan.several and now < counts.turn:
+            log: Any = counts.young.get(key)
+            if log is None or now >= counts.turn:
+                log = counts.usual(key, now, cost)
+            if log is not None and not plan.several:
                 if now >= log.expires:
                     log.prune(now, plan.windows[0])
                 used = log.used
@@ -157,9 +161,11 @@ def _gcra_allow(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Allo
             return slowly(limiter, key, cost).allowed
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
-            state: Any = counts.young.get(key)
             plan = counts.plan
-            usual = state is not None and not plan.several and now < counts.turn
+            state: Any = counts.young.get(key)
+            if state is None or now >= counts.turn:
+                state = counts.usual(key, now, cost)
+            usual = state is not None and not plan.several
             if usual:
                 free_from = now * plan.most[0]
                 ahead = (state[0] - free_from if state[0] > free_from else 0) + cost * plan.windows[0]
@@ -197,9 +203,11 @@ def _gcra_acquire(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Ac
             return slowly(limiter, key, cost)
         with counts.lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
-            state: Any = counts.young.get(key)
             plan = counts.plan
-            usual = state is not None and not plan.several and now < counts.turn
+            state: Any = counts.young.get(key)
+            if state is None or now >= counts.turn:
+                state = counts.usual(key, now, cost)
+            usual = state is not None and not plan.several
             if usual:
                 window = plan.windows[0]
                 free_from = now * plan.most[0]

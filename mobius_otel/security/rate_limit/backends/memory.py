@@ -157,6 +157,21 @@ class MemoryCounts:
             )  # fmt: skip
         return facts
 
+    def usual(self, key: Hashable, now: int, cost: int) -> Any:
+        """Return the state of a key that is not young, which it is from here on; under the lock.
+
+        None where that is not all there is to it: own limits, several of them, all places taken, a cost that never
+        passes.
+        """
+        if now >= self.turn:
+            self._turn_over(now)
+        if self.plan.several or key in self._own or cost > self.plan.most[0]:
+            return None
+        state = self._found(key)
+        if state is None and (self._max_keys is None or self._held() < self._max_keys):
+            state = self.young[key] = self.plan.new()  # it has room for this cost
+        return state
+
     def now(self) -> int:
         """Return the time that is decided by, in nanoseconds."""
         with self.lock:
