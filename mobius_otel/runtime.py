@@ -13,33 +13,24 @@ import os
 import signal
 import sys
 import threading
-from datetime import timedelta
-from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Literal, NoReturn, Self
+from typing import NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
 
 from mobius_otel import compat, conventions
-from mobius_otel.errors import AuditUnavailable, ConfigurationError, MissingExtra, MobiusError, PolicyError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
 from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
+from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator, ValkeyChannel
-from mobius_otel.security.api_keys.digests import NO_PEPPER
-from mobius_otel.security.api_keys.imported import ForeignForms
-from mobius_otel.security.api_keys.sinks import sink_of
-from mobius_otel.security.api_keys.stores import check_store_url
 from mobius_otel.security.rate_limit.reporting import tell_the_rest
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
-from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.observe import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
-from mobius_otel.telemetry.audit.signing import key_from_environment
 from mobius_otel.telemetry.redaction import (
-    RedactionPolicy,
     Redactor,
     configured_redactor,
     cover_baggage,
@@ -49,8 +40,7 @@ from mobius_otel.telemetry.redaction import (
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.streams import renew_on_fork
 from mobius_otel.web import Guard, install_guard
-from mobius_otel.web.limits import open_server
-from mobius_otel.web.prometheus import attach_reader, attach_sidecar, detach_sidecar, registry
+from mobius_otel.web.prometheus import attach_reader, attach_sidecar, detach_sidecar
 from mobius_otel.web.recorder import RouteRecorder
 from mobius_otel.web.throttle import FailureThrottle
 
@@ -58,19 +48,12 @@ __all__ = [
     "EXIT_REFUSED",
     "Runtime",
     "arm_hook",
-    "check_policy",
     "configure",
-    "open_keys",
-    "open_ledger",
-    "open_rotator",
-    "redaction_policy",
     "start_process",
 ]
 
 #: The status of a process that refuses to start: EX_CONFIG of sysexits.h.
 EXIT_REFUSED = 78
-_PEPPER = "MOBIUS_OTEL_KEY_PEPPER"
-_MAC: dict[str, Literal[False, True, "transition"]] = {"off": False, "on": True, "transition": "transition"}
 _FLUSH_SECONDS = 3.0
 
 _log = logging.getLogger("mobius_otel")
@@ -254,52 +237,6 @@ def configure(service_name: str | None = None, policy: str | os.PathLike[str] | 
     return runtime
 
 
-def open_keys(policy: Policy, throttle: FailureThrottle | None = None) -> ApiKeyManager:
-    """Open the key store of a policy.
-
-    Raises:
-        ConfigurationError: The store cannot be opened, or the pepper's file cannot be read.
-    """
-    section = policy.api_keys
-    return ApiKeyManager(
-        policy.store_url,
-        ttl=timedelta(days=section.ttl_days),
-        grace_period=timedelta(hours=section.grace_hours),
-        pepper=_peppers(),
-        prefix=section.prefix,
-        environment=section.environment,
-        cache_ttl=section.cache_seconds,
-        channel=ValkeyChannel(section.channel) if section.channel else None,
-        mac=_MAC[section.mac],
-        imported=section.imported,
-        on_reuse=section.on_reuse,
-        audit_success=section.audit_success,
-        purge_after=timedelta(days=section.purge_after_days),
-        throttle=throttle.wait if throttle else None,
-        on_rejected=throttle.note if throttle else None,
-    )
-
-
-def open_ledger(policy: Policy) -> Ledger | None:
-    """Open the audit ledger of a policy, or return None where it names none.
-
-    Raises:
-        ConfigurationError: The ledger cannot be opened.
-    """
-    section = policy.audit
-    if not section.ledger:
-        return None
-    return Ledger(
-        policy.beside(section.ledger),
-        durability=section.durability,
-        sink_timeout=section.sink_timeout,
-        key=key_from_environment(),
-        sign=section.sign,
-        max_bytes=None if section.max_megabytes is None else int(section.max_megabytes * 1_000_000),
-        max_age=None if section.max_age_days is None else section.max_age_days * 86_400,
-    )
-
-
 def start_process() -> None:
     """Arm the guard, then start OpenTelemetry.
 
@@ -428,86 +365,3 @@ def _meter_provider() -> MeterProvider:
     if not isinstance(found, MeterProvider):
         raise ConfigurationError("metrics.path", type(found).__name__, "served from the SDK's meter provider")
     return found
-
-
-def _peppers() -> list[str | None]:
-    """Return the pepper that new digests are made with, and further ones that are accepted."""
-    also = [
-        None if line == NO_PEPPER else line for line in (_secret_setting(f"{_PEPPER}_ALSO") or "").splitlines() if line
-    ]
-    return [_secret_setting(_PEPPER), *also]
-
-
-def _secret_setting(name: str) -> str | None:
-    """Return what an environment variable says, or the file that another one names."""
-    if value := os.environ.get(name):
-        return value
-    if path := os.environ.get(f"{name}_FILE"):
-        try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"{name}_FILE", path, "a text file that can be read", type(error).__name__
-            ) from None
-    return None
-
-
-def open_rotator(policy: Policy, keys: ApiKeyManager) -> KeyRotator | None:
-    """Return what rotates the keys of a policy and removes dead ones, or None where it names no sink.
-
-    Raises:
-        ConfigurationError: The sink cannot be.
-    """
-    section = policy.api_keys
-    if section.sink is None:
-        return None
-    return KeyRotator(
-        keys,
-        sink=sink_of(section.sink, policy.beside(".")),
-        every=timedelta(hours=section.maintain_every_hours or 1),
-        rotate_before=timedelta(days=section.rotate_before_days),
-        purge=True,
-    )
-
-
-def check_policy(policy: Policy) -> None:
-    """Check what the policy file's own rules cannot: patterns that compile, URLs, extras that are installed.
-
-    Raises:
-        ConfigurationError: A pattern or a URL cannot be used, or an extra is missing.
-    """
-    redaction_policy(policy)
-    open_server(policy)
-    if policy.wants_keys:
-        try:
-            check_store_url(policy.store_url)
-            if policy.api_keys.channel:
-                ValkeyChannel(policy.api_keys.channel)
-        except MissingExtra:
-            raise
-        except ConfigurationError as error:
-            error.setting = f"api_keys.{error.setting}"
-            raise policy.placed(error) from None
-    try:
-        ForeignForms(policy.api_keys.imported)
-    except ConfigurationError as error:
-        error.setting = f"api_keys.{error.setting}"
-        raise policy.placed(error) from None
-    if policy.api_keys.maintain_every_hours is not None and policy.api_keys.sink is None:
-        raise policy.placed(
-            ConfigurationError(
-                "api_keys.maintain_every_hours", policy.api_keys.maintain_every_hours, "given together with a `sink`",
-                "Where else would the new secrets go?",
-            )
-        )  # fmt: skip
-    if policy.metrics.path is not None:
-        registry()
-
-
-def redaction_policy(policy: Policy) -> RedactionPolicy:
-    """Return how a policy wants secrets to be found.
-
-    Raises:
-        ConfigurationError: One of its patterns cannot be used, or a detector cannot be imported.
-    """
-    return RedactionPolicy.from_policy(policy)

@@ -12,7 +12,7 @@ from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of, 
 from mobius_otel.cli.output import fields, json_line, table
 from mobius_otel.cli.when import size, span
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.runtime import open_ledger
+from mobius_otel.opening import open_ledger
 from mobius_otel.telemetry.audit.browse import count_events
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.risk import band

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.opening import open_ledger
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.runtime import open_ledger
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 

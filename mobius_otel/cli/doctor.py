@@ -18,8 +18,8 @@ from mobius_otel.cli.common import Subparsers, add_json, add_policy
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
+from mobius_otel.opening import open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.runtime import open_keys, open_ledger
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.defaults import version_

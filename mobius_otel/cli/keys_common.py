@@ -16,8 +16,8 @@ from typing import Any
 from mobius_otel.cli.common import add_json, add_policy, policy_of, records
 from mobius_otel.cli.output import json_line, note, utc
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.opening import open_keys
 from mobius_otel.policy import Policy
-from mobius_otel.runtime import open_keys
 from mobius_otel.security.api_keys import ApiKey, ApiKeyManager, IssuedKey
 from mobius_otel.security.api_keys.sinks import write_secret
 

@@ -26,7 +26,7 @@ from mobius_otel.cli.keys_common import (
 )
 from mobius_otel.cli.output import json_line, note, progress, table, utc
 from mobius_otel.errors import ConfigurationError, MobiusError
-from mobius_otel.runtime import open_rotator
+from mobius_otel.opening import open_rotator
 from mobius_otel.security.api_keys import ApiKey, ApiKeyManager
 from mobius_otel.security.api_keys.imported import ImportKind
 

@@ -8,8 +8,8 @@ import json
 from mobius_otel.cli.common import Subparsers, add_json
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError, PolicyError
+from mobius_otel.opening import check_policy, redaction_policy
 from mobius_otel.policy import Policy, json_schema, load_policy
-from mobius_otel.runtime import check_policy, redaction_policy
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.redaction import failed_examples
 from mobius_otel.web.limits import open_server

@@ -22,8 +22,8 @@ from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
 from mobius_otel.cli.output import json_line, note, progress, table
 from mobius_otel.cli.pieces import LONGEST_LINE, Piece, pieces
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.opening import redaction_policy
 from mobius_otel.policy import Policy
-from mobius_otel.runtime import redaction_policy
 from mobius_otel.telemetry.redaction import Explainer, Finding, Pseudonyms, Redactor, failed_examples
 
 __all__ = ["add_parser"]

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.opening import redaction_policy
 from mobius_otel.policy import Policy
-from mobius_otel.runtime import redaction_policy
 from mobius_otel.telemetry.redaction import Redactor
 
 __all__ = ["add_parser"]
