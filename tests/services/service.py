@@ -283,7 +283,10 @@ class Shop:
         self, *extra: str, door: str = "run", argv: list[str] | None = None, ready: bool = True, **environ: str
     ) -> Service:
         port = free_port()
-        served = [part.replace("PORT", str(port)) for part in argv] if argv else self.server(port, *extra)
+        if argv:
+            served = [command(argv[0]), *(part.replace("PORT", str(port)) for part in argv[1:])]
+        else:
+            served = self.server(port, *extra)
         prefix = [command("mobius-otel"), "run", "--"] if door == "run" else [command(door)]
         service = Service([*prefix, *served], self.folder, {**self.environ, **environ}, port)
         self.services.append(service)
