@@ -117,12 +117,16 @@ class Look:
         if memory.told(value) != SCAN:
             self.plain = False
         for key, item in value.items():
-            if type(key) is not str:
+            if type(key) is str:
+                told = names.get(key)
+                if told is None:
+                    told = self._of_new(name, key)
+            elif type(key) is int:
+                told = SCAN  # the number of something, which is no name
+                self._other(key)
+            else:
                 self.plain = False
                 continue
-            told = names.get(key)
-            if told is None:
-                told = self._of_new(name, key)
             sort = type(item)
             if sort is str:
                 if len(item) > longest:
@@ -136,7 +140,7 @@ class Look:
                 if told and told != TRUST:
                     self.plain = False
                 else:
-                    self._inside(item, key, (value, key), told)
+                    self._inside(item, key if type(key) is str else "", (value, key), told)
             elif told and told != TRUST:
                 if sort is not bool and item is not None:
                     self.plain = False
@@ -221,7 +225,7 @@ def where(way: list[tuple[Any, Any]]) -> str:
         if type(container) is not dict:
             text += f"[{key}]"
         else:
-            text += f".{key}" if text else key
+            text += f".{key}" if text else str(key)
     return text
 
 
