@@ -9,7 +9,7 @@ both to the same answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from mobius_otel import compat
@@ -51,6 +51,10 @@ def fast_paths(counts: object, reporter: Reporter, slowly: Acquire) -> tuple[Acq
 # In each of them: the first line lets whole numbers above zero pass, the usual one at a glance; the clock is read under
 # the lock, so that what is written is in order; `if` in the place of max() is half its price; and `cell.value += 1` is
 # what BoundSeries.increment() does.
+#
+# A thread that finds the lock taken lets the others run until it is free. A thread that waits in a lock is given it
+# before it is given the interpreter, so that whoever runs has to wait for it in turn; eight threads then take five
+# times as long, and the slowest in a hundred decisions a hundred times the median.
 
 
 def _window_allow(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -> Allow:
@@ -61,7 +65,10 @@ def _window_allow(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -> 
     def allow(limiter: RateLimiter, key: Hashable, cost: int) -> bool:
         if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
             return slowly(limiter, key, cost).allowed
-        with counts.lock:
+        lock = counts.lock
+        while lock.locked():
+            sleep(0)
+        with lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             plan = counts.plan
             log: Any = counts.young.get(key)
@@ -109,7 +116,10 @@ def _window_acquire(counts: WindowCounts, reporter: Reporter, slowly: Acquire) -
         if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
             return slowly(limiter, key, cost)
         raw: Any = None
-        with counts.lock:
+        lock = counts.lock
+        while lock.locked():
+            sleep(0)
+        with lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             plan = counts.plan
             log: Any = counts.young.get(key)
@@ -159,7 +169,10 @@ def _gcra_allow(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Allo
     def allow(limiter: RateLimiter, key: Hashable, cost: int) -> bool:
         if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
             return slowly(limiter, key, cost).allowed
-        with counts.lock:
+        lock = counts.lock
+        while lock.locked():
+            sleep(0)
+        with lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             plan = counts.plan
             state: Any = counts.young.get(key)
@@ -201,7 +214,10 @@ def _gcra_acquire(counts: GcraCounts, reporter: Reporter, slowly: Acquire) -> Ac
     def acquire(limiter: RateLimiter, key: Hashable, cost: int) -> Decision:
         if (cost is not _ONE and (cost.__class__ is not int or cost < 1)) or listening():
             return slowly(limiter, key, cost)
-        with counts.lock:
+        lock = counts.lock
+        while lock.locked():
+            sleep(0)
+        with lock:
             now = monotonic_ns() if counts.clock is None else counts.time()
             plan = counts.plan
             state: Any = counts.young.get(key)
