@@ -15,8 +15,8 @@ from mobius_otel.telemetry.redaction.personal import is_card
 
 __all__ = ["Look", "Spot", "where"]
 
-#: A container, a key or an index in it, what its name tells, and its suspicions as bits.
-Spot = tuple[Any, Any, str, int]
+#: A container, a key or an index in it, and what its name tells.
+Spot = tuple[Any, Any, str]
 #: Stands for a container in which something changes.
 _DEEPER: Final = object()
 _MOST_CHARACTERS = 32768
@@ -94,7 +94,7 @@ class Look:
     def _spot(self) -> None:
         for text, container, key in self._where:
             if text in self.suspects:
-                self.spots.append((container, key, SCAN, self.suspects[text]))
+                self.spots.append((container, key, SCAN))
                 if container is None:
                     self.plain = False
 
@@ -135,7 +135,7 @@ class Look:
                     if item not in clean:
                         where.append((item, value, key))
                 elif told != TRUST:
-                    self.spots.append((value, key, told, 0))
+                    self.spots.append((value, key, told))
             elif sort is dict or sort is list or sort is tuple:
                 if told and told != TRUST:
                     self.plain = False

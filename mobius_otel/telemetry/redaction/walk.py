@@ -110,7 +110,7 @@ class Walk:
             depth: How many containers the value stands in.
         """
         changes: list[tuple[list[tuple[Any, Any]], Any]] = []
-        for container, key, kind, _ in look.spots:
+        for container, key, kind in look.spots:
             old, way, before = container[key], look.path(container, key), len(self.matches)
             deep = depth + len(way)
             new = self.text(old, deep) if kind == SCAN else self.value(old, key, kind, deep)
