@@ -26,6 +26,19 @@ __all__ = ["SqliteFile", "SqliteFileGone"]
 _abandoned: list[sqlite3.Connection] = []
 
 
+def _statements(script: str) -> Iterator[str]:
+    """Take a script apart; a trigger holds semicolons of its own."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            if statement.strip(" \n;"):
+                yield statement
+            statement = ""
+    if statement.strip(" \n;"):
+        yield statement
+
+
 class SqliteFileGone(sqlite3.OperationalError):
     """The file was deleted or replaced while it was open."""
 
@@ -57,6 +70,7 @@ class SqliteFile:
         prepare: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
+        self._place = str(self.path)  # asked for at every write, and a text is quicker than a Path
         self._migrations = tuple(migrations)
         self._what = what
         self._busy_timeout = busy_timeout
@@ -130,9 +144,8 @@ class SqliteFile:
                     "A newer mobius_otel wrote it: pip install --upgrade mobius_otel",
                 )
             for script in self._migrations[version:]:
-                for statement in script.split(";"):
-                    if statement.strip():
-                        connection.execute(statement)
+                for statement in _statements(script):
+                    connection.execute(statement)
             connection.execute(f"PRAGMA user_version={newest}")
         except BaseException:
             connection.execute("ROLLBACK")
@@ -181,6 +194,17 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
                 raise
 
+    def insert(self, statement: str, values: Sequence[Any]) -> int:
+        """Insert a row in a transaction of its own, at a third of the price of :meth:`writing`; return its number.
+
+        Raises:
+            sqlite3.Error: As for :meth:`writing`.
+        """
+        with self._lock:
+            connection = self._connection or self._open()
+            self.check_still_there()
+            return connection.execute(statement, values).lastrowid or 0
+
     def version(self) -> int | None:
         """Return a number that changes when anybody else has written to the file; it waits for nobody.
 
@@ -207,7 +231,7 @@ class SqliteFile:
             SqliteFileGone: It was deleted or replaced.
         """
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._place)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:

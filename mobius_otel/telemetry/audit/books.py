@@ -15,15 +15,14 @@ from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.sqlite import SqliteFile
 from mobius_otel.telemetry.audit.lease import Lease
-from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
 from mobius_otel.telemetry.audit.stream import pruned_digest
 
 __all__ = ["Books", "LedgerStats"]
 
-_NEWEST: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'records'"
 _BACKLOG: Final = (
-    f"SELECT COALESCE(({_NEWEST}), 0) - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine"
+    f"SELECT {NEWEST} - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine"
     " WHERE record <= (SELECT acknowledged FROM shipping))"
 )
 _NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
@@ -168,9 +167,7 @@ class Books:
                 found = connection.execute("SELECT hash FROM records WHERE id = ?", (up_to,)).fetchone()
                 if found is None or found[0].hex() != hash:
                     return
-            connection.execute(
-                f"UPDATE shipping SET acknowledged = MAX(acknowledged, MIN(?, COALESCE(({_NEWEST}), 0)))", (up_to,)
-            )
+            connection.execute(f"UPDATE shipping SET acknowledged = MAX(acknowledged, MIN(?, {NEWEST}))", (up_to,))
         with self._delivery:
             self._delivery.notify_all()
 

@@ -11,9 +11,8 @@ import hashlib
 import json
 import math
 import os
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -21,13 +20,12 @@ __all__ = ["canonical", "digest", "new_record_id", "parse", "plain", "plain_text
 
 _DEEPEST: Final = 24
 _MOST_NODES: Final = 20_000
+_SMALL: Final = 1e-4  # below it, Python writes an exponent
+_TEXTS: Final = {str}
 _CUT: Final = "[cut: too large]"
 _EXACT: Final = 2**53
 _BEYOND_BMP: Final = "\uffff"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
-# What Python writes otherwise than RFC 8785: 1.0, 1e-07, 1e+16, and integers of 16 digits and more. A text that
-# looks like one only costs the slow way.
-_PERHAPS_OTHERWISE = re.compile(r"[:,\[]-?[0-9]+(?:[0-9]{15}|\.0[,\]}]|(?:\.[0-9]+)?e)")
 
 
 def plain_text(text: str) -> str:
@@ -108,8 +106,15 @@ class _Plainer:
             if self._left <= 0:
                 found[_CUT] = True
                 break
-            name = plain_text(key) if isinstance(key, str) else str(self.visit(key, depth))
-            found[name] = self.visit(item, depth)
+            if type(key) is str and key.isascii():
+                name = key
+            else:
+                name = plain_text(key) if isinstance(key, str) else str(self.visit(key, depth))
+            if type(item) is str and item.isascii():  # what most values are
+                self._left -= 1
+                found[name] = item
+            else:
+                found[name] = self.visit(item, depth)
         return found
 
     def _visit_items(self, value: Any, depth: int) -> list[Any]:
@@ -140,13 +145,32 @@ def canonical(value: Any) -> bytes:
         b'{"a":[1e-7,"1152921504606846976",true],"b":1}'
     """
     try:
-        text = _encode(value)
-        same = text[0] in '{["' and not _PERHAPS_OTHERWISE.search(text)
-        if same and (text.isascii() or max(text) <= _BEYOND_BMP):
-            return text.encode()
+        if _written_alike((value,)):
+            text = _encode(value)
+            if text.isascii() or max(text) <= _BEYOND_BMP:
+                return text.encode()
     except (TypeError, ValueError, RecursionError):  # not JSON's shapes after all
         pass
     return _write(plain(value)).encode()
+
+
+def _written_alike(values: Iterable[Any]) -> bool:
+    """Return whether Python writes all these as RFC 8785 has it, which 1.0, 1e-07, 1e+16 and 2**60 are not."""
+    for value in values:
+        kind = type(value)
+        if kind is str or value is None or kind is bool:
+            continue
+        if kind is int:
+            alike = -_EXACT <= value <= _EXACT
+        elif kind is float:
+            alike = not value.is_integer() and not -_SMALL < value < _SMALL
+        elif kind is dict:
+            alike = {*map(type, value)} <= _TEXTS and _written_alike(value.values())
+        else:
+            alike = kind is list and _written_alike(value)
+        if not alike:
+            return False
+    return True
 
 
 def _write(value: Any) -> str:
@@ -213,14 +237,7 @@ def digest(payload: bytes) -> bytes:
 
 def new_record_id() -> str:
     """Return a UUIDv7 (RFC 9562): ids of later milliseconds sort after earlier ones."""
-    now = time.time_ns()
-    milliseconds, rest = divmod(now, 1_000_000)
-    value = (
-        (milliseconds & (2**48 - 1)) << 80
-        | 0x7 << 76
-        | (rest * 4096 // 1_000_000) << 64
-        | 0b10 << 62
-        | int.from_bytes(os.urandom(8), "big") >> 2
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    first = f"{(milliseconds & (2**48 - 1)) << 16 | 0x7000 | rest * 4096 // 1_000_000:016x}"
+    second = f"{1 << 63 | int.from_bytes(os.urandom(8), 'big') >> 2:016x}"
+    return f"{first[:8]}-{first[8:12]}-{first[12:]}-{second[:4]}-{second[4:]}"

@@ -29,7 +29,7 @@ from mobius_otel.forks import on_fork
 from mobius_otel.sqlite import SqliteFileGone
 from mobius_otel.telemetry.audit.books import Books
 from mobius_otel.telemetry.audit.chain import parse
-from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of, finished
+from mobius_otel.telemetry.audit.schema import NEWEST, SELECT, Entry, entry_of, finished
 from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
 from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream, is_dead, process_birth, process_token
@@ -41,8 +41,7 @@ _log = logging.getLogger("mobius_otel")
 
 LedgerDurability = Literal["process", "power", "sink"]
 _DURABILITIES: Final = get_args(LedgerDurability)
-_INSERT: Final = "INSERT INTO records (stream, sequence, record_id, hash, payload, signature) VALUES (?, ?, ?, ?, ?, ?)"
-_ADVANCE: Final = "UPDATE streams SET count = ?, head = ? WHERE id = ?"
+_INSERT: Final = f"INSERT INTO records VALUES ({NEWEST} + 1, ?, ?, ?, ?, ?, ?)"
 _OPEN_STREAM: Final = (
     "INSERT INTO streams (stream_id, host, pid, started, count, head, process, born) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -94,15 +93,13 @@ class _Work:
 
     def write(self, connection: sqlite3.Connection) -> int:
         """Write it all; return the position of the first."""
-        rows = [(self.row, x.sequence, x.record_id, x.hash, x.payload.decode(), x.signature) for x in self.links]
-        if len(rows) == 1:
-            last = connection.execute(_INSERT, rows[0]).lastrowid or 0
-        else:
-            connection.executemany(_INSERT, rows)
-            (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-        if connection.execute(_ADVANCE, (self.count, self.head, self.row)).rowcount != 1:
-            raise sqlite3.DatabaseError("the stream's row is gone from the audit ledger")
-        return int(last) - len(rows) + 1
+        connection.executemany(_INSERT, [_row(self.row, link) for link in self.links])
+        (last,) = connection.execute(f"SELECT {NEWEST}").fetchone()
+        return int(last) - len(self.links) + 1
+
+
+def _row(stream: int, link: Link) -> tuple[object, ...]:
+    return stream, link.sequence, link.record_id, link.hash, link.payload.decode(), link.signature
 
 
 class Ledger(Books):
@@ -225,18 +222,25 @@ class Ledger(Books):
     def _written(self, records: list[Mapping[str, Any]]) -> list[Kept]:
         try:
             return self._committed(records)
-        except SqliteFileGone:
+        except (SqliteFileGone, sqlite3.IntegrityError) as error:
             _log.error(
                 "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
                 " file at its path, and `mobius-otel audit verify` names what it lacks", self.path,
             )  # fmt: skip
-            self._file.reopen()
+            if isinstance(error, SqliteFileGone):
+                self._file.reopen()
             if self._stream is not None:  # the stream goes on: the new file shows that its beginning is missing
                 self._stream.row = None
             return self._committed(records)
 
     def _committed(self, records: list[Mapping[str, Any]]) -> list[Kept]:
         stream = self._stream = self._stream or Stream(self._key, self._scope)
+        if (
+            len(records) == 1
+            and stream.row is not None
+            and not (stream.unsure or self._settled or self._is_due(stream, stream.count + 1))
+        ):
+            return [self._committed_alone(stream, stream.row, records[0])]
         with self._file.writing() as connection:
             if stream.unsure:
                 self._settle(connection, stream)
@@ -262,6 +266,13 @@ class Ledger(Books):
             for record, link in zip(records, links, strict=True)
         ]
 
+    def _committed_alone(self, stream: Stream, row: int, record: Mapping[str, Any]) -> Kept:
+        """Commit what is usual: one record, of which nothing else follows."""
+        link = stream.link(record, stream.count, stream.head)
+        position = self._file.insert(_INSERT, _row(row, link))
+        stream.count, stream.head = link.sequence, link.hash
+        return self._kept(stream, link, position - link.sequence)
+
     def _kept(self, stream: Stream, link: Link, offset: int) -> Kept:
         return Kept(
             link.sequence + offset, stream.stream_id, link.sequence, link.hash.hex(), link.record, link.signature,
@@ -279,7 +290,11 @@ class Ledger(Books):
             process_birth(pid),
         )  # fmt: skip
         found = connection.execute("SELECT id FROM streams WHERE stream_id = ?", values[:1]).fetchone()
-        return int(found[0]) if found else connection.execute(_OPEN_STREAM, values).lastrowid or 0
+        if found is None:
+            return connection.execute(_OPEN_STREAM, values).lastrowid or 0
+        # An older copy of the file took its place: the stream goes on, and verification shows what the copy lacks.
+        connection.execute("UPDATE streams SET count = ?, head = ? WHERE id = ?", (stream.count, stream.head, *found))
+        return int(found[0])
 
     def _settle(self, connection: sqlite3.Connection, stream: Stream) -> None:
         """Find out whether the append that failed was committed after all, perhaps with these very records."""

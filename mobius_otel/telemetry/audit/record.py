@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from opentelemetry._logs import SeverityNumber
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.catalogue import EventType, event_type
 from mobius_otel.telemetry.audit.chain import new_record_id
-from mobius_otel.telemetry.audit.event import AuditEvent
+from mobius_otel.telemetry.audit.event import AuditEvent, source_type
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.safety import swallow
 
@@ -33,6 +32,21 @@ _PSEUDONYM = re.compile(r"\[redacted:[a-z0-9_]+:[a-z0-9_]+\.[a-z2-7]{16}\]")
 # forge a field of the record, nor keep it from being written.
 _ESCAPE: Final = "attribute."
 _OURS: Final = ("audit.", "mobius.audit.", "mobius.redaction.", conventions.LOG_RECORD_UID)
+_EVENT_NAME: Final = "event_name"
+_SCOPE: Final = "scope"
+#: The numbers that our texts have for the redactor.
+_NUMBERS: Final = {
+    name: number
+    for number, name in enumerate((
+        conventions.AUDIT_REASON, conventions.AUDIT_TENANT, conventions.AUDIT_SOURCE_ID, conventions.AUDIT_TARGET_TYPE,
+        conventions.AUDIT_TARGET_ID, conventions.AUDIT_ACTION, conventions.AUDIT_ACTOR_ID, _EVENT_NAME, _SCOPE,
+    ))
+}  # fmt: skip
+_SOURCE: Final = _NUMBERS[conventions.AUDIT_SOURCE_ID]
+_USER: Final = len(_NUMBERS)
+#: What can be one of a few words only.
+_WORDS: Final = frozenset((conventions.AUDIT_SOURCE_TYPE, conventions.AUDIT_ACTOR_TYPE))
+_SEVERITY_TEXTS: Final = {number.value: number.name for number in SeverityNumber}
 
 
 class Redaction(Protocol):
@@ -76,34 +90,57 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    spec = spec or event_type(event.event_name)
-    texts = {"event_name": event.event_name, "scope": scope, **_texts(event)}
-    texts, user, count, kinds = _redacted(texts, dict(event.attributes), redactor)
+    if spec is None:
+        spec = event_type(event.event_name)
+    target, source, actor = event.target, event.source, event.actor
+    texts, user, count, kinds = _redacted(
+        {
+            conventions.AUDIT_REASON: event.reason,
+            conventions.AUDIT_TENANT: event.tenant,
+            conventions.AUDIT_SOURCE_TYPE: None if source is None else source.type,
+            conventions.AUDIT_SOURCE_ID: None if source is None else source.id,
+            conventions.AUDIT_TARGET_TYPE: None if target is None else target.type,
+            conventions.AUDIT_TARGET_ID: None if target is None else target.id,
+            conventions.AUDIT_ACTION: event.action,
+            conventions.AUDIT_ACTOR_TYPE: actor.type,
+            conventions.AUDIT_ACTOR_ID: actor.id,
+            _EVENT_NAME: event.event_name,
+            _SCOPE: scope,
+        },
+        event.attributes,
+        redactor,
+    )
+    timestamp = event.timestamp or now
     record: dict[str, Any] = {
-        "event_name": texts.pop("event_name"),
-        "scope": texts.pop("scope"),
-        "timestamp": str(event.timestamp or now),
-        "observed_timestamp": str(max(now, event.timestamp or now)),
+        "event_name": texts.pop(_EVENT_NAME),
+        "scope": texts.pop(_SCOPE),
+        "timestamp": str(timestamp),
+        "observed_timestamp": str(max(now, timestamp)),
     }
     if severity == "risk":
-        record["severity_number"] = event.severity_number
-        record["severity_text"] = SeverityNumber(event.severity_number).name
-    record.update(_trace_context())
+        number = event.severity_number
+        record["severity_number"] = number
+        record["severity_text"] = _SEVERITY_TEXTS[number]
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        record["trace_id"] = f"{context.trace_id:032x}"
+        record["span_id"] = f"{context.span_id:016x}"
+        record["trace_flags"] = int(context.trace_flags)
     # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
     # those that were set first.
-    attributes = {_escaped(name): value for name, value in user.items()}
-    for name, value in _standard(texts).items():
-        attributes.setdefault(name, value)
+    attributes = {_ESCAPE + name if name.startswith(_OURS) else name: value for name, value in user.items()}
+    _add_standard(attributes, texts)
     if count:
         attributes[conventions.REDACTION_COUNT] = count
         attributes[conventions.REDACTION_KINDS] = kinds
         used = redactor if redactor is not None else configured_redactor()
         if isinstance(used, Redactor):
             attributes[conventions.REDACTION_POLICY] = used.policy.version
-    if spec is not None and spec.owasp is not None:
-        attributes[conventions.AUDIT_OWASP] = spec.owasp
-    if spec is not None and spec.ocsf is not None:
-        attributes[conventions.AUDIT_OCSF] = spec.ocsf
+    if spec is not None:
+        if spec.owasp is not None:
+            attributes[conventions.AUDIT_OWASP] = spec.owasp
+        if spec.ocsf is not None:
+            attributes[conventions.AUDIT_OCSF] = spec.ocsf
     if invalid:
         attributes[conventions.AUDIT_INVALID] = invalid
     if event.risk_score is not None:
@@ -117,81 +154,48 @@ def build(
     return record
 
 
-def _standard(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return what OpenTelemetry's semantic conventions call the source and the actor, as they were redacted."""
-    found = {}
+def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str]) -> None:
+    """Add what OpenTelemetry's semantic conventions call the source and the actor, as they were redacted."""
     if source := texts.get(conventions.AUDIT_SOURCE_ID):
-        found[conventions.CLIENT_ADDRESS] = source
-    if texts.get(conventions.AUDIT_ACTOR_TYPE) == "user":
+        attributes.setdefault(conventions.CLIENT_ADDRESS, source)
+    if texts[conventions.AUDIT_ACTOR_TYPE] == "user":
         actor = texts[conventions.AUDIT_ACTOR_ID]
-        if _PSEUDONYM.search(actor):
-            found[conventions.ENDUSER_PSEUDO_ID] = actor
-        elif "[redacted" not in actor:
-            found[conventions.USER_ID] = actor
-    return found
-
-
-def _texts(event: AuditEvent) -> dict[str, Any]:
-    target, source = event.target, event.source
-    texts = {
-        conventions.AUDIT_REASON: event.reason,
-        conventions.AUDIT_TENANT: event.tenant,
-        conventions.AUDIT_SOURCE_TYPE: source and source.type,
-        conventions.AUDIT_SOURCE_ID: source and source.id,
-        conventions.AUDIT_TARGET_TYPE: target and target.type,
-        conventions.AUDIT_TARGET_ID: target and target.id,
-        conventions.AUDIT_ACTION: event.action,
-        conventions.AUDIT_ACTOR_TYPE: event.actor.type,
-        conventions.AUDIT_ACTOR_ID: event.actor.id,
-    }
-    return {name: value for name, value in texts.items() if value is not None}
+        if "[redacted" not in actor:
+            attributes.setdefault(conventions.USER_ID, actor)
+        elif _PSEUDONYM.search(actor):
+            attributes.setdefault(conventions.ENDUSER_PSEUDO_ID, actor)
 
 
 def _redacted(
-    texts: dict[str, Any], user: dict[str, Any], redactor: AnyRedactor | None
-) -> tuple[dict[str, Any], dict[str, Any], int, list[str]]:
+    texts: dict[str, str | None], user: Mapping[str, Any], redactor: AnyRedactor | None
+) -> tuple[dict[str, str], Mapping[str, Any], int, list[str]]:
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
+    given = {name: text for name, text in texts.items() if text is not None}
     try:
-        redactor = redactor or configured_redactor()
-        # Where it came from is what an audit trail is for; as personal data it would be blanked.
-        kept = {name: str(v) for name, v in texts.items() if name == conventions.AUDIT_SOURCE_ID and _is_address(v)}
-        asked = [name for name in texts if name not in kept]
+        if redactor is None:
+            redactor = configured_redactor()
         # By their numbers: a name must not tell here, and what a policy drops must not move the others.
-        tenant = {"tenant": event_tenant} if (event_tenant := _tenant(texts)) and isinstance(redactor, Redactor) else {}
-        ours = redactor.redact({n: texts[name] for n, name in enumerate(asked)}, location="audit", **tenant)
-        theirs = redactor.redact(user, location="audit", **tenant)
-        found = {name: str(ours.value.get(number, "")) for number, name in enumerate(asked)} | kept
-        clean = {name: found[name] for name in texts}  # in their order
-        matches = (*ours.matches, *theirs.matches)
-        return clean, dict(theirs.value), len(matches), sorted({str(match.kind) for match in matches})
+        asked: dict[int, Any] = {_NUMBERS[name]: text for name, text in given.items() if name not in _WORDS}
+        # Where it came from is what an audit trail is for; as personal data it would be blanked.
+        source = given.get(conventions.AUDIT_SOURCE_ID)
+        if source is not None and source_type(source) != "hostname":
+            del asked[_SOURCE]
+        asked[_USER] = dict(user)
+        tenant = given.get(conventions.AUDIT_TENANT)
+        if tenant and isinstance(redactor, Redactor):
+            result: Redaction = redactor.redact(asked, location="audit", tenant=tenant)
+        else:
+            result = redactor.redact(asked, location="audit")
+        found = result.value
+        if found is asked:
+            return given, asked[_USER], 0, []
+        clean = {
+            name: str(found.get(number, "")) if (number := _NUMBERS.get(name)) in asked else text
+            for name, text in given.items()
+        }
+        kinds = sorted({str(match.kind) for match in result.matches})
+        return clean, dict(found[_USER]), len(result.matches), kinds
     except Exception as error:
         swallow("audit.redaction", error)
-        blank = dict.fromkeys(texts, _BLANK)
-        return blank, dict.fromkeys(("attributes",), _BLANK), len(texts) + len(user), ["error"]
-
-
-def _tenant(texts: Mapping[str, Any]) -> str:
-    return str(texts.get(conventions.AUDIT_TENANT) or "")
-
-
-def _is_address(value: Any) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return isinstance(value, str)
-
-
-def _escaped(name: str) -> str:
-    return _ESCAPE + name if name.startswith(_OURS) else name
-
-
-def _trace_context() -> Mapping[str, Any]:
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return {}
-    return {
-        "trace_id": f"{context.trace_id:032x}",
-        "span_id": f"{context.span_id:016x}",
-        "trace_flags": int(context.trace_flags),
-    }
+        blank = dict.fromkeys(given, _BLANK)
+        return blank, dict.fromkeys(("attributes",), _BLANK), len(given) + len(user), ["error"]

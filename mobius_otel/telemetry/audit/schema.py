@@ -9,7 +9,7 @@ from typing import Any, Final
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import parse
 
-__all__ = ["KEPT_TOO", "MIGRATIONS", "SELECT", "Entry", "entry_of", "finished", "unfinished"]
+__all__ = ["KEPT_TOO", "MIGRATIONS", "NEWEST", "SELECT", "Entry", "entry_of", "finished", "unfinished"]
 
 MIGRATIONS: Final = (
     """
@@ -49,7 +49,29 @@ MIGRATIONS: Final = (
         record_id TEXT NOT NULL, hash BLOB NOT NULL, payload TEXT NOT NULL, signature TEXT
     )
     """,
+    # A stream's length, its head and its newest position follow its records by themselves: one statement a record, two
+    # pages of the file, and no record that does not follow. A position is one more than NEWEST.
+    """
+    CREATE TABLE plain_records (
+        id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        record_id TEXT NOT NULL, hash BLOB NOT NULL, payload TEXT NOT NULL, signature TEXT
+    );
+    INSERT INTO plain_records SELECT * FROM records;
+    ALTER TABLE streams ADD COLUMN newest INTEGER NOT NULL DEFAULT 0;
+    UPDATE streams SET newest = COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'records'), 0);
+    DROP TABLE records;
+    ALTER TABLE plain_records RENAME TO records;
+    CREATE TRIGGER grow AFTER INSERT ON records BEGIN
+        UPDATE streams SET count = NEW.sequence, head = NEW.hash, newest = NEW.id
+            WHERE id = NEW.stream AND count = NEW.sequence - 1;
+        SELECT RAISE(ABORT, 'the record does not follow in its stream, or the stream''s row is gone')
+            WHERE changes() = 0;
+    END
+    """,
 )
+
+#: The newest position that was given: of what a collector has, every record may be pruned.
+NEWEST: Final = "MAX(COALESCE((SELECT MAX(id) FROM records), 0), (SELECT acknowledged FROM shipping))"
 
 #: Reads rows for :func:`entry_of`; as bytes, because somebody may have made texts of them that are no UTF-8.
 SELECT: Final = (

@@ -90,7 +90,8 @@ class Turns:
         mine = Waiting(what)
         try:
             if self._come(mine):
-                self._work(self._take())
+                # Where nobody was before, nobody waits.
+                self._work([mine] if mine.gate is None else self._take())
         finally:
             if mine.leads:
                 self._hand_on()
@@ -121,7 +122,6 @@ class Turns:
             leader = self._leader
             if leader is None:
                 self._leader, mine.leads = mine, True
-                self._queue.append(mine)
                 return True
             if leader.thread == mine.thread or any(other.thread == mine.thread for other in self._queue):
                 raise AuditUnavailable("a signal interrupted the thread while it was recording")

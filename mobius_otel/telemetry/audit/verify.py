@@ -173,7 +173,8 @@ class _Verification:
             chain = self._chains.add(Chain(name, count=count if isinstance(count, int) else 0, said=said))
             if pruned:
                 self._begin_after(chain, pruned, pruned_head, signature)
-        self._check_newest("streams", number, "stream")
+        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'streams'").fetchone()
+        self._check_newest(found[0] if found else 0, number, "stream")
         return len(self._chains.by_id), unended
 
     def _begin_after(self, chain: Chain, pruned: Any, head: Any, signature: Any) -> None:
@@ -195,6 +196,8 @@ class _Verification:
     def _read_records(self) -> None:
         (total,) = self._connection.execute("SELECT COUNT(*) FROM records").fetchone()
         for row in self._connection.execute(f"{SELECT} ORDER BY r.id"):
+            if not isinstance(row[0], int):
+                raise sqlite3.DatabaseError("a record has no position")
             self._positions = max(self._positions, row[0])
             self._read += 1
             self._check(entry_of(row))
@@ -231,14 +234,13 @@ class _Verification:
     def _check_numbers(self) -> None:
         """Every number was given to a record; where the streams explain no hole, one was removed with its stream."""
         self._positions = max(self._positions, self._pruned)
-        self._check_newest("records", self._positions, "record")
+        (given,) = self._connection.execute("SELECT COALESCE(MAX(newest), 0) FROM streams").fetchone()
+        self._check_newest(given, self._positions, "record")
         if self._read + self._pruned < self._positions and not self._problems:
             lost = many(self._positions - self._pruned - self._read, "record")
             self._problems.append(Problem(None, None, None, "missing", f"{lost} of no stream"))
 
-    def _check_newest(self, table: str, newest: int, thing: str) -> None:
-        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        given = found[0] if found else 0
+    def _check_newest(self, given: int, newest: int, thing: str) -> None:
         explained = any(problem.what == "cut" for problem in self._problems)
         if given > newest and not explained:
             self._problems.append(

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 
+from mobius_otel.telemetry.audit.chain import _write as slowly
 from mobius_otel.telemetry.audit.chain import canonical, new_record_id, parse, plain
 
 # RFC 8785, appendix B: the bits of a double and how ECMAScript writes it.
@@ -92,6 +93,7 @@ def test_ten_thousand_random_values_have_one_form():
     for _ in range(10_000):
         value = random_value(chance)
         form = canonical(value)
+        assert form == slowly(plain(value)).encode(), value
         read = parse(form)
         assert canonical(read) == form
         assert same(read, plain(value)), value

@@ -2,14 +2,18 @@
 
 import copy
 import enum
+import ipaddress
 import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mobius_otel.errors import ConfigurationError, InvalidEvent
 from mobius_otel.telemetry.audit import Actor, AuditEvent, Source, Target, register_event
+from mobius_otel.telemetry.audit.event import source_type
 
 
 def event(**fields):
@@ -181,3 +185,16 @@ def test_an_event_can_be_pickled_and_copied():
     made = event(attributes={"a": [1]}, risk_score=3, source=Source("203.0.113.9"))
     assert pickle.loads(pickle.dumps(made)) == made
     assert copy.deepcopy(made) == made
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 300).map(str), st.sampled_from(["", "01", "1 ", "٣", "-1", "1\n"])), max_size=5)
+)
+def test_an_ipv4_address_is_what_the_standard_library_takes_for_one(parts):
+    """The quick look and the thorough one agree."""
+    text = ".".join(parts)
+    try:
+        expected = "ipv4" if ipaddress.ip_address(text).version == 4 else "ipv6"
+    except ValueError:
+        expected = "hostname"
+    assert source_type(text) == expected

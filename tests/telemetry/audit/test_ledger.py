@@ -12,6 +12,7 @@ import pytest
 from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry.audit import Ledger
+from mobius_otel.telemetry.audit.schema import MIGRATIONS
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 
 
@@ -148,10 +149,13 @@ def test_an_append_that_failed_after_its_commit_is_not_doubled(ledger, path, mon
 
         def execute(self, sql, *values):
             result = self._inner.execute(sql, *values)
-            if sql == "COMMIT" and self.failing:
+            if sql.startswith("INSERT INTO records") and self.failing:
                 self.failing = False
                 raise sqlite3.OperationalError("disk I/O error")
             return result
+
+        def executemany(self, sql, rows):
+            return self._inner.executemany(sql, rows)
 
         def close(self):
             self._inner.close()
@@ -267,3 +271,48 @@ def test_a_repr_shows_no_content(ledger):
     ledger.append(record(7))
     assert "id-7" not in repr(ledger) + repr(ledger.spool)
     assert "1 records" in repr(ledger)
+
+
+def test_a_position_is_given_once_also_where_nothing_is_left(ledger):
+    """What a collector has may be pruned to the last record; what comes then is not taken for what was."""
+    for n in range(3):
+        ledger.append(record(n))
+    ledger.acknowledge(3)
+    assert ledger.prune(max_bytes=1) == 3
+    assert ledger.append(record(3)).position == 4
+    assert [entry.record_id for entry in ledger.unshipped()] == ["id-3"]
+    assert ledger.backlog() == 1
+
+
+def test_the_file_itself_refuses_a_record_that_does_not_follow(ledger, path):
+    """Length and head of a stream move with its records, in the same statement, and by one."""
+    ledger.append(record(0))
+    insert = "INSERT INTO records (stream, sequence, record_id, hash, payload) VALUES (?, ?, 'x', X'00', '{}')"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for stream, sequence in ((1, 1), (1, 3), (2, 1)):
+            with pytest.raises(sqlite3.IntegrityError, match="does not follow"):
+                connection.execute(insert, (stream, sequence))
+    assert ledger.append(record(1)).sequence == 2
+    ledger.end()
+    assert verify_ledger(path).ok
+
+
+def test_positions_go_on_in_a_ledger_of_an_older_version_that_was_pruned(path):
+    """Its counter told how many there were; the migrated one never gives the same position twice."""
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        for script in MIGRATIONS[:2]:
+            old.executescript(script)
+        old.execute("INSERT INTO streams (stream_id, host, pid, started, count, head, pruned, pruned_head, ended)"
+                    " VALUES ('s', 'h', 1, 0, 7, X'00', 7, X'00', 1)")  # fmt: skip
+        old.execute("INSERT INTO records VALUES (7, 1, 7, 'x', X'00', '{}', NULL)")
+        old.execute("DELETE FROM records")
+        old.execute("UPDATE shipping SET acknowledged = 7, pruned = 7")
+        old.execute("PRAGMA user_version = 2")
+        old.commit()
+    path.chmod(0o600)
+    with Ledger(path) as ledger:
+        assert ledger.backlog() == 0
+        assert ledger.append(record(0)).position == 8
+        assert [entry.record_id for entry in ledger.unshipped()] == ["id-0"]
+    result = verify_ledger(path)
+    assert (result.ok, result.records, result.pruned) == (True, 1, 7), result.problems
