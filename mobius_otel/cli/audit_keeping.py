@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mobius_otel.cli.common import Subparsers, add_json, add_ledger, ledger_of, policy_of
-from mobius_otel.cli.output import fields, json_line, table
+from mobius_otel.cli.output import fields, json_line, progress, table
 from mobius_otel.cli.when import size, span
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.opening import open_ledger
@@ -103,7 +103,7 @@ def _prune(args: argparse.Namespace) -> int:
                 "a span of time",
                 "The policy does not say what is old. For example: --older-than 90d",
             )
-        removed = ledger.prune(max_age=age, max_bytes=most)
+        removed = ledger.prune(max_age=age, max_bytes=most, progress=progress("pruning"))
         left = ledger.stats()
     if args.json:
         json_line({"pruned": removed, "records": left.records, "backlog": left.backlog})

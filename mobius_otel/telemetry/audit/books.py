@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -299,7 +299,13 @@ class Books:
         """Whether the ledger itself says how long, or how much of, what a collector has is kept."""
         return self._max_age is not None or self._max_bytes is not None
 
-    def prune(self, *, max_age: float | None = None, max_bytes: int | None = None) -> int:
+    def prune(
+        self,
+        *,
+        max_age: float | None = None,
+        max_bytes: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
         """Remove records that a collector has: those that are too old, then the oldest while the file is too large.
 
         Records that no collector has are never removed. What was removed stays provable: each stream keeps how many
@@ -308,6 +314,7 @@ class Books:
         Args:
             max_age: Seconds; default: the ledger's own.
             max_bytes: Default: nine tenths of the ledger's own.
+            progress: Called now and then with how many were removed and 0: nobody knows how many there will be.
 
         Returns:
             How many records were removed.
@@ -317,6 +324,8 @@ class Books:
         removed = 0
         while (age is not None or size) and (number := self._prune_some(age, size)):
             removed += number
+            if progress is not None:
+                progress(removed, 0)
         return removed
 
     def _prune_some(self, age: float | None, size: int) -> int:

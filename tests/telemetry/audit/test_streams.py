@@ -238,7 +238,9 @@ def test_pruning_removes_what_a_collector_has_and_the_rest_stays_provable(path):
         one.quarantine(7, "HTTP 400")
         time.sleep(0.01)
         assert one.prune(max_age=3600) == 0
-        assert one.prune(max_age=0.001) == 60
+        told = []
+        assert one.prune(max_age=0.001, progress=lambda *step: told.append(step)) == 60
+        assert told == [(60, 0)]
         result = verify_ledger(path)
         assert (result.ok, result.records, result.pruned) == (True, 40, 60), result.problems
         assert [entry.record_id for entry in one.quarantined()] == [receipts[6].record_id]
