@@ -1,27 +1,30 @@
 """One look at plain data: which of its texts may hold a secret, which names tell that their value is one, and where.
 
 Most records are dictionaries, lists, texts and numbers, most of what they say was said before, and most of it is
-clean. A look goes through such a record once, leaves out what is known, and has all the rest screened together. What
-it cannot judge, an object, a key that is no text, a list of headers, it leaves to the walk.
+clean. A look goes through such a record once, level by level, leaves out what is known, and has all the rest screened
+together. What it cannot judge, an object, a key that is no text, a list of headers, it leaves to the walk: one spot
+among others, where it stands in a container.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from mobius_otel.telemetry.redaction.memory import Memory
+from mobius_otel.telemetry.redaction.memory import NAMERS, Memory
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST
 from mobius_otel.telemetry.redaction.personal import is_card
+from mobius_otel.telemetry.redaction.screen import ANYTHING
 
-__all__ = ["Look", "Spot", "where"]
+__all__ = ["Look", "Place", "changed", "depth_of", "way"]
 
-#: A container, a key or an index in it, and what its name tells.
-Spot = tuple[Any, Any, str]
-#: Stands for a container in which something changes.
-_DEEPER: Final = object()
+#: Where a container stands: itself, the name that it or the list around it stands under, what that name tells, the
+#: place of the container that it is in (None: it is the value that is looked at) and what it stands under there.
+Place: TypeAlias = tuple[Any, str, str, Any, Any]
 _MOST_CHARACTERS = 32768
-_FEWEST_CARD_DIGITS = 10**13
+_SMALL = 10**13  # no card has as few digits
 _MOST_CARD_DIGITS = 10**20
+#: Stands for the key of a text that is a key itself.
+_A_KEY: Final = object()
 
 
 class Look:
@@ -32,19 +35,21 @@ class Look:
         depth: How many containers the value stands in.
     """
 
-    __slots__ = ("_depth", "_left", "_memory", "_new", "_where", "above", "plain", "spots", "suspects")
+    __slots__ = ("_depth", "_memory", "_new", "_places", "_texts", "_wholes", "left", "plain", "spots", "suspects")
 
     def __init__(self, memory: Memory, depth: int = 0) -> None:
         self._memory = memory
         self._depth = memory.policy.max_depth - depth
-        self._left = memory.policy.max_items
-        self._where: list[tuple[str, Any, Any]] = []
+        self._texts: list[str] = []
+        self._places: list[tuple[Place, Any]] = []
         self._new: list[tuple[str, str]] = []
-        #: The container and the key that each container stands under, by its identity.
-        self.above: dict[int, tuple[Any, Any] | None] = {}
+        self._wholes: list[Place] = []
+        #: How many more values may be looked at.
+        self.left = memory.policy.max_items
         #: Whether the spots are all there is to be done about.
         self.plain = True
-        self.spots: list[Spot] = []
+        #: The container, the key or the index in it, and what its name tells, of each value to be walked.
+        self.spots: list[tuple[Place, Any, str]] = []
         #: What each text is suspected of that was looked at.
         self.suspects: dict[str, int] = {}
 
@@ -59,175 +64,223 @@ class Look:
         if sort is str:
             if value in self._memory.clean:
                 return True
-            self.plain = False
             if len(value) > self._memory.policy.max_length:
                 return False
-            self._where.append((value, None, None))
-        elif sort is dict or sort is list or sort is tuple:
-            self._inside(value, name, None)
-        else:
-            self._other(value)
-        if self._where:
+            self._texts.append(value)
             self._screen()
-            if sort is str:
-                return not self.suspects
+            return not self.suspects
+        if sort is dict or sort is list or sort is tuple:
+            self._inside((value, name, SCAN, None, None))
+        elif not (value is None or sort is bool or sort is float or (sort is int and _is_no_card(value))):
+            self.plain = False
+        if self._texts:
+            self._screen()
+        if self._wholes:
+            self._settle()
         return self.plain and not self.spots
 
-    def _screen(self) -> None:
+    def _inside(self, outermost: Place) -> None:
+        memory, texts, places, spots, left = self._memory, self._texts, self._places, self.spots, self.left
+        names, beside, clean, longest = memory.names, memory.beside, memory.clean, memory.policy.max_length
+        level = [outermost]
+        for _ in range(self._depth):
+            below: list[Place] = []
+            for place in level:
+                value, owner, _, _, _ = place
+                left -= len(value)
+                if left < 0:
+                    self.plain = False
+                    return
+                if type(value) is not dict:
+                    self._sequence(place, below)
+                    continue
+                if not NAMERS.isdisjoint(value) and memory.told(value) != SCAN:
+                    self._wholes.append(place)
+                for key, item in value.items():
+                    if type(key) is str:
+                        told = names.get(key)
+                        if told is None:
+                            told = beside.get((owner, key))
+                            if told is None:
+                                told = self._of_new(place, key)
+                    elif type(key) is int and _is_no_card(key):
+                        told = SCAN  # the number of something, which is no name
+                    else:
+                        self._wholes.append(place)
+                        continue
+                    sort = type(item)
+                    if sort is str:
+                        if not told:
+                            if item not in clean:
+                                texts.append(item)
+                                places.append((place, key))
+                        elif told != TRUST or len(item) > longest:
+                            spots.append((place, key, told))
+                    elif sort is dict or sort is list or sort is tuple:
+                        inner = (item, key if type(key) is str else "", told, place, key)
+                        below.append(inner)
+                        if told and told != TRUST:
+                            self._wholes.append(inner)
+                    elif sort is bool or item is None:
+                        pass
+                    elif told:
+                        if told != TRUST or (sort is not int and sort is not float):
+                            spots.append((place, key, told))
+                    elif sort is not float and not (sort is int and (0 <= item < _SMALL or _is_no_card(item))):
+                        spots.append((place, key, told))
+            if not below:
+                self.left = left
+                return
+            level = below
+        self.plain = False  # too deep, or without an end: a matter for the walk
+
+    def _sequence(self, place: Place, below: list[Place]) -> None:
+        value, name, told, above, _ = place
         memory = self._memory
-        unknown = memory.unknown([text for text, _, _ in self._where])
-        if len(unknown) > 1 and sum(map(len, unknown)) > _MOST_CHARACTERS:
-            self.plain = False
-            return
-        if unknown:
-            texts = list(unknown)
-            for index, sorts in memory.scanner.suspects(texts).items():
-                self.suspects[texts[index]] = sorts
-                del unknown[texts[index]]
-            if self.suspects:
-                self._spot()
-            memory.remember(unknown)
-        for name, told in self._new:
-            if name not in self.suspects:
-                memory.remember_name(name, told)
-
-    def _spot(self) -> None:
-        for text, container, key in self._where:
-            if text in self.suspects:
-                self.spots.append((container, key, SCAN))
-                if container is None:
-                    self.plain = False
-
-    def _inside(self, value: Any, name: str, above: tuple[Any, Any] | None, told: str = SCAN) -> None:
-        self._left -= len(value)
-        self._depth -= 1
-        if self._left < 0 or self._depth < 0 or id(value) in self.above:
-            self.plain = False  # too much of it, or the same one twice: a matter for the walk
-        else:
-            self.above[id(value)] = above
-            if type(value) is dict:
-                self._mapping(value, name)
-            else:
-                self._sequence(value, name, above, told)
-        self._depth += 1
-
-    def _mapping(self, value: dict[Any, Any], name: str) -> None:
-        memory = self._memory
-        names, clean, where, longest = memory.names, memory.clean, self._where, memory.policy.max_length
-        if memory.told(value) != SCAN:
-            self.plain = False
-        for key, item in value.items():
-            if type(key) is str:
-                told = names.get(key)
-                if told is None:
-                    told = self._of_new(name, key)
-            elif type(key) is int:
-                told = SCAN  # the number of something, which is no name
-                self._other(key)
-            else:
-                self.plain = False
-                continue
-            sort = type(item)
-            if sort is str:
-                if len(item) > longest:
-                    self.plain = False
-                elif not told:
-                    if item not in clean:
-                        where.append((item, value, key))
-                elif told != TRUST:
-                    self.spots.append((value, key, told))
-            elif sort is dict or sort is list or sort is tuple:
-                if told and told != TRUST:
-                    self.plain = False
-                else:
-                    self._inside(item, key if type(key) is str else "", (value, key), told)
-            elif told and told != TRUST:
-                if sort is not bool and item is not None:
-                    self.plain = False
-            elif sort is not float:
-                self._other(item)
-
-    def _sequence(self, value: Any, name: str, above: tuple[Any, Any] | None, told: str) -> None:
-        memory = self._memory
-        clean, where, longest = memory.clean, self._where, memory.policy.max_length
-        headers = above is not None and type(above[0]) is not dict and len(value) == 2
+        clean, longest = memory.clean, memory.policy.max_length
+        pair = above is not None and type(above[0]) is not dict and len(value) == 2
         for index, item in enumerate(value):
             sort = type(item)
             if sort is str:
-                if len(item) > longest or memory.tells_next(item, index, pairs=headers) != SCAN:
-                    self.plain = False
-                elif not told and item not in clean:
-                    where.append((item, value, index))
+                if (pair or item[:1] == "-") and memory.tells_next(item, index, pairs=pair) != SCAN:
+                    self._wholes.append(place)
+                if not told:
+                    if item not in clean:
+                        self._texts.append(item)
+                        self._places.append((place, index))
+                elif len(item) > longest:
+                    self.spots.append((place, index, told))
             elif sort is dict or sort is list or sort is tuple:
-                self._inside(item, name, (value, index))
-            elif sort is not float:
-                self._other(item)
+                below.append((item, name, SCAN, place, index))
+            elif not (item is None or sort is bool or sort is float or (sort is int and _is_no_card(item))):
+                self.spots.append((place, index, SCAN))
 
-    def _other(self, value: Any) -> None:
-        """Look at what is neither a text nor a container."""
-        sort = type(value)
-        if sort is int:
-            if not -_FEWEST_CARD_DIGITS < value < _FEWEST_CARD_DIGITS and not _is_no_card(value):
-                self.plain = False
-        elif value is not None and sort is not float and sort is not bool:
-            self.plain = False
-
-    def _of_new(self, owner: str, name: str) -> str:
-        """Return what a name tells that is not known to tell nothing; it is a text that may hold a secret itself."""
+    def _of_new(self, place: Place, name: str) -> str:
+        """Return what a name tells that is not known; it is a text that may hold a secret itself."""
         memory = self._memory
-        told, alone = memory.tells(owner, name)
+        told, alone = memory.tells(place[1], name)
         if name not in memory.clean:
-            self._where.append((name, None, None))
+            self._texts.append(name)
+            self._places.append((place, _A_KEY))
         if alone:
             self._new.append((name, told))
         return told
 
-    def path(self, container: Any, key: Any) -> list[tuple[Any, Any]]:
-        """Return the containers and keys on the way to what stands under a key, the outermost first."""
-        way: list[tuple[Any, Any]] = []
-        step: tuple[Any, Any] | None = (container, key)
-        while step is not None:
-            way.append(step)
-            step = self.above[id(step[0])]
-        way.reverse()
-        return way
+    def _screen(self) -> None:
+        memory, suspects = self._memory, self.suspects
+        unknown = memory.unknown(self._texts)
+        if unknown and self._is_little(unknown):
+            texts = list(unknown)
+            for index, sorts in memory.scanner.suspects(texts).items():
+                suspects[texts[index]] = sorts
+                del unknown[texts[index]]
+            if suspects:
+                self._spot()
+            if unknown:
+                memory.remember(unknown)
+        for name, told in self._new:
+            if name not in suspects:
+                memory.remember_name(name, told)
 
-    def changed(self, value: Any, changes: list[tuple[list[tuple[Any, Any]], Any]]) -> Any:
-        """Return the value with other leaves; what did not change is shared with it.
+    def _is_little(self, unknown: dict[str, bytes]) -> bool:
+        """Return whether texts are little enough to be screened; one that is too long, and is cut, is suspected."""
+        longest = self._memory.policy.max_length
+        if sum(map(len, unknown)) <= min(longest, _MOST_CHARACTERS):
+            return True
+        for text in [text for text in unknown if len(text) > longest]:
+            self.suspects[text] = ANYTHING
+            del unknown[text]
+        self.plain = self.plain and (len(unknown) <= 1 or sum(map(len, unknown)) <= _MOST_CHARACTERS)
+        return self.plain
 
-        Args:
-            value: The value that was looked at.
-            changes: The way to each leaf, and what stands there now.
-        """
-        edits: dict[int, dict[Any, Any]] = {}
-        for way, new in changes:
-            for container, key in way:
-                edits.setdefault(id(container), {})[key] = _DEEPER
-            container, key = way[-1]
-            edits[id(container)][key] = new
-        return _edited(value, edits)
+    def _spot(self) -> None:
+        for text, (place, key) in zip(self._texts, self._places, strict=False):
+            if text in self.suspects:
+                if key is _A_KEY:
+                    self._wholes.append(place)
+                else:
+                    self.spots.append((place, key, SCAN))
+
+    def _settle(self) -> None:
+        """Make one spot of each container that is to be walked as a whole, and of all that is in it."""
+        wholes = {id(place): place for place in self._wholes}
+
+        def covered(place: Place | None) -> bool:
+            while place is not None:
+                if id(place) in wholes:
+                    return True
+                place = place[3]
+            return False
+
+        self.spots = [spot for spot in self.spots if not covered(spot[0])]
+        for _, _, told, above, key in wholes.values():
+            if above is None:
+                self.plain = False
+            elif not covered(above):
+                self.spots.append((above, key, told))
 
 
-def _edited(value: Any, edits: dict[int, dict[Any, Any]]) -> Any:
-    mine = {key: _edited(value[key], edits) if new is _DEEPER else new for key, new in edits[id(value)].items()}
-    if type(value) is dict:
-        return value | mine
-    items = list(value)
-    for index, new in mine.items():
-        items[index] = new
-    return tuple(items) if type(value) is tuple else items
-
-
-def where(way: list[tuple[Any, Any]]) -> str:
-    """Return a way as it is written: ``changes[0].after``."""
+def way(place: Place, key: Any) -> str:
+    """Return the way to what stands under a key as it is written: ``changes[0].after``."""
     text = ""
-    for container, key in way:
-        if type(container) is not dict:
-            text += f"[{key}]"
-        else:
-            text += f".{key}" if text else str(key)
+    above: Place | None = place
+    while above is not None:
+        if text and text[0] != "[":
+            text = f".{text}"
+        text = f"{key}{text}" if type(above[0]) is dict else f"[{key}]{text}"
+        _, _, _, above, key = above
     return text
 
 
+def depth_of(place: Place) -> int:
+    """Return how many containers stand around one."""
+    depth = 0
+    while place[3] is not None:
+        place = place[3]
+        depth += 1
+    return depth
+
+
+def changed(value: Any, changes: list[tuple[Place, Any, Any]]) -> Any:
+    """Return a value with other leaves; what did not change is shared with it.
+
+    Args:
+        value: The value that was looked at.
+        changes: The place of each container in which something changes, the key in it, and what stands there now.
+    """
+    copies: dict[int, Any] = {}
+    tuples: list[Place] = []
+    for place, key, new in changes:
+        while (copy := copies.get(id(place))) is None:
+            container, _, _, above, above_key = place
+            if type(container) is dict:
+                copy = container.copy()
+            else:
+                copy = [*container]
+                if type(container) is tuple:
+                    tuples.append(place)
+            copies[id(place)] = copy
+            copy[key] = new
+            if above is None:
+                value = copy
+                break
+            place, key, new = above, above_key, copy  # noqa: PLW2901 - up the way
+        else:
+            copy[key] = new
+    for place in sorted(tuples, key=depth_of, reverse=True):  # what is in one before itself
+        value = _frozen(place, copies, value)
+    return value
+
+
+def _frozen(place: Place, copies: dict[int, Any], value: Any) -> Any:
+    made = tuple(copies[id(place)])
+    if place[3] is None:
+        return made
+    copies[id(place[3])][place[4]] = made
+    return value
+
+
 def _is_no_card(number: int) -> bool:
+    if -_SMALL < number < _SMALL:
+        return True
     return -_MOST_CARD_DIGITS < number < _MOST_CARD_DIGITS and not is_card(str(abs(number)))

@@ -15,10 +15,10 @@ from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
 
-__all__ = ["LONGEST_REMEMBERED", "NAMED", "Memory"]
+__all__ = ["LONGEST_REMEMBERED", "NAMED", "NAMERS", "Memory"]
 
 #: Names whose value names another one: ``{"field": "password", "after": …}``.
-_NAMERS: Final = frozenset(
+NAMERS: Final = frozenset(
     {"name", "key", "field", "attribute", "property", "column", "header", "param", "option", "path"}
 )
 #: Names of the values that such a one is about.
@@ -42,7 +42,9 @@ class Memory:
         policy: What counts as a secret.
     """
 
-    __slots__ = ("_any_digits", "_beside", "_size", "_templates", "clean", "names", "policy", "rules", "scanner")
+    __slots__ = (
+        "_any_digits", "_seen", "_size", "_templates", "beside", "clean", "names", "policy", "rules", "scanner",
+    )  # fmt: skip
 
     def __init__(self, policy: RedactionPolicy) -> None:
         self.policy = policy
@@ -50,20 +52,23 @@ class Memory:
         self.scanner = TextScanner(policy, self.rules)
         #: Texts without a secret, as long as no name says that they are one.
         self.clean: set[str] = set()
-        #: Names that tell nothing, whatever they stand beside: SCAN or TRUST.
+        #: What names tell, whatever they stand beside; themselves they hold no secret.
         self.names: dict[str, str] = {}
-        self._beside: dict[tuple[str, str], str] = {}
+        #: What names tell inside of what another name stands for: "number" in "card".
+        self.beside: dict[tuple[str, str], str] = {}
         self._templates: set[bytes] = set()
+        #: Templates of texts that were clean once: whether it is still to be found out if that holds for all of them.
+        self._seen: dict[bytes, bool] = {}
         self._size = 0
         # Names of a user's own may differ in a digit alone.
         self._any_digits = not any(map(str.isdigit, "".join((*policy.names, *policy.trusted))))
 
     def remember_name(self, name: str, told: str) -> None:
-        """Remember a name that tells nothing of its value.
+        """Remember what a name tells of its value.
 
         Args:
             name: The name, itself no secret.
-            told: SCAN or TRUST.
+            told: What it tells.
         """
         if len(name) > _LONGEST_NAME or name.lower() in HALF_NAMES:
             return  # "number" is plain here and telling inside of "card"
@@ -78,11 +83,23 @@ class Memory:
     def unknown(self, texts: list[str]) -> dict[str, bytes]:
         """Return the texts that were not clean before, whatever their digits were, and are no ids; with their forms."""
         forms = templates(texts)
-        known = self._templates
+        known, seen = self._templates, self._seen
         if known.issuperset(forms):
             return {}
-        pairs = zip(texts, forms, strict=True)
-        return {text: form for text, form in pairs if form not in known and not is_id(text, form)}
+        return {
+            text: form
+            for text, form in zip(texts, forms, strict=True)
+            if form not in known and not is_id(text, form) and not (seen.get(form) and self._holds(form))
+        }
+
+    def _holds(self, form: bytes) -> bool:
+        """Find out whether all texts of a template are clean, since one was, and remember it."""
+        holds = holds_for_all(form)
+        if holds:
+            self._templates.add(form)
+        else:
+            self._seen[form] = False
+        return holds
 
     def remember_scanned(self, text: str) -> None:
         """Remember a text that had to be scanned and held no secret; with other digits it may hold one."""
@@ -91,31 +108,39 @@ class Memory:
             self.clean.add(text)
 
     def remember(self, texts: Mapping[str, bytes]) -> None:
-        """Remember texts that were not suspected: they are clean with any digits, where no digit decides.
+        """Remember texts that were not suspected.
+
+        Whether they are clean with any digits is found out when another one like them comes: most never do.
 
         Args:
             texts: The texts with their forms; long ones are passed over.
         """
-        self._make_room(sum(map(len, texts)))
+        clean, seen, characters = self.clean, self._seen, 0
         for text, form in texts.items():
             if len(text) <= LONGEST_REMEMBERED:
-                if self._any_digits and b"0" in form and holds_for_all(form):
-                    self._templates.add(form)
-                else:
-                    self.clean.add(text)
+                characters += len(text)
+                clean.add(text)
+                if self._any_digits and b"0" in form:
+                    seen.setdefault(form, True)
+        self._make_room(characters)
 
     def _make_room(self, characters: int) -> None:
         self._size += characters
-        if len(self.clean) + len(self._templates) >= _MOST_TEXTS or self._size > _MOST_CHARACTERS:
+        if len(self.clean) >= _MOST_TEXTS or self._size > _MOST_CHARACTERS:
             self.clean.clear()
             self._templates.clear()
+            self._seen.clear()
             self._size = 0
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
-        if _NAMERS.isdisjoint(value) or not any(type(key) is str and key.lower() in NAMED for key in value):
-            return SCAN
-        for namer in _NAMERS & value.keys():
+        try:
+            if NAMED.isdisjoint(map(str.lower, value)):
+                return SCAN
+        except TypeError:  # a key that is no text
+            if not any(type(key) is str and key.lower() in NAMED for key in value):
+                return SCAN
+        for namer in NAMERS & value.keys():
             said = value[namer]
             if type(said) is str and len(said) <= _LONGEST_TOLD:
                 kind = self.rules.of(said)
@@ -124,27 +149,27 @@ class Memory:
         return SCAN
 
     def tells(self, owner: str, name: str) -> tuple[str, bool]:
-        """Return what a name tells of its value, and whether it tells nothing wherever it stands.
+        """Return what a name tells of its value, and whether it tells that wherever it stands.
 
         Args:
             owner: The name that its container stands under: ``number`` tells something inside of ``card``.
             name: The name.
         """
-        told = self._beside.get((owner, name))
+        told = self.beside.get((owner, name))
         if told is not None:
             return told, False
         told = self.rules.of(name)
         if told != SCAN:
-            return told, told == TRUST
+            return told, True
         if name.lower() not in HALF_NAMES:
             return SCAN, True
         told = self.rules.of(f"{owner}.{name}") if owner else SCAN
         if told == TRUST:
             told = SCAN
         if len(owner) + len(name) <= _LONGEST_TOLD:
-            if len(self._beside) >= _MOST_TEXTS:
-                self._beside.clear()
-            self._beside[owner, name] = told
+            if len(self.beside) >= _MOST_TEXTS:
+                self.beside.clear()
+            self.beside[owner, name] = told
         return told, False
 
     def tells_next(self, item: str, index: int, *, pairs: bool) -> str:

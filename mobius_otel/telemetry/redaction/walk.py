@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.hits import Hits, marker
-from mobius_otel.telemetry.redaction.look import Look, where
+from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
 from mobius_otel.telemetry.redaction.memory import LONGEST_REMEMBERED, NAMED, Memory
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.pairs import mask_header
@@ -109,16 +109,27 @@ class Walk:
             look: The look.
             depth: How many containers the value stands in.
         """
-        changes: list[tuple[list[tuple[Any, Any]], Any]] = []
-        for container, key, kind in look.spots:
-            old, way, before = container[key], look.path(container, key), len(self.matches)
-            deep = depth + len(way)
-            new = self.text(old, deep) if kind == SCAN else self.value(old, key, kind, deep)
-            for match in self.matches[before:]:
-                match[1] = where(way)
+        if type(value) is str:
+            return self.text(value, depth)
+        self._items = look.left
+        changes: list[tuple[Place, Any, Any]] = []
+        for place, key, kind in look.spots:
+            container, name, *_ = place
+            old, deep, before = container[key], depth + depth_of(place) + 1, len(self.matches)
+            if kind == SCAN and type(old) is str:
+                new = self.text(old, deep)
+            else:
+                inside = type(container) is not dict
+                self._in_sequence = inside
+                new = self.value(old, name if inside else (key if type(key) is str else ""), kind, deep)
+            if len(self.matches) > before:
+                self._under(before, way(place, key))
             if new is not old:
-                changes.append((way, new))
-        return look.changed(value, changes) if changes else value
+                changes.append((place, key, new))
+        if self._items <= 0:  # what is to be cut is found on the whole way alone
+            self._items, self.matches = self._policy.max_items, []
+            return self.value(value, "", SCAN, depth)
+        return changed(value, changes) if changes else value
 
     def text(self, text: str, depth: int) -> str:
         """Return a text without its secrets."""

@@ -318,10 +318,10 @@ def test_the_memory_of_clean_texts_is_bounded_and_holds_no_secret():
         redactor.redact({f"k{number}": f"text {letters}", "again": f"{letters} {number}"})
     redactor.redact({"password": CANARY, "x": SAID})
     memory = redactor._memory
-    known = (memory.clean, memory.names, memory._templates, memory._beside)
+    known = (memory.clean, memory.names, memory._templates, memory._seen, memory.beside)
     assert all(len(each) <= 16384 for each in known)
     assert not any(CANARY in text for text in memory.clean)
-    assert not any(CANARY.encode() in form for form in memory._templates)
+    assert not any(CANARY.encode() in form for form in (*memory._templates, *memory._seen))
 
 
 def test_threads_share_one_redactor():
