@@ -41,7 +41,8 @@ MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7
 
 #: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-WORDS = bytes.maketrans(_LETTERS + b"0123456789_-", b"a" * 64)
+_IN_WORDS = _LETTERS + b"0123456789_-"
+WORDS = bytes(97 if n in _IN_WORDS else 32 for n in range(256))
 LONG = b"a" * 16
 # Digits as 0, everything that is no letter and no digit as a hyphen.
 SHAPE = bytes(48 if chr(n).isdigit() and n < 128 else (97 if n in _LETTERS else 45) for n in range(256))

@@ -51,6 +51,7 @@ _TURNED_RUN = re.compile(
     re.ASCII,
 )
 _LONGEST_RUN = 256
+_SEPARATED = re.compile(r"\\{0,128}+[\"'`]?+[ \t]{0,8}+[:=>]")
 _BLANKS = re.compile(r"[ \t]{0,8}+")
 _NAME = re.compile(r"-{0,2}+([A-Za-z_$].*)")
 _LEARNED = 8192
@@ -167,34 +168,33 @@ class PairScanner:
         Args:
             text: Texts in lines of their own.
         """
-        turned = text[::-1]
-        runs = _TURNED_RUN.findall(turned)
+        runs = _TURNED_RUN.findall(text[::-1])
         if self._harmless.issuperset(runs):
             return []
-        telling = {run for run in runs if run not in self._harmless and not self._is_harmless(run)}
-        if not telling:
-            return []
-        places = []
-        for run in telling:
-            name, _ = _first_name(run[::-1], 0)
-            if name.lower() in HALF_NAMES:  # what it says depends on the word before it
-                places += self._suspect_half(text, turned, run)
+        places: list[int] = []
+        for run in set(runs):
+            if run in self._harmless or self._is_harmless(run):
+                continue
+            name = run[::-1]
+            if _first_name(name, 0)[0].lower() in HALF_NAMES:  # what it says depends on the word before it
+                places += self._suspect_half(text, name)
             else:
-                places += each(text, run[::-1])
+                places += [at for at in each(text, name) if _SEPARATED.match(text, at + len(name))]
         return places
 
-    def _suspect_half(self, text: str, turned: str, run: str) -> list[int]:
-        places, end = [], len(text)
-        for found in _TURNED_RUN.finditer(turned):
-            if found.group(1) == run:
-                name, start = _first_name(run[::-1], end - found.end())
-                if self._kind(text, name, start, login=True):
-                    places.append(start)
+    def _suspect_half(self, text: str, run: str) -> list[int]:
+        name, shift = _first_name(run, 0)
+        places = []
+        for at in each(text, run):
+            start = at + shift
+            pair = text[start - 1] in _BEFORE_HALF and _SEPARATED.match(text, at + len(run))
+            if pair and self._kind(text, name, start, login=True):
+                places.append(start)
         return places
 
     def _is_harmless(self, turned: str) -> bool:
         """Return whether a run of a name's characters, turned around, never tells anything; remember it then."""
-        if len(turned) >= _LONGEST_RUN or self._learn(turned) is _DEPENDS:
+        if len(turned) >= _LONGEST_RUN or (self._learned.get(turned) or self._learn(turned)) is _DEPENDS:
             return False
         if len(self._harmless) >= _LEARNED:
             self._harmless.clear()
@@ -322,7 +322,8 @@ class PairScanner:
             name = found.group(1)
             start, end = found.span(2)
             if name in _LOGINS:
-                colon = text.find(":", start, end)
+                marked = text.find("]", start, end) if text.startswith("[redacted:", start) else -1
+                colon = text.find(":", max(start, marked), end)
                 if (
                     colon > 0
                     and not text.startswith("//", colon + 1)
@@ -334,6 +335,8 @@ class PairScanner:
 
 
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
+#: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
+_BEFORE_HALF = frozenset(" ?&\\")
 _LOGINS = frozenset({"u", "user", "proxy-user"})
 
 

@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from mobius_otel.telemetry.redaction.hits import SHAPE, Hits, each, replace_spans
 
 __all__ = [
+    "IN_GROUPS",
+    "LONG_NUMBER",
+    "NUMBERS",
     "cards",
     "email",
     "ibans",
     "ipv4_addresses",
     "ipv6_addresses",
     "is_card",
+    "may_be_american",
     "may_be_card",
     "may_be_iban",
     "may_be_ipv4",
@@ -308,9 +312,14 @@ def ipv6_addresses(text: str, hits: Hits) -> str:
 # For the screen, over texts in lines of their own. Each looks for more than its detector finds, never for less.
 
 _MAIL = re.compile(r"[\w.+\-](?:@|%40)[A-Za-z0-9][A-Za-z0-9\-]{0,62}+\.[A-Za-z0-9\-]", re.ASCII)
-_LOGIN = re.compile(r":[^\s:@]*+@")
+_PASSWORD = re.compile(r"[^\s:@]*+@")
 _FOURTEEN = b"0" * 14
-_AMERICAN_FORMS = (b"000-000-0000", b"000--000-0000")
+#: Digits as 0, what may stand between digits of one number as a hyphen, everything else as a letter.
+NUMBERS = bytes(48 if 48 <= n <= 57 else (45 if n in b" .-()/\xa0" else 97) for n in range(256))
+#: Eight digits of one number: no card, social security or telephone number has fewer.
+LONG_NUMBER = re.compile(rb"0-{0,5}+" * 7 + b"0")  # written out: the engine is slow to count turns
+#: The groups that cards, social security numbers and telephone numbers of America are written in.
+IN_GROUPS = re.compile(rb"000(?:0{11}|0-0000-0000-|0-000000-0000|-00-0000|--?000-0000)")
 _CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")
 _THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _SEVEN_COLONS = re.compile(rb":(?:[0-9A-Fa-f]{1,4}:){6}")
@@ -318,24 +327,31 @@ _SEVEN_COLONS = re.compile(rb":(?:[0-9A-Fa-f]{1,4}:){6}")
 
 def may_be_login_or_email(text: str) -> list[int]:
     """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
-    return [found.start() for pattern in (_MAIL, _LOGIN) for found in pattern.finditer(text)]
+    places, before = [], 0
+    for at in each(text, "@"):
+        if _MAIL.match(text, at - 1) or _PASSWORD.match(text, text.rfind(":", before, at) + 1, at + 1):
+            places.append(at)
+        before = at
+    if "%40" in text:
+        places += [at for at in each(text, "%40") if _MAIL.match(text, at - 1)]
+    return places
 
 
-def may_be_card(text: str, shape: bytes) -> list[int]:
+def may_be_card(text: str, numbers: bytes) -> list[int]:
     """Return where a payment card may stand.
 
     Args:
         text: The texts.
-        shape: Their digits as 0, their letters as a, everything else as a hyphen.
+        numbers: Their :data:`NUMBERS`.
     """
     places = []
-    at = shape.find(_FOURTEEN)
+    at = numbers.find(_FOURTEEN)
     while at >= 0 and (found := _COMPACT.match(text, at)):
         if len(found.group()) < 20 and is_card(found.group()):
             places.append(at)
-        at = shape.find(_FOURTEEN, found.end())
+        at = numbers.find(_FOURTEEN, found.end())
     for group in _CARD_GROUPS:
-        for at in each(shape, group) if group in shape else ():
+        for at in each(numbers, group) if group in numbers else ():
             grouped = _GROUPED.match(text, at)
             digits = _NOT_DIGITS.sub("", grouped.group()) if grouped else ""
             if digits and (is_card(digits) or is_card(digits[:16])):
@@ -344,26 +360,35 @@ def may_be_card(text: str, shape: bytes) -> list[int]:
 
 
 def may_be_iban(text: str, shape: bytes) -> list[int]:
-    """Return where an account number may begin; see :func:`may_be_card`."""
+    """Return where an account number may begin.
+
+    Args:
+        text: The texts.
+        shape: Their digits as 0, their letters as a, everything else as a hyphen.
+    """
     return [at + 1 for at in each(shape, b"-aa00") if text[at + 1 : at + 3].upper() in _IBAN_LENGTHS]
 
 
-def may_be_ssn(shape: bytes) -> list[int]:
+def may_be_ssn(numbers: bytes) -> list[int]:
     """Return where a social security number may stand; see :func:`may_be_card`."""
-    return [at + 1 for at in each(shape, b"-000-00-0000")]
+    return each(numbers, b"000-00-0000")
 
 
-def may_be_phone(text: str, raw: bytes, shape: bytes) -> list[int]:
-    """Return where a telephone number may stand; see :func:`may_be_card`.
+def may_be_american(numbers: bytes) -> list[int]:
+    """Return where a telephone number of America may stand; see :func:`may_be_card`."""
+    return each(numbers, b"000-000-0000") + each(numbers, b"000--000-0000")
+
+
+def may_be_phone(text: str, raw: bytes) -> list[int]:
+    """Return where another telephone number may stand.
 
     Args:
         text: The texts.
         raw: The same in latin-1.
-        shape: Their shape.
     """
-    places = [at for form in _AMERICAN_FORMS if form in shape for at in each(shape, form)]
+    places: list[int] = []
     if "+" in text:
-        numbers = (found for found in _E164.finditer(text))
+        numbers = _E164.finditer(text)
         places += [found.start() for found in numbers if len(_NOT_DIGITS.sub("", found.group())) >= _FEWEST_DIGITS]
     begins = raw.translate(_NATIONAL_BEGINS)
     if b"-01" in begins:
@@ -383,9 +408,20 @@ def _is_glued(raw: bytes, at: int) -> bool:
 
 def may_be_ipv4(raw: bytes) -> list[int]:
     """Return where an address of IPv4 may stand; see :func:`may_be_phone`."""
+    if _THREE_NUMBERS.search(raw) is None:
+        return []
     return [found.start() for found in _THREE_NUMBERS.finditer(raw) if not _is_glued(raw, found.start())]
 
 
-def may_be_ipv6(text: str, raw: bytes) -> list[int]:
-    """Return where an address of IPv6 may stand; see :func:`may_be_phone`."""
-    return each(text, "::") + [found.start() for found in _SEVEN_COLONS.finditer(raw)]
+def may_be_ipv6(text: str, raw: bytes, colons: int) -> list[int]:
+    """Return where an address of IPv6 may stand; see :func:`may_be_phone`.
+
+    Args:
+        text: The texts.
+        raw: The same in latin-1.
+        colons: How many colons they hold.
+    """
+    places = each(text, "::") if "::" in text else []
+    if colons > 6:
+        places += [found.start() for found in _SEVEN_COLONS.finditer(raw)]
+    return places

@@ -18,7 +18,7 @@ from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
 
-_GLUED = re.compile(r"[^\W_]\[redacted:|\][^\W_]")
+_GLUED = re.compile(r"\[redacted:(?<=[^\W_]\[redacted:)|\](?=[^\W_])")
 _PASSES = 4
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
@@ -62,13 +62,13 @@ class TextScanner:
         """
         if len(text) < _SHORTEST:
             return text
+        before = len(hits)
         for detect in self._own:
             text = detect(text, hits)
         if self._pem and sorts & PEM:
             text = pem(text, hits)
         if sorts & DOCUMENT and walk is not None and (document := _document(text)) is not None:
             return _redacted_json(text, document, hits, walk)
-        before = len(hits)
         text = self._detect(text, hits, sorts)
         for _ in range(_PASSES):
             if len(hits) == before or not _GLUED.search(text):

@@ -20,7 +20,11 @@ from typing import Final
 from mobius_otel.telemetry.redaction.hits import LONG, SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
+    IN_GROUPS,
+    LONG_NUMBER,
+    NUMBERS,
     is_card,
+    may_be_american,
     may_be_card,
     may_be_iban,
     may_be_ipv4,
@@ -54,8 +58,12 @@ ANYTHING: Final = 4095
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
-#: The forms of ids and digests, which are never the same again.
-_IDS = frozenset({b"00000000-0000-0000-0000-000000000000", *(b"0" * length for length in range(8, 129))})
+#: The forms of ids and digests, which are never the same again, also as entity tags; and their characters.
+_IDS = {
+    around % form: len(form)
+    for form in (b"00000000-0000-0000-0000-000000000000", *(b"0" * length for length in range(8, 129)))
+    for around in (b"%b", b'"%b"', b'W/"%b"')
+}
 #: Two countries' accounts are as long as the first four groups of a UUID.
 _ACCOUNTS = ("ba", "ee")
 _DIGEST = 32  # characters, of the shortest one
@@ -65,7 +73,8 @@ _DIGITS_DECIDE = re.compile(
     rb"|(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:(?:[ .\-]00){4}|0{0,3}\)?(?:[ /\-]0{3,4}[ \-]0{3,4}|[ /\-]{1,3}0{5,9}))"
 )
 _FEWEST_DIGITS = 8  # of a telephone number
-_UNBROKEN = b"0" * 14  # letters and digits; no token of a vendor has fewer in one piece
+_FOURTEEN = b"0" * 14  # digits, of the shortest card
+_UNBROKEN = _FOURTEEN  # letters and digits; no token of a vendor has fewer in one piece
 _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
 
 
@@ -85,10 +94,10 @@ def is_id(text: str, form: bytes) -> bool:
         text: The text.
         form: Its template.
     """
-    bare = form.translate(_HEX_ZEROS).strip(b'"W/')
-    if bare not in _IDS or text.startswith(_ACCOUNTS):
+    length = _IDS.get(form.translate(_HEX_ZEROS))
+    if length is None or text.startswith(_ACCOUNTS):
         return False
-    return len(bare) >= _DIGEST or b"0" * 14 not in form or (text.isdigit() and not is_card(text))
+    return length >= _DIGEST or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
 
 
 def holds_for_all(form: bytes) -> bool:
@@ -98,7 +107,6 @@ def holds_for_all(form: bytes) -> bool:
     return form.count(b"0") < _FEWEST_DIGITS or _DIGITS_DECIDE.search(form) is None
 
 
-_DOCUMENT = re.compile(r"\n\s*([\[{\"])")
 #: White space as a blank; a character beyond latin-1, which stands as a question mark, may be one.
 _BLANKS = bytes(32 if chr(n).isspace() or n == 63 else n for n in range(256))
 
@@ -125,19 +133,16 @@ class Screen:
         Args:
             texts: The texts.
         """
-        if self._everything:
-            return dict.fromkeys(range(len(texts)), ANYTHING)
         joined = "\n" + "\n".join(texts)
         low = joined.lower()
-        if len(low) != len(joined):  # a letter whose lower case is two: the places would not be the same
+        # A letter whose lower case is two: the places would not be the same.
+        if self._everything or len(low) != len(joined):
             return dict.fromkeys(range(len(texts)), ANYTHING)
+        suspects = _documents(texts) if "{" in joined or "[" in joined or '"' in joined else {}
         found = self._places(joined, low)
         if not found:
-            return {}
-        if len(texts) == 1:
-            return {0: sum({sort for sort, _ in found})}
+            return suspects
         ends = list(accumulate([len(text) + 1 for text in texts]))
-        suspects: dict[int, int] = {}
         for sort, places in found:
             for place in places:
                 index = bisect_right(ends, place - 1)
@@ -148,43 +153,49 @@ class Screen:
         """Return the places of each sort of suspicion in texts that stand in lines of their own."""
         raw = text.encode("latin-1", "replace")
         found: list[tuple[int, list[int]]] = []
-        if "{" in text or "[" in text or '"' in text:
-            _note(found, DOCUMENT, _documents(text))
-        if ":" in text or "=" in text or ">" in text:
-            _note(found, PAIR, self._pairs.suspect(text))
-        if " " in text:
-            _note(found, SENTENCE, may_tell(low))
-            if "-" in text and b" -" in raw.translate(_BLANKS):
-                _note(found, FLAG, self._pairs.suspect_flags(text))
-        if "@" in text or "%40" in text:
-            _note(found, AT, may_be_login_or_email(text))
-        if "-----BEGIN" in text:
-            _note(found, PEM, pem_begins(text))
+        colons = text.count(":")
+        if (colons or "=" in text or ">" in text) and (places := self._pairs.suspect(text)):
+            found.append((PAIR, places))
+        if " " in text and (places := may_tell(low)):
+            found.append((SENTENCE, places))
+        if "-" in text and b" -" in raw.translate(_BLANKS) and (places := self._pairs.suspect_flags(text)):
+            found.append((FLAG, places))
+        if ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
+            found.append((AT, places))
+        if "-----BEGIN" in text and (places := pem_begins(text)):
+            found.append((PEM, places))
         words = raw.translate(WORDS)
-        if LONG in words:
-            _note(found, TOKEN, self._tokens.suspect(text, words))
+        if (LONG in words or "Q~" in text or "eyJ" in text) and (places := self._tokens.suspect(text, words)):
+            found.append((TOKEN, places))
+        if colons > 1 and (places := may_be_ipv6(text, raw, colons)):
+            found.append((ADDRESS, places))
+        if text.count(".") > 2 and (places := may_be_ipv4(raw)):
+            found.append((ADDRESS, places))
         shape = raw.translate(SHAPE)
-        if b"-aa00" in shape:
-            _note(found, IBAN, may_be_iban(text, shape))
-        if shape.count(b"0") > 6:
-            if b"00000" in shape or b"0000-0000" in shape:
-                _note(found, CARD, may_be_card(text, shape))
-            if b"-000-00-0000" in shape:
-                _note(found, SSN, may_be_ssn(shape))
-            _note(found, PHONE, may_be_phone(text, raw, shape))
-        if text.count(".") > 2:
-            _note(found, ADDRESS, may_be_ipv4(raw))
-        if "::" in text or text.count(":") > 6:
-            _note(found, ADDRESS, may_be_ipv6(text, raw))
+        if b"-aa00" in shape and (places := may_be_iban(text, shape)):
+            found.append((IBAN, places))
+        numbers = raw.translate(NUMBERS)
+        if LONG_NUMBER.search(numbers):
+            if IN_GROUPS.search(numbers):
+                if places := may_be_card(text, numbers):
+                    found.append((CARD, places))
+                if places := may_be_ssn(numbers):
+                    found.append((SSN, places))
+                if places := may_be_american(numbers):
+                    found.append((PHONE, places))
+            if places := may_be_phone(text, raw):
+                found.append((PHONE, places))
         return found
 
 
-def _note(found: list[tuple[int, list[int]]], sort: int, places: list[int]) -> None:
-    if places:
-        found.append((sort, places))
+_DOCUMENTS = frozenset({"{}", "[]"})
 
 
-def _documents(text: str) -> list[int]:
+def _documents(texts: Sequence[str]) -> dict[int, int]:
     """Suspect what may be JSON; a text in quotes is the same without them, unless something in it is escaped."""
-    escapes = "\\" in text
-    return [found.end() - 1 for found in _DOCUMENT.finditer(text) if escapes or found.group(1) != '"']
+    suspects = {}
+    for index, text in enumerate(texts):
+        ends = text.lstrip()[:1] + text.rstrip()[-1:]
+        if ends in _DOCUMENTS or (ends == '""' and "\\" in text):
+            suspects[index] = DOCUMENT
+    return suspects

@@ -98,19 +98,25 @@ _TELLS = (
     r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
 )
 _TELLS_DIGIT = re.compile(_TELLS + r"[^\s\"'`0-9]{0,512}+[0-9]", re.ASCII)
-_TELLS_WORD = re.compile(_TELLS + r"[^\s\"'`]{3}", re.ASCII)
+_TELLS_WORD = re.compile(_TELLS + r"(?:[^\s\"'`]{3}|[^\s\"'`0-9]{0,512}+[0-9])", re.ASCII)
 
 
 def may_tell(low: str) -> list[int]:
     """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values"."""
-    places = [at for word in ("bearer", "basic") if word in low for at in each(low, word)]
+    places: list[int] = []
+    if "bearer" in low:
+        places += each(low, "bearer")
+    if "basic" in low:
+        places += each(low, "basic")
     if "values" in low:
         places += each(low, "into")
-    mine = "my " in low
+    tells = _TELLS_WORD if "my " in low else _TELLS_DIGIT
     for word in _TOLD:
-        if word in low:
-            said = each(low, word)
-            places += [at for at in said if _TELLS_DIGIT.match(low, at) or (mine and _TELLS_WORD.match(low, at))]
+        at = low.find(word)
+        while at >= 0:
+            if tells.match(low, at):
+                places.append(at)
+            at = low.find(word, at + 1)
     return places
 
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+import string
 from collections.abc import Iterator
 
 from mobius_otel.telemetry.redaction.hits import LONG, Detector, Hits, each, replace_spans
@@ -213,8 +214,8 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
         (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
     )
 
-    def spans(text: str) -> Iterator[tuple[int, int, str]]:
-        for found in known.finditer(text) if known else ():
+    def spans(text: str, known: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+        for found in known.finditer(text):
             yield found.start(), _without_full_stop(text, found.end()), kinds[(found.lastindex or 1) - 1]
 
     def inner_spans(text: str, kind: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
@@ -224,8 +225,8 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
                 yield found.start(), _without_full_stop(text, found.end()), kind
 
     def detect(text: str, hits: Hits) -> str:
-        if known and known.search(text):
-            text = replace_spans(text, spans(text), hits)
+        if known:
+            text = replace_spans(text, spans(text, known), hits)
         for kind, inside, pattern in inner:
             for part in inside:
                 if part in text:
@@ -237,11 +238,12 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
 
 
 _HEX_WORD = re.compile(r"[0-9a-f\-]{16,}+(?![0-9A-Za-z_])")
-_WORD = re.compile(rb"a++")
-_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]")
+_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z][0-9A-Za-z_\-]")
+_JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
 _BESIDE = frozenset("./~+")
 _LONGEST_BEFORE = 256
 _SHORTEST_OWN = 44  # the checksum, the secret and what joins them to the name
+_IN_WORDS = string.ascii_letters + string.digits + "_-"
 
 
 class TokenScreen:
@@ -251,11 +253,16 @@ class TokenScreen:
         off: Kinds that are not looked for.
     """
 
-    __slots__ = ("_inner", "_joined", "_known")
+    __slots__ = ("_begin", "_inner", "_joined", "_known")
 
     def __init__(self, off: frozenset[str] = frozenset()) -> None:
         self._known, _ = _known_tokens(off)
-        parts = ["eyJ", *(part for kind, parts, _ in _INNER if kind not in off for part in parts)]
+        prefixes = [prefix for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
+        #: The first two characters of what is known.
+        self._begin = frozenset(
+            each for prefix in prefixes for each in ([prefix[:2]] if prefix[1:] else [prefix + c for c in _IN_WORDS])
+        )
+        parts = [part for kind, parts, _ in _INNER if kind not in off for part in parts]
         self._inner = tuple(part for part in parts if "_" not in part)
         self._joined = tuple(part for part in parts if "_" in part)
 
@@ -266,38 +273,52 @@ class TokenScreen:
             text: Texts in lines of their own.
             words: The same, with the letter a for all that a word is made of.
         """
-        parts = self._inner + self._joined if "_" in text else self._inner
-        places = [at for part in parts if part in text for at in each(text, part)]
+        places = []
+        plain = True
         at, after = words.find(LONG), 0
         while at >= 0:
-            digest = _HEX_WORD.match(text, at)
-            if digest and text[at - 1] not in _BESIDE:
+            beside = text[at - 1] in _BESIDE
+            digest = None if beside else _HEX_WORD.match(text, at)
+            if digest:
                 end = digest.end()  # an id or a digest
             else:
-                word = _WORD.match(words, at)
-                end = word.end() if word else at
-                if self._may_be_token(text, at, end, after):
+                plain = False
+                end = words.find(b" ", at)
+                if end < 0:
+                    end = len(text)
+                if self._may_be_token(text, at, end, after if beside else -1):
                     places.append(at)
             at, after = words.find(LONG, end), end
+        if "eyJ" in text:
+            places += [found.start() for found in _JWT_BEGIN.finditer(text) if found.group()[-1] == "."]
+        if not plain or "Q~" in text:
+            for part in self._inner + self._joined if "_" in text else self._inner:
+                if part in text:
+                    places += each(text, part)
         return places
 
     def _may_be_token(self, text: str, start: int, end: int, after: int) -> bool:
-        """Return whether one of the known beginnings stands in a long word, or beside it but behind `after`."""
-        if end - start >= _SHORTEST_OWN and "_" in text[start:end]:
-            return True
-        known = self._known
-        if known is None:
-            return False
-        begin = start
-        if text[start - 1] not in _BESIDE:
-            if known.match(text, start):
+        """Return whether one of the known beginnings stands in a long word, or before it.
+
+        Args:
+            text: Texts in lines of their own.
+            start: Where the word begins.
+            end: Where it ends.
+            after: Behind which place a beginning may stand that is not in the word; negative: it has to be in it.
+        """
+        word = text[start:end]
+        if "_" in word:
+            if end - start >= _SHORTEST_OWN:
                 return True
-            if "_" not in (word := text[start:end]) and "-" not in word:
-                return False
-        else:  # "hvs.…", "hooks.slack.com/services/…": it may begin before the word
-            nearest = max(0, start - _LONGEST_BEFORE)
-            begin = max(text.rfind(" ", nearest, start), text.rfind("\n", nearest, start), nearest, after)
-        return any(known.match(text, found.start()) for found in _BEGINNINGS.finditer(text, begin, end))
+        elif after < 0 and "-" not in word and word[:2] not in self._begin:
+            return False
+        if after >= 0:  # "hvs.…", "hooks.slack.com/services/…"
+            nearest = max(after, start - _LONGEST_BEFORE)
+            start = max(text.rfind(" ", nearest, start), text.rfind("\n", nearest, start), nearest)
+        known = self._known
+        if known is None or self._begin.isdisjoint(_BEGINNINGS.findall(text, start, end)):
+            return False
+        return any(known.match(text, found.start()) for found in _BEGINNINGS.finditer(text, start, end))
 
 
 def _without_full_stop(text: str, end: int) -> int:

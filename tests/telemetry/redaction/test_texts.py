@@ -110,6 +110,19 @@ def test_a_private_key_goes_whole_and_also_cut_off():
     cut = PEM[:150]
     assert cut[60:] not in REDACTOR.text(f"key: {cut}")
     assert REDACTOR.text(f"{cut}") == "[redacted:private_key]"
+    assert REDACTOR.text(f"{PEM}203.0.113.9") == "[redacted:private_key][redacted:ipv4]"
+
+
+def test_a_marker_behind_a_flag_is_no_login_and_hides_none():
+    """``-u`` takes user and password; a marker has a colon of its own."""
+    assert REDACTOR.text(f"-u {PEM}") == "-u [redacted:private_key]"
+    assert REDACTOR.text("-u [redacted:email]:hunter2") == "-u [redacted:email]:[redacted:url_credential]"
+
+
+def test_a_token_in_short_parts_is_found():
+    """Where no part of it is a long word: a header of few letters, a secret with dots in it."""
+    assert REDACTOR.text("is eyJ0eXAiOjF9.e30.c2ln") == "is [redacted:jwt]"
+    assert REDACTOR.text("abc1Q~abcdefghij.klmnopqrst~uvwxyzabcd") == "[redacted:azure]"
 
 
 def test_a_card_is_found_beside_other_numbers():
