@@ -120,6 +120,7 @@ class KeyRotator:
             raise ConfigurationError("sink", type(sink).__qualname__, "callable, or an object with deliver()")
         self._manager = manager
         self._deliver: Callable[[str, IssuedKey], object] = deliver
+        self._held: Callable[[str], str | None] | None = getattr(sink, "held", None)
         self._every = seconds_of("every", every)
         self._before = seconds_of("rotate_before", rotate_before)
         self._grace = manager.grace if grace_period is None else seconds_of("grace_period", grace_period, zero=True)
@@ -233,6 +234,8 @@ class KeyRotator:
                 if successor.grace_on_first_use is not None or begun > manager.clock() - _LONGEST_DELIVERY:
                     raise RotationConflict(old.id)
             yield "store", partial(succession.withdraw, old.id, old.rotated_to, "its delivery was never finished")
+        if (yield "store", partial(self._would_replace_another, old)):
+            return False
         issued: IssuedKey = yield "store", partial(succession.begin, old.id, _WHO)
         try:
             answer = yield "deliver", partial(self._deliver, old.owner, issued)
@@ -245,6 +248,20 @@ class KeyRotator:
         else:
             yield "store", partial(succession.withdraw, old.id, issued.key.id, "it was not delivered")
         return arrived
+
+    def _would_replace_another(self, old: ApiKey) -> bool:
+        """Whether the file for the successor of `old` holds the secret of another key: nobody would have that then."""
+        held = None if self._held is None else self._held(old.owner)
+        other = self._manager.identify(held) if held else None
+        if other is None or other.lineage_id == old.lineage_id or not other.state.lets_in:
+            return False
+        _log.warning(
+            "mobius_otel: key %s was not rotated: the sink's file holds the secret of key %s; name a folder, where each"
+            " owner has a file, or a command",
+            old.id,
+            other.id,
+        )
+        return True
 
     def _warn_of_short_life(self, key: ApiKey) -> None:
         if key.expires_at is not None and key.expires_at - key.created_at <= self._before and not self._warned:

@@ -34,8 +34,10 @@ _SECONDS = 30.0
 def file_sink(place: str | os.PathLike[str]) -> Deliver:
     r"""Return a sink that writes a secret into a file that its owner alone may read, in one step.
 
+    A file has room for one secret: a rotator leaves a file alone that holds one of another key.
+
     Args:
-        place: A file, or a folder that exists: there each owner has a file of its name.
+        place: A file, for a single key, or a folder that exists: there each owner has a file of its name.
 
     Example:
         >>> import tempfile
@@ -46,18 +48,32 @@ def file_sink(place: str | os.PathLike[str]) -> Deliver:
         >>> (Path(folder) / "alice").read_text()
         'a-secret\n'
     """
-    where = Path(place)
+    return _FileSink(Path(place))
 
-    def deliver(owner: str, issued: IssuedKey) -> bool:
-        path = where
-        if where.is_dir():
-            if not _PLAIN.fullmatch(owner):
-                raise ConfigurationError("owner", owner, "the name of a file: letters, digits, '.', '_' and '-'")
-            path = where / owner
-        write_secret(path, _secret_of(issued))
+
+class _FileSink:
+    """A file, or a folder of them; and what such a file holds now."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def __call__(self, owner: str, issued: IssuedKey) -> bool:
+        write_secret(self._path(owner), _secret_of(issued))
         return True
 
-    return deliver
+    def held(self, owner: str) -> str | None:
+        """Return the secret that the next delivery to `owner` would replace."""
+        try:
+            return self._path(owner).read_text(encoding="ascii").strip() or None
+        except (ConfigurationError, OSError, UnicodeDecodeError):
+            return None
+
+    def _path(self, owner: str) -> Path:
+        if not self._place.is_dir():
+            return self._place
+        if not _PLAIN.fullmatch(owner):
+            raise ConfigurationError("owner", owner, "the name of a file: letters, digits, '.', '_' and '-'")
+        return self._place / owner
 
 
 def write_secret(path: Path, secret: str) -> None:

@@ -34,6 +34,37 @@ def test_a_file_is_replaced_in_one_step_and_its_owner_alone_reads_it(tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["bob", "key"]
 
 
+def test_a_file_never_loses_the_secret_of_another_key(tmp_path, manager, clock, caplog):
+    """One file takes one key through all of its rotations; a second key goes on with its old secret, run after run."""
+    path = tmp_path / "key"
+    first = manager.issue("alice", ttl=100)
+    clock.advance(1)
+    second = manager.issue("bob", ttl=100)
+    for generation in (2, 3):
+        run = KeyRotator(manager, sink=file_sink(path), rotate_before=200).run_once()
+        assert (len(run.rotated), run.undelivered) == (1, (second.key.id,))
+        assert manager.verify(path.read_text().strip()).lineage_id == first.key.lineage_id
+        assert manager.verify(path.read_text().strip()).generation == generation
+    assert manager.verify(second.secret).state is KeyState.ACTIVE
+    assert f"key {second.key.id} was not rotated: the sink's file holds the secret of key " in caplog.text
+    assert "name a folder" in caplog.text
+
+
+def test_two_keys_of_one_owner_do_not_share_a_file(tmp_path, manager, clock):
+    """Not in a folder either; a file whose key is dead, or that holds anything else, is free."""
+    old = manager.issue("alice", ttl=100)
+    clock.advance(1)
+    other = manager.issue("alice", ttl=100)
+    rotator = KeyRotator(manager, sink=file_sink(tmp_path), rotate_before=200)
+    assert rotator.run_once().undelivered == (other.key.id,)
+    manager.revoke_lineage(old.key.id)
+    assert rotator.run_once().rotated == (other.key.id,)
+    assert manager.verify((tmp_path / "alice").read_text().strip()).lineage_id == other.key.lineage_id
+    (tmp_path / "carol").write_bytes(b"\xff nothing of ours")
+    carol = manager.issue("carol", ttl=100)
+    assert carol.key.id in rotator.run_once().rotated
+
+
 COMMAND = """
 import os, sys
 with open(sys.argv[1], "w") as out:
