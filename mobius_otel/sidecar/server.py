@@ -103,7 +103,7 @@ class Sidecar:
         self._threads: list[threading.Thread] = []
         self._grpc: Any = None
         try:
-            self._http = _Server((host, port), _handler_of(self))
+            self._http = _Server((host, port), type("Handler", (_Handler,), {"sidecar": self}))
         except OSError as error:
             raise ConfigurationError(
                 "--port", f"{host}:{port}", "an address that nobody else listens on", str(error.strerror)
@@ -269,95 +269,95 @@ class _Server(ThreadingHTTPServer):
         """Keep silent: a client that went away is no news."""
 
 
-def _handler_of(sidecar: Sidecar) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = _READ_SECONDS
-        disable_nagle_algorithm = True
-        server_version = "mobius-otel"
-        sys_version = ""
+class _Handler(BaseHTTPRequestHandler):
+    """Answers workers and Prometheus; :class:`Sidecar` makes a class of its own below it."""
 
-        def do_POST(self) -> None:
+    sidecar: Sidecar
+    protocol_version = "HTTP/1.1"
+    timeout = _READ_SECONDS
+    disable_nagle_algorithm = True
+    server_version = "mobius-otel"
+    sys_version = ""
+
+    def do_POST(self) -> None:
+        try:
+            if self.path.partition("?")[0] != "/v1/metrics":
+                raise Rejected(404, "metrics are taken at /v1/metrics")
+            if self.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _PROTOBUF:
+                raise Rejected(415, f"Content-Type is {_PROTOBUF}")
+            length = self._length(self.sidecar._limits.body)
+            encoding = self.headers.get("Content-Encoding", "").strip().lower()
+            if length <= _SMALL:
+                response = self.sidecar.take(self.sidecar.parse(self._body(length), encoding))
+            else:
+                with self.sidecar._reading:
+                    response = self.sidecar.take(self.sidecar.parse(self._body(length), encoding))
+        except Rejected as refused:
+            self.close_connection = True  # what is left of the body is not read
+            self._answer(refused.status, f"{refused.reason}\n".encode(), "text/plain; charset=utf-8")
+        else:
+            self._answer(200, response.SerializeToString(), _PROTOBUF)
+
+    def _length(self, most: int) -> int:
+        length = self.headers.get("Content-Length", "")
+        if "Transfer-Encoding" in self.headers or not length:
+            raise Rejected(411, "a body comes with Content-Length")
+        if not (length.isascii() and length.isdigit()):
+            raise Rejected(400, "Content-Length is a number")
+        if int(length[:20]) > most:
+            raise Rejected(413, f"a body may have {most} bytes")
+        return int(length)
+
+    def _body(self, length: int) -> bytes:
+        parts, missing, end = [], length, time.monotonic() + _READ_SECONDS
+        while missing:
             try:
-                if self.path.partition("?")[0] != "/v1/metrics":
-                    raise Rejected(404, "metrics are taken at /v1/metrics")
-                if self.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _PROTOBUF:
-                    raise Rejected(415, f"Content-Type is {_PROTOBUF}")
-                length = self._length(sidecar._limits.body)
-                encoding = self.headers.get("Content-Encoding", "").strip().lower()
-                if length <= _SMALL:
-                    response = sidecar.take(sidecar.parse(self._body(length), encoding))
-                else:
-                    with sidecar._reading:
-                        response = sidecar.take(sidecar.parse(self._body(length), encoding))
-            except Rejected as refused:
-                self.close_connection = True  # what is left of the body is not read
-                self._answer(refused.status, f"{refused.reason}\n".encode(), "text/plain; charset=utf-8")
-            else:
-                self._answer(200, response.SerializeToString(), _PROTOBUF)
+                part = self.rfile.read1(missing)
+            except TimeoutError:
+                part = b""
+            if not part or time.monotonic() > end:
+                raise Rejected(408, f"the body did not arrive within {_READ_SECONDS:.0f} s")
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
 
-        def _length(self, most: int) -> int:
-            length = self.headers.get("Content-Length", "")
-            if "Transfer-Encoding" in self.headers or not length:
-                raise Rejected(411, "a body comes with Content-Length")
-            if not (length.isascii() and length.isdigit()):
-                raise Rejected(400, "Content-Length is a number")
-            if int(length[:20]) > most:
-                raise Rejected(413, f"a body may have {most} bytes")
-            return int(length)
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._scrape()
+        elif path == "/healthz":
+            self._answer(200, json.dumps(self.sidecar.status()).encode() + b"\n", "application/json")
+        else:
+            self._answer(404, b"/metrics is here, and /healthz\n", "text/plain; charset=utf-8")
 
-        def _body(self, length: int) -> bytes:
-            parts, missing, end = [], length, time.monotonic() + _READ_SECONDS
-            while missing:
-                try:
-                    part = self.rfile.read1(missing)
-                except TimeoutError:
-                    part = b""
-                if not part or time.monotonic() > end:
-                    raise Rejected(408, f"the body did not arrive within {_READ_SECONDS:.0f} s")
-                parts.append(part)
-                missing -= len(part)
-            return b"".join(parts)
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._scrape()
-            elif path == "/healthz":
-                self._answer(200, json.dumps(sidecar.status()).encode() + b"\n", "application/json")
-            else:
-                self._answer(404, b"/metrics is here, and /healthz\n", "text/plain; charset=utf-8")
+    def _scrape(self) -> None:
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/metrics",
+            "QUERY_STRING": "",
+            "HTTP_ACCEPT": self.headers.get("Accept", ""),
+            "HTTP_ACCEPT_ENCODING": self.headers.get("Accept-Encoding", ""),
+        }
+        started: list[Any] = []
+        body = b"".join(self.sidecar._page(environ, lambda status, headers, _=None: started.append((status, headers))))
+        status, headers = started[0]
+        self._answer(int(status.split(" ", 1)[0]), body, None, headers)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
+    def _answer(self, status: int, body: bytes, content_type: str | None, headers: Any = ()) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if content_type:
+            self.send_header("Content-Type", content_type)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
-        def _scrape(self) -> None:
-            environ = {
-                "REQUEST_METHOD": "GET",
-                "PATH_INFO": "/metrics",
-                "QUERY_STRING": "",
-                "HTTP_ACCEPT": self.headers.get("Accept", ""),
-                "HTTP_ACCEPT_ENCODING": self.headers.get("Accept-Encoding", ""),
-            }
-            started: list[Any] = []
-            body = b"".join(sidecar._page(environ, lambda status, headers, _=None: started.append((status, headers))))
-            status, headers = started[0]
-            self._answer(int(status.split(" ", 1)[0]), body, None, headers)
-
-        def _answer(self, status: int, body: bytes, content_type: str | None, headers: Any = ()) -> None:
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            if content_type:
-                self.send_header("Content-Type", content_type)
-            if self.close_connection:
-                self.send_header("Connection", "close")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            """Keep silent: a request's line is its sender's."""
-
-    return Handler
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        """Keep silent: a request's line is its sender's."""

@@ -90,26 +90,7 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    if spec is None:
-        spec = event_type(event.event_name)
-    target, source, actor = event.target, event.source, event.actor
-    texts, user, count, kinds = _redacted(
-        {
-            conventions.AUDIT_REASON: event.reason,
-            conventions.AUDIT_TENANT: event.tenant,
-            conventions.AUDIT_SOURCE_TYPE: None if source is None else source.type,
-            conventions.AUDIT_SOURCE_ID: None if source is None else source.id,
-            conventions.AUDIT_TARGET_TYPE: None if target is None else target.type,
-            conventions.AUDIT_TARGET_ID: None if target is None else target.id,
-            conventions.AUDIT_ACTION: event.action,
-            conventions.AUDIT_ACTOR_TYPE: actor.type,
-            conventions.AUDIT_ACTOR_ID: actor.id,
-            _EVENT_NAME: event.event_name,
-            _SCOPE: scope,
-        },
-        event.attributes,
-        redactor,
-    )
+    texts, user, count, kinds = _redacted(_texts(event, scope), event.attributes, redactor)
     timestamp = event.timestamp or now
     record: dict[str, Any] = {
         "event_name": texts.pop(_EVENT_NAME),
@@ -136,11 +117,7 @@ def build(
         used = redactor if redactor is not None else configured_redactor()
         if isinstance(used, Redactor):
             attributes[conventions.REDACTION_POLICY] = used.policy.version
-    if spec is not None:
-        if spec.owasp is not None:
-            attributes[conventions.AUDIT_OWASP] = spec.owasp
-        if spec.ocsf is not None:
-            attributes[conventions.AUDIT_OCSF] = spec.ocsf
+    _add_known(attributes, spec or event_type(event.event_name))
     if invalid:
         attributes[conventions.AUDIT_INVALID] = invalid
     if event.risk_score is not None:
@@ -152,6 +129,31 @@ def build(
     attributes[conventions.AUDIT_RECORD_ID] = new_record_id()
     record["attributes"] = attributes
     return record
+
+
+def _texts(event: AuditEvent, scope: str) -> dict[str, str | None]:
+    target, source, actor = event.target, event.source, event.actor
+    return {
+        conventions.AUDIT_REASON: event.reason,
+        conventions.AUDIT_TENANT: event.tenant,
+        conventions.AUDIT_SOURCE_TYPE: None if source is None else source.type,
+        conventions.AUDIT_SOURCE_ID: None if source is None else source.id,
+        conventions.AUDIT_TARGET_TYPE: None if target is None else target.type,
+        conventions.AUDIT_TARGET_ID: None if target is None else target.id,
+        conventions.AUDIT_ACTION: event.action,
+        conventions.AUDIT_ACTOR_TYPE: actor.type,
+        conventions.AUDIT_ACTOR_ID: actor.id,
+        _EVENT_NAME: event.event_name,
+        _SCOPE: scope,
+    }
+
+
+def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType | None) -> None:
+    """Add the names that others know the event by."""
+    if spec is not None and spec.owasp is not None:
+        attributes[conventions.AUDIT_OWASP] = spec.owasp
+    if spec is not None and spec.ocsf is not None:
+        attributes[conventions.AUDIT_OCSF] = spec.ocsf
 
 
 def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str]) -> None:

@@ -44,6 +44,9 @@ BANDS: Final = (
 )
 
 
+_OF_SCORE: Final = tuple(next(one for one in reversed(BANDS) if score >= one.lowest) for score in range(101))
+
+
 def band(risk_score: int | None) -> Band:
     """Return the band of a score.
 
@@ -54,11 +57,7 @@ def band(risk_score: int | None) -> Band:
         >>> band(85).name, band(None).name
         ('critical', 'info')
     """
-    score = risk_score or 0
-    for found in reversed(BANDS):
-        if score >= found.lowest:
-            return found
-    return BANDS[0]
+    return _OF_SCORE[min(max(risk_score or 0, 0), 100)]
 
 
 def severity(risk_score: int | None, outcome: str) -> int:
