@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -109,20 +111,16 @@ def check_policy(policy: Policy) -> None:
     redaction_policy(policy)
     open_server(policy)
     if policy.wants_keys:
-        try:
+        with _blamed_on(policy, "api_keys.store"):
             check_store_url(policy.store_url)
-            if policy.api_keys.channel:
+        if policy.api_keys.channel:
+            with _blamed_on(policy, "api_keys.channel"):
                 ValkeyChannel(policy.api_keys.channel)
-        except MissingExtra:
-            raise
-        except ConfigurationError as error:
-            error.setting = f"api_keys.{error.setting}"
-            raise policy.placed(error) from None
-    try:
+    with _blamed_on(policy, "api_keys.imported"):
         ForeignForms(policy.api_keys.imported)
-    except ConfigurationError as error:
-        error.setting = f"api_keys.{error.setting}"
-        raise policy.placed(error) from None
+    if policy.api_keys.sink is not None:
+        with _blamed_on(policy, "api_keys.sink"):
+            sink_of(policy.api_keys.sink)
     if policy.api_keys.maintain_every_hours is not None and policy.api_keys.sink is None:
         raise policy.placed(
             ConfigurationError(
@@ -132,6 +130,19 @@ def check_policy(policy: Policy) -> None:
         )  # fmt: skip
     if policy.metrics.path is not None:
         registry()
+
+
+@contextmanager
+def _blamed_on(policy: Policy, key: str) -> Iterator[None]:
+    """Put the policy's key, file and line into an error about its value."""
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ConfigurationError as error:
+        error.args = (f"{key}{str(error).removeprefix(error.setting)}",)
+        error.setting = key
+        raise policy.placed(error) from None
 
 
 def _peppers() -> list[str | None]:

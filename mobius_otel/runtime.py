@@ -77,6 +77,7 @@ class Runtime:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        check_policy(policy)  # before anything is opened; a missing extra is told now, not by the first scrape
         self.ledger = open_ledger(policy)
         try:
             redactor = Redactor(redaction_policy(policy))
@@ -87,7 +88,6 @@ class Runtime:
             section = policy.api_keys
             rotates = self.keys is not None and section.maintain_every_hours is not None
             self._rotator = open_rotator(policy, self.keys) if rotates and self.keys is not None else None
-            check_policy(policy)  # a missing extra is told now, not by the first scrape
         except BaseException:
             self._close()
             raise

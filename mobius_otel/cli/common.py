@@ -14,7 +14,9 @@ from mobius_otel.policy import Policy, load_policy
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 
-__all__ = ["add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "why_not_imported"]
+__all__ = [
+    "add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "shown_store", "why_not_imported",
+]  # fmt: skip
 
 Subparsers = Any
 
@@ -64,6 +66,12 @@ def policy_of(args: argparse.Namespace) -> Policy:
     if changes := getattr(args, "policy_changes", None):
         policy = dataclasses.replace(policy, api_keys=dataclasses.replace(policy.api_keys, **changes))
     return policy
+
+
+def shown_store(policy: Policy) -> str:
+    """Return where the keys of a policy are; of a database the kind alone: its URL may hold a password."""
+    scheme, _, _ = policy.api_keys.store.partition("://")
+    return policy.api_keys.store if scheme in {"memory", "sqlite"} else f"{scheme}://…"
 
 
 def why_not_imported(error: Exception) -> str:

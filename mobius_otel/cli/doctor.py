@@ -14,11 +14,11 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from mobius_otel import compat
-from mobius_otel.cli.common import Subparsers, add_json, add_policy
+from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_store
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
-from mobius_otel.opening import open_keys, open_ledger
+from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
@@ -51,6 +51,8 @@ def _run(args: argparse.Namespace) -> int:
     findings = [_versions()]
     try:
         policy = load_policy(args.policy)
+        if policy is not None:
+            check_policy(policy)
     except MobiusError as error:
         findings.append(Finding("policy", "fail", str(error)))
         policy = None
@@ -104,9 +106,10 @@ def _key_store(policy: Policy) -> Finding:
         with open_keys(policy) as manager, contextlib.suppress(KeyNotFound):
             manager.get("key_0")
     except MobiusError as error:
-        why = f" {error.__cause__}" if isinstance(error, KeyStoreUnavailable) else ""
-        return Finding("key store", "fail", f"{error}{why}")
-    return Finding("key store", "ok", repr(manager.store))
+        why = str(error.__cause__) if isinstance(error, KeyStoreUnavailable) else ""
+        return Finding("key store", "fail", str(error) if why in str(error) else f"{error} {why}")
+    store = shown_store(policy)
+    return Finding("key store", "ok", repr(manager.store) if store.endswith("…") else store)
 
 
 def _ending(policy: Policy) -> list[Finding]:
@@ -138,7 +141,9 @@ def _pepper(policy: Policy) -> list[Finding]:
             found.append(Finding("pepper", "warn", f"{count} keys are still under a former pepper ({label}): keep it"))
         elif label not in {newest, ""}:
             lost = "without a pepper" if label == NO_PEPPER else f"under a pepper that is not given ({label})"
-            found.append(Finding("pepper", "warn", f"{count} keys are {lost}: they open nothing; see the page on keys"))
+            also_given = "none" if label == NO_PEPPER else "the one that they were made with"
+            way_out = f"issue them anew, or MOBIUS_OTEL_KEY_PEPPER_ALSO={also_given}"
+            found.append(Finding("pepper", "warn", f"keys that are {lost}: {count}. They open nothing; {way_out}"))
     if also and not any(counted.get(label) for label in also):
         found.append(
             Finding("pepper", "ok", "no key is under a former pepper any more: MOBIUS_OTEL_KEY_PEPPER_ALSO may go")
@@ -161,7 +166,8 @@ def _metrics(policy: Policy) -> list[Finding]:
         return []
     if compat.installed("opentelemetry-exporter-prometheus") is None:
         return [Finding("metrics", "fail", "metrics.path needs: pip install 'mobius_otel[prometheus]'")]
-    return [Finding("metrics", "ok", f"{policy.metrics.path}, for each worker by itself")]
+    whose = f"of all workers, by {policy.metrics.sidecar}" if policy.metrics.sidecar else "for each worker by itself"
+    return [Finding("metrics", "ok", f"{policy.metrics.path}, {whose}")]
 
 
 def _limits(policy: Policy) -> list[Finding]:
@@ -188,13 +194,13 @@ def _telemetry() -> list[Finding]:
     found = []
     if compat.sdk_disabled():
         found.append(Finding("telemetry", "warn", "OTEL_SDK_DISABLED=true: no telemetry; guard and ledger stay"))
-    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if endpoint is None:
+    names = [f"OTEL_EXPORTER_OTLP_{part}ENDPOINT" for part in ("", "TRACES_", "METRICS_", "LOGS_")]
+    given = [name for name in names if os.environ.get(name)]
+    found.extend(_collector(name, os.environ[name]) for name in given)
+    if not given:
         found.append(Finding("collector", "warn", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: nothing leaves by OTLP"))
-    else:
-        found.append(_collector(endpoint))
     if compat.installed("opentelemetry-exporter-otlp-proto-http") is None:
-        found.append(Finding("otlp", "fail" if endpoint else "warn", "not there: pip install 'mobius_otel[otlp]'"))
+        found.append(Finding("otlp", "fail" if given else "warn", "not there: pip install 'mobius_otel[otlp]'"))
     found.append(
         Finding(
             "doors",
@@ -206,11 +212,19 @@ def _telemetry() -> list[Finding]:
     return found
 
 
-def _collector(endpoint: str) -> Finding:
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    shown = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+def _collector(name: str, endpoint: str) -> Finding:
+    protocol = os.environ.get(name.replace("ENDPOINT", "PROTOCOL")) or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    grpc = protocol == "grpc" or (not protocol and ":4317" in endpoint)  # it needs no scheme
+    parts = urlsplit(f"http://{endpoint}" if grpc and "://" not in endpoint else endpoint)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2):
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in {"http", "https"}:
+        return Finding("collector", "fail", f"{name} is no URL such as http://localhost:4318: nothing leaves by it")
+    shown = f"{host}:{port}"
+    try:
+        with socket.create_connection((host, port), timeout=2):
             return Finding("collector", "ok", f"{shown} answers")
     except OSError as error:
         return Finding("collector", "warn", f"{shown} does not answer ({error.strerror or 'timeout'})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from mobius_otel.cli.common import Subparsers, add_json
+from mobius_otel.cli.common import Subparsers, add_json, shown_store
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.opening import check_policy, redaction_policy
@@ -83,18 +83,20 @@ def _summary(policy: Policy) -> str:
     limits = ", ".join(f"{rule.name} {' and '.join(rule.limit)}" for rule in policy.rate_limit.rules)
     modes = (f"{name} {mode}" for name, mode in policy.audit.fail_modes.items())
     unkept = ", ".join([policy.audit.fail_mode, *modes])
+    survives = f"{_SURVIVES[policy.audit.durability]}; where it cannot be kept: {unkept}"
+    if not policy.audit.ledger:
+        survives = "no end of the process: that takes a ledger"
+    scoped = [f"{route} ({' '.join(scopes)})" for route, scopes in keys.scopes.items()]
     return "\n".join(
         [
-            f"  keys demanded   {', '.join(keys.require) or 'nowhere'}",
-            f"  key store       {keys.store.partition('://')[0]}://…"
-            if policy.wants_keys
-            else "  key store       unused",
+            f"  keys demanded   {', '.join([*keys.require, *scoped]) or 'nowhere'}",
+            f"  key store       {shown_store(policy) if policy.wants_keys else 'unused'}",
             f"  limits          {limits or 'none'}",
             f"  counted         {_counted(policy) if limits else 'nowhere'}",
             f"  audit ledger    {policy.audit.ledger or 'none: straight to the log pipeline, at most once'}",
             f"  audited routes  {', '.join(policy.audit.routes) or 'none'}",
             f"  audited calls   {', '.join(policy.audit.functions) or 'none'}",
-            f"  audit survives  {_SURVIVES[policy.audit.durability]}; where it cannot be kept: {unkept}",
+            f"  audit survives  {survives}",
             f"  headers         {policy.headers.preset}",
             f"  metrics         {policy.metrics.path or 'no endpoint'}",
         ]

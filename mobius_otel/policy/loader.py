@@ -15,7 +15,7 @@ from typing import Any
 
 from mobius_otel.errors import PolicyError, shown
 from mobius_otel.policy.lines import key_lines, shown_path
-from mobius_otel.policy.model import HeadersSection, Policy
+from mobius_otel.policy.model import HeadersSection, Policy, RateLimitRule
 from mobius_otel.policy.rules import HEADER_NAME, Rule
 
 __all__ = ["DEFAULT_FILE", "ENVIRONMENT", "find_policy", "load_policy", "parse_policy"]
@@ -64,7 +64,7 @@ def load_policy(path: str | os.PathLike[str] | None = None) -> Policy | None:
     if len(raw) > _LARGEST:
         raise PolicyError("the policy file is larger than 1 MiB", file=shown_path(found))
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except UnicodeDecodeError:
         raise PolicyError("the policy file must be UTF-8", file=shown_path(found)) from None
     return parse_policy(text, file=found)
@@ -120,7 +120,10 @@ class _Reader:
         for name, value in data.items():
             if name not in fields:
                 raise self._unknown(name, fields, path)
-            values[name] = self._value(hints[name], fields[name].metadata, value, (*path, name))
+            if value == [] and fields[name].default != () and typing.get_origin(hints[name]) is tuple:
+                raise self._error(f"the list is empty. It is: {fields[name].metadata['meaning']}", (*path, name))
+            below = path if cls is HeadersSection and name == "override" else (*path, name)
+            values[name] = self._value(hints[name], fields[name].metadata, value, below)
         for name, spec in fields.items():
             if name not in values and spec.default is spec.default_factory is dataclasses.MISSING:
                 raise self._error(f"the key {name!r} is missing. It is: {spec.metadata['meaning']}", path)
@@ -147,12 +150,21 @@ class _Reader:
         if dataclasses.is_dataclass(item):
             if not isinstance(value, list):
                 raise self._error(f"it must be a list of tables: [[{_dotted(path)}]]", path)
-            return tuple(self.section(typing.cast(type[Any], item), v, (*path, n)) for n, v in enumerate(value))
+            found = tuple(self.section(typing.cast(type[Any], item), v, (*path, n)) for n, v in enumerate(value))
+            if item is RateLimitRule:
+                self._tell_apart([rule.name for rule in found], path)
+            return found
         if isinstance(value, str):  # one is as good as a list of one
             value = [value]
         if not isinstance(value, list):
             raise self._error(f"it must be a list of texts, each {meta['rule'].text}", path)
         return tuple(self._scalar(item, meta["rule"], v, path) for v in value)
+
+    def _tell_apart(self, names: list[str], path: tuple[str | int, ...]) -> None:
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                rule = "another name than the rules before: clients and telemetry tell rules apart by it"
+                raise self._error(f"{shown(name)} must be {rule}", (*path, number, "name"))
 
     def _table(
         self, item: Any, meta: Mapping[str, Any], value: object, path: tuple[str | int, ...]

@@ -223,7 +223,7 @@ class RedactionRuleSection:
     )
     kind: str = _key("", "The kind of secret; absent: any.", rules.ANY)
     name: str = _key("", "The name that it stands under, also as the end of a longer one; absent: any.", rules.ANY)
-    location: str = _key("", "audit, log, span, resource, metric, logging, baggage; absent: anywhere.", rules.ANY)
+    location: str = _key("", "Where it stands; absent: anywhere.", rules.LOCATION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +261,7 @@ class HeadersSection:
 class MetricsSection:
     """``[metrics]``: the endpoint that Prometheus scrapes."""
 
-    path: str | None = _key(None, "The endpoint's path; absent: no endpoint.", rules.PATH)
+    path: str | None = _key(None, "The endpoint's path; absent: no endpoint.", rules.ENDPOINT)
     sidecar: str | None = _key(
         None, "Where `mobius-otel sidecar` listens; then every worker's endpoint answers for all.", rules.SIDECAR
     )
@@ -316,7 +316,7 @@ class Policy:
             return error
         line = None
         try:
-            lines = key_lines(self.file.read_text(encoding="utf-8"))
+            lines = key_lines(self.file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError):
             lines = {}
         path = tuple(error.setting.split("."))

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = [
-    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "FUNCTION",
-    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE",
-    "SCOPE", "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
+    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "ENDPOINT", "FUNCTION",
+    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "LOCATION", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE",
+    "ROUTE", "SCOPE", "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -68,10 +68,12 @@ PATH = _matching('a path such as "/v1/items", or one with a trailing /* such as 
 ROUTE = _matching(
     'a route such as "POST /v1/refunds"; "* /v1/refunds" is every method', rf"(?:[A-Z]{{1,16}}|\*) (?:{_PATH})"
 )
+ENDPOINT = _matching('a path such as "/metrics"', r"/[^*\s?#]*")
 LIMIT = _matching(
     'a limit such as "100/minute" or "5/10 seconds"',
     r"[1-9][0-9]{0,8}/(?:second|minute|hour|day|[1-9][0-9]{0,6} (?:seconds?|minutes?|hours?|days?))",
 )
+LOCATION = choice("audit", "log", "span", "resource", "metric", "logging", "baggage", "other")
 BY = _matching(
     '"api_key", "client_address", "route", "global" or "header:NAME"',
     r"api_key|client_address|route|global|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+",

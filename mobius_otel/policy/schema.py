@@ -67,7 +67,9 @@ def _value(hint: Any, meta: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": inner, "propertyNames": _text(meta["names"] or HEADER_NAME)}
     if hint is bool:
         return {"type": "boolean"}
-    return {"type": "number", "exclusiveMinimum": 0} if hint in {int, float} else _text(meta["rule"])
+    if hint in {int, float}:
+        return {"type": "number", "minimum" if meta["rule"].check(0) else "exclusiveMinimum": 0}
+    return _text(meta["rule"])
 
 
 def _text(rule: Rule) -> dict[str, Any]:

@@ -91,6 +91,18 @@ def test_the_whole_file_is_read(tmp_path):
         ('"shop.billing:refund"', '"shop.billing.refund"', 29, "audit.functions", "a function such as"),
         ('preset = "api"', 'preset = "apis"', 35, "headers.preset", "did you mean 'api'?"),
         ('preset = "api"', 'presets = "api"', 35, "headers.presets", "did you mean 'preset'?"),
+        ('limit = "100/minute"', "limit = []", 17, "rate_limit.rules[0].limit", "the list is empty"),
+        ('paths = ["/v1/*"]', "paths = []", 16, "rate_limit.rules[0].paths", "the list is empty"),
+        ('name = "all"', 'name = "per-key"', 21, "rate_limit.rules[1].name", "'per-key' must be another name"),
+        ('"SAMEORIGIN"', "5", 36, "headers.X-Frame-Options", "5 must be text"),
+        ('path = "/metrics"', 'path = "/metrics/*"', 38, "metrics.path", 'a path such as "/metrics"'),
+        (
+            "[headers]\n",
+            '[[redaction.rules]]\naction = "mask"\nlocation = "spans"\n[x]\n',
+            36,
+            "redaction.rules[0].location",
+            "did you mean 'span'?",
+        ),
         ("[service]\n", "service = 1\n[x]\n", 1, "service", "must be a table"),
         ('name = "shop"', 'name = "shop', 2, "", "not valid TOML"),
     ],
@@ -148,5 +160,15 @@ def test_the_schema_says_what_the_loader_says():
         "service", "api_keys", "rate_limit", "audit", "redaction", "headers", "metrics", "instrument",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
-    assert schema["properties"]["api_keys"]["properties"]["ttl_days"]["default"] == 90
+    keys = schema["properties"]["api_keys"]["properties"]
+    assert (keys["ttl_days"]["default"], keys["ttl_days"]["exclusiveMinimum"]) == (90, 0)
+    assert keys["cache_seconds"]["minimum"] == keys["grace_hours"]["minimum"] == 0
     assert schema["properties"]["rate_limit"]["properties"]["rules"]["items"]["required"] == ["name", "limit"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_policy(tmp_path):
+    """As some editors write it."""
+    (tmp_path / "mobius.toml").write_bytes(b'\xef\xbb\xbf[service]\nname = "shop"\n')
+    policy = load_policy(tmp_path / "mobius.toml")
+    assert policy is not None
+    assert policy.service.name == "shop"

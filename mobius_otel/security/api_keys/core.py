@@ -110,7 +110,10 @@ class KeyManagerCore:
         self._begin = self._verifier.begin
         self._unsubscribe = _listen(self._channel, self._cache)
         if not self._peppers.keyed:
-            _log.warning("mobius_otel: API keys are digested without a pepper; a stolen store can be tested offline")
+            _log.warning(
+                "mobius_otel: API keys are digested without a pepper; a stolen store can be tested offline:"
+                " set MOBIUS_OTEL_KEY_PEPPER, or pepper="
+            )
 
     def observe(self, emitter: MetricEmitter) -> None:
         """Report how many keys there are, by state and by how soon they expire, whenever `emitter` is collected.

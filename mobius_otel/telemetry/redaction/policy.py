@@ -107,10 +107,12 @@ class RedactionPolicy:
         for rule in self.rules:
             if not isinstance(rule, RedactionRule):
                 raise ConfigurationError("redaction.rules", type(rule).__name__, "a list of RedactionRule")
-        for kind in (*dict(self.actions), *(rule.kind for rule in self.rules if rule.kind)):
+        named = [("redaction.actions", kind) for kind in dict(self.actions)]
+        named += [("redaction.rules", rule.kind) for rule in self.rules if rule.kind]
+        for setting, kind in named:
             if kind not in kinds:
                 wanted = f"a kind that is looked for: {', '.join(sorted(kinds))}"
-                raise ConfigurationError("redaction.actions", kind, wanted, _nearest(kind, kinds))
+                raise ConfigurationError(setting, kind, wanted, _nearest(kind, kinds))
 
     @property
     def wants_pseudonyms(self) -> bool:

@@ -1,0 +1,99 @@
+"""What `policy check` and `doctor` say before a service starts: what would keep it from that, and what holds."""
+
+import json
+import socket
+
+import pytest
+
+from mobius_otel.cli.main import main
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch, capsys):
+    """A folder with a policy; the fixture writes it, runs a command and returns status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("", "TRACES_", "METRICS_", "LOGS_"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT", raising=False)
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL", raising=False)
+
+    def run(policy, *argv):
+        (tmp_path / "mobius.toml").write_text(policy)
+        status = main(list(argv))
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def found(said, policy, what):
+    """What the doctor found of one thing."""
+    _, out, _ = said(policy, "doctor", "--json")
+    return [(finding["verdict"], finding["text"]) for finding in json.loads(out)["findings"] if finding["what"] == what]
+
+
+SINK = '[api_keys]\nstore = "memory://"\nrequire = ["/v1/*"]\nmaintain_every_hours = 1\nsink = "http://example.com/s3cret"\n'
+
+
+@pytest.mark.parametrize("command", ["policy check", "doctor"])
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        (SINK, "mobius.toml:5: api_keys.sink: 'http://…': it must be https://…, or http:// to this very machine"),
+        ('[redaction.patterns]\nbad = "("\n', "mobius.toml:2: redaction.patterns.bad: "),
+        ('[[redaction.rules]]\naction = "mask"\nkind = "emial"\n', "redaction.rules: 'emial': it must be a kind"),
+        ('[api_keys]\nimported = ["("]\n', "mobius.toml:2: api_keys.imported: '(': it must be a regular expression"),
+        (
+            '[[rate_limit.rules]]\nname = "a"\nlimit = []\n',
+            "mobius.toml:3: rate_limit.rules[0].limit: the list is empty",
+        ),
+    ],
+)
+def test_what_keeps_a_service_from_starting_is_found_before(said, command, policy, text):
+    """By both commands, with the line; a URL's path may be a secret and is not shown."""
+    status, out, err = said(policy, *command.split())
+    assert status == 1
+    assert text in out + err
+    assert "s3cret" not in out + err
+
+
+def test_the_summary_says_what_the_policy_demands(said):
+    """Routes of scopes demand a key too, a store of this host is named, and without a ledger nothing survives."""
+    text = '[api_keys.scopes]\n"POST /v1/refunds" = ["refund"]\n[audit]\ndurability = "power"\n'
+    _, out, _ = said(text, "policy", "check")
+    assert "keys demanded   POST /v1/refunds (refund)\n" in out
+    assert "key store       sqlite:///keys.db\n" in out
+    assert "audit survives  no end of the process: that takes a ledger\n" in out
+    _, out, _ = said(f'{text}ledger = "audit.db"\n', "policy", "check")
+    assert "audit survives  a power cut; where it cannot be kept: spool\n" in out
+
+
+def test_the_doctor_names_store_and_metrics_as_the_policy_does(said):
+    """No object of the inside."""
+    policy = '[api_keys]\nrequire = ["/v1/*"]\n[metrics]\npath = "/metrics"\nsidecar = "http://127.0.0.1:9464"\n'
+    assert found(said, policy, "key store") == [("ok", "sqlite:///keys.db")]
+    assert found(said, policy, "metrics") == [("ok", "/metrics, of all workers, by http://127.0.0.1:9464")]
+
+
+def test_a_folder_is_no_ledger(said, tmp_path):
+    """Nobody is told to change the mode of a folder."""
+    (tmp_path / "ledger").mkdir(mode=0o755)
+    ((verdict, text),) = found(said, '[audit]\nledger = "ledger"\n', "audit ledger")
+    assert (verdict, "a file, and this is a folder" in text, "chmod" in text) == ("fail", True, False)
+
+
+def test_a_collectors_address_is_judged_as_the_exporter_will(said, monkeypatch):
+    """Each variable that names one; an address that no exporter can use is a failure, whoever listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
+        assert found(said, "", "collector") == [("ok", f"127.0.0.1:{port} answers")]
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        for wrong in (f"127.0.0.1:{port}", "http://127.0.0.1:port", "http://", f"localhost:{port}"):
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", wrong)
+            ((verdict, text),) = found(said, "", "collector")
+            assert (verdict, "OTEL_EXPORTER_OTLP_ENDPOINT is no URL" in text) == ("fail", True), wrong
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        assert found(said, "", "collector") == [("ok", f"localhost:{port} answers")]
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1")
+    ((_, text),) = found(said, "", "collector")
+    assert text.startswith("127.0.0.1:443 ")
