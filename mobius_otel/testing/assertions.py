@@ -40,6 +40,7 @@ def only(
         >>> only("span 'pay'", [{"name": "pay"}], lambda s: s["name"] == "pay", "name")
         {'name': 'pay'}
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     found = [record for record in records if wanted(record)]
     if len(found) == 1:
         return found[0]

@@ -118,6 +118,7 @@ class TelemetryCapture:
         Raises:
             AssertionError: None or several match; the text lists what there was.
         """
+        __tracebackhide__ = True
         wanted = {**(attributes or {}), **more}
         return only(
             f"span {_shown(name, wanted)}", self.spans, lambda s: s["name"] == name and matches(s, wanted), "name"
@@ -134,6 +135,7 @@ class TelemetryCapture:
         Raises:
             AssertionError: None or several match; the text lists what there was.
         """
+        __tracebackhide__ = True
         wanted = {**(attributes or {}), **more}
         return only(
             f"log record {_shown(event_name, wanted)}",
@@ -153,6 +155,7 @@ class TelemetryCapture:
         Raises:
             AssertionError: None or several match; the text lists what there was.
         """
+        __tracebackhide__ = True
         wanted = {**(attributes or {}), **more}
         return only(
             f"audit record {_shown(event_name, wanted)}",
@@ -192,6 +195,7 @@ class TelemetryCapture:
             AssertionError: One is found; the text says where, and does not repeat it.
             ConfigurationError: None was given, or one is too short to be told from chance.
         """
+        __tracebackhide__ = True  # pytest shows what a function was called with: the secrets
         if not secrets:
             raise ConfigurationError("secrets", (), "at least one", "Nothing would be looked for.")
         document = {

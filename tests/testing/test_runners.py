@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -88,3 +89,24 @@ def test_in_one_process(tmp_path: Path) -> None:
 def test_under_xdist(tmp_path: Path) -> None:
     """Four processes, each with its own telemetry."""
     assert "17 passed" in run(tmp_path, "-n", "4")
+
+
+def test_a_failing_assertion_shows_the_test_and_no_secret(tmp_path: Path) -> None:
+    """pytest prints what the functions of a traceback were called with; those of the fixture are left out."""
+    (tmp_path / "test_leak.py").write_text(
+        "import logging, os\n"
+        "def test_leak(telemetry):\n"
+        "    logging.getLogger('x').warning(os.environ['CANARY'])\n"
+        "    telemetry.assert_no_secret(os.environ['CANARY'])\n"
+        "def test_span(telemetry):\n"
+        "    telemetry.span('nobody-made-it')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--show-capture=no", "test_leak.py"],
+        cwd=tmp_path, env={**os.environ, "CANARY": "hidden-canary-4711"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "secret 1 of 1: logging[0]" in done.stdout
+    assert "0 records match span 'nobody-made-it'" in done.stdout
+    assert "hidden-canary-4711" not in done.stdout
+    assert "capture.py" not in done.stdout
