@@ -157,7 +157,7 @@ def parsed_pattern(pattern: str) -> Iterable[tuple[Any, Any]]:
 def has_linear_patterns() -> bool:
     """Return whether RE2, the engine of regular expressions that never goes back, is installed."""
     try:
-        import re2  # noqa: F401
+        import re2  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         return False
     return True
@@ -166,7 +166,7 @@ def has_linear_patterns() -> bool:
 def linear_pattern(pattern: str) -> Any:
     """Return a regular expression compiled by RE2, or None where that is not installed or cannot run it."""
     try:
-        import re2
+        import re2  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     options = re2.Options()

@@ -219,7 +219,7 @@ def _collector(name: str, endpoint: str) -> Finding:
     try:
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        host = ""
+        host, port = "", 0
     if not host or parts.scheme not in {"http", "https"}:
         return Finding("collector", "fail", f"{name} is no URL such as http://localhost:4318: nothing leaves by it")
     shown = f"{host}:{port}"

@@ -116,7 +116,7 @@ class Decoder:
         temporality = getattr(data, "aggregation_temporality", 2)
         kind: Kind | None = None
         if form == "sum" and temporality in {1, 2}:
-            kind = "counter" if data.is_monotonic else "up_down_counter"
+            kind = "counter" if getattr(data, "is_monotonic", False) else "up_down_counter"
         elif form == "gauge":
             kind = "gauge"
         elif form == "histogram" and temporality in {1, 2}:

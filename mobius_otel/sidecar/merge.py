@@ -223,7 +223,7 @@ class Merged:
         self.lock = threading.RLock()
         self.max_series = max_series
         self.max_workers = max_workers
-        self.merges = {**MERGES, **(merges or {})}
+        self.merges: dict[str, Merge] = {**MERGES, **(merges or {})}
         self.metrics: dict[MetricKey, list[Series]] = {}
         self.descriptions: dict[MetricKey, str] = {}
         self.series: list[Series] = []

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["HOST", "deaf", "end", "free_ports", "is_up", "listens", "start", "wait"]
 
@@ -34,10 +34,11 @@ def start(command: list[str], output: Path, folder: Path, environment: Mapping[s
         OSError: It cannot be started.
     """
     with output.open("ab") as sink:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=sink,
             stderr=subprocess.STDOUT, **_own_group(),
         )  # fmt: skip
+    return cast("subprocess.Popen[bytes]", process)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -43,20 +43,25 @@ class View(Protocol):
 
     def say(self, text: str) -> None:
         """Tell what goes on."""
+        ...
 
     def step(self, step: Step) -> None:
         """Show one step."""
+        ...
 
     def finish(self, report: Report) -> None:
         """Show the end."""
+        ...
 
     def __enter__(self) -> Self:
         """Begin."""
+        ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End."""
+        ...
 
 
 def choose_view(as_json: bool) -> View:

@@ -161,31 +161,32 @@ def wrap(function: Callable[..., Any], block: Callable[..., AbstractContextManag
             generator is open from the first item to the last.
         block: Called with the arguments of each call; returns the block.
     """
-    wrapped: Callable[..., Any]
     if inspect.iscoroutinefunction(function):
 
-        async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
             async with _aside(block(*args, **kwargs)):
                 return await function(*args, **kwargs)
 
-    elif inspect.isasyncgenfunction(function):
+        return functools.wraps(function)(coroutine)
+    if inspect.isasyncgenfunction(function):
 
-        async def wrapped(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        async def asynchronous_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             async with _aside(block(*args, **kwargs)), aclosing(function(*args, **kwargs)) as items:
                 async for item in items:
                     yield item
 
-    elif inspect.isgeneratorfunction(function):
+        return functools.wraps(function)(asynchronous_generator)
+    if inspect.isgeneratorfunction(function):
 
-        def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             with block(*args, **kwargs):
                 return (yield from function(*args, **kwargs))
 
-    else:
+        return functools.wraps(function)(generator)
 
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with block(*args, **kwargs):
-                return function(*args, **kwargs)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with block(*args, **kwargs):
+            return function(*args, **kwargs)
 
     return functools.wraps(function)(wrapped)
 

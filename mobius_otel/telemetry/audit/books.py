@@ -99,7 +99,7 @@ class Books:
         self._clock = clock
         self._max_age = max_age
         self._key = key
-        self._scope = scope
+        self._scope: SignScope = scope
         self._lease = Lease(self._file, clock)
         self._delivery = threading.Condition()
         #: Set when records wait for whom their delivery matters now; a shipper of this process looks.

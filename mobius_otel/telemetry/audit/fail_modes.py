@@ -47,10 +47,12 @@ class FailModes:
                     "fail_modes", rule, 'an event\'s name, a beginning such as "payment.*", or "risk:" and one of'
                     f" {', '.join(one.name for one in BANDS)}",
                 )  # fmt: skip
-        self._bands = {rule.removeprefix(_RISK): mode for rule, mode in rules.items() if rule.startswith(_RISK)}
-        names = {rule: mode for rule, mode in rules.items() if not rule.startswith(_RISK)}
-        self._names = {rule: mode for rule, mode in names.items() if not rule.endswith(".*")}
-        self._beginnings = sorted(
+        self._bands: dict[str, FailMode] = {
+            rule.removeprefix(_RISK): mode for rule, mode in rules.items() if rule.startswith(_RISK)
+        }
+        names: dict[str, FailMode] = {rule: mode for rule, mode in rules.items() if not rule.startswith(_RISK)}
+        self._names: dict[str, FailMode] = {rule: mode for rule, mode in names.items() if not rule.endswith(".*")}
+        self._beginnings: list[tuple[str, FailMode]] = sorted(
             ((rule[:-1], mode) for rule, mode in names.items() if rule.endswith(".*")), key=lambda one: -len(one[0])
         )
 

@@ -77,9 +77,9 @@ class AuditLogger:
         self.name = name
         self._redactor = redactor
         self._ledger = ledger
-        self._fail_mode = fail_mode
+        self._fail_mode: FailMode | None = fail_mode
         self._fail_modes = None if fail_modes is None else FailModes(fail_modes)
-        self._severity = severity
+        self._severity: SeverityMode | None = severity
 
     @property
     def ledger(self) -> Ledger | None:

@@ -313,7 +313,7 @@ def _retry_info(error: Any) -> float | None:
         for key, value in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 for detail in Status.FromString(value).details:
-                    if detail.Is(RetryInfo.DESCRIPTOR):
+                    if detail.TypeName() == RetryInfo.DESCRIPTOR.full_name:
                         delay = RetryInfo.FromString(detail.value).retry_delay
                         return min(max(0.0, float(delay.seconds + delay.nanos / 1e9)), _LONGEST_WAIT)
     except Exception:  # a wish that cannot be read is none

@@ -189,7 +189,8 @@ class LimiterBackendKit:
         """Also where the window is another one."""
         wide, narrow = RateLimit(100, 2 * _HOUR), RateLimit(4, _HOUR)
         with self.counts(RateLimit(10, _HOUR)) as counts:
-            counts.take("k", 4), counts.take("vip", 4)
+            counts.take("k", 4)
+            counts.take("vip", 4)
             counts.override("vip", (wide,))
             assert counts.peek("vip", 0)[1:3] == (wide, 4)
             counts.change((narrow,))
@@ -203,7 +204,8 @@ class LimiterBackendKit:
     def test_it_says_how_full_it_was(self) -> None:
         """The highest share since it was last asked; and how many keys it remembers, at most."""
         with self.counts(RateLimit(10, _HOUR)) as counts:
-            counts.take("a", 5), counts.take("b", 2)
+            counts.take("a", 5)
+            counts.take("b", 2)
             assert counts.saturation() == 0.5
             assert counts.saturation() == 0
             assert 0 <= len(counts) <= 2

@@ -113,12 +113,15 @@ class Transaction(Protocol):
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id, and keep others from changing it until the change is over."""
+        ...
 
     def list(self, selection: Selection) -> Sequence[ApiKey]:
         """Return the records that are meant, oldest first (by time of creation, then id)."""
+        ...
 
     def add(self, stored: StoredKey) -> None:
         """Add a key. Raises anything where its id or its digest is there already."""
+        ...
 
     def change(self, key_id: str, values: Mapping[str, Any], expect: Mapping[str, Any] | None = None) -> bool:
         """Compare and set: write `values` where the record still has what `expect` says.
@@ -131,9 +134,11 @@ class Transaction(Protocol):
         Returns:
             Whether a record was written.
         """
+        ...
 
     def purge(self, dead_by: float, most: int) -> int:
         """Remove up to `most` records with a deadline at or before `dead_by`; return how many."""
+        ...
 
 
 class KeyStore(Protocol):
@@ -151,27 +156,35 @@ class KeyStore(Protocol):
 
     def find(self, digests: Sequence[bytes]) -> StoredKey | None:
         """Return the key that is found by one of these digests (at least one, at most a few)."""
+        ...
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id."""
+        ...
 
     def list(self, selection: Selection) -> Sequence[ApiKey]:
         """Return the records that are meant, oldest first (by time of creation, then id)."""
+        ...
 
     def changing(self) -> AbstractContextManager[Transaction]:
         """Begin a change; it is kept when the block ends without an error."""
+        ...
 
     def touch(self, used: Mapping[str, float]) -> None:
         """Note when keys were last used, by id; never back in time, and never anything else of the record."""
+        ...
 
     def count_dead(self, dead_by: float) -> int:
         """Return how many records have a deadline at or before `dead_by`."""
+        ...
 
     def census(self, now: float, within: Sequence[float]) -> Census:
         """Count the keys at `now`, and the active ones that expire within so many seconds; one query."""
+        ...
 
     def peppers(self) -> Mapping[str, int]:
         """Return how many keys there are by the name of their pepper."""
+        ...
 
     def claim(self, job: str, period: int, holder: str) -> bool:
         """Take one period of a job that runs once for everybody who shares the store.
@@ -185,9 +198,11 @@ class KeyStore(Protocol):
             True for exactly one of those who ask for a period: when the last one taken lies before it, or further
             ahead than one (whose clock was that?). A holder that dies keeps nobody from the next period.
         """
+        ...
 
     def close(self) -> None:
         """Let go of what is open."""
+        ...
 
 
 class ChangeChannel(Protocol):
@@ -195,6 +210,7 @@ class ChangeChannel(Protocol):
 
     def publish(self, key_ids: Collection[str]) -> None:
         """Tell everybody that these keys have changed. What it raises costs others their cache's time, no more."""
+        ...
 
     def subscribe(self, listener: Callable[[Collection[str] | None], None]) -> Callable[[], None]:
         """Call `listener` with the ids of changed keys, with None where any may have (after a lost connection).
@@ -202,6 +218,7 @@ class ChangeChannel(Protocol):
         Returns:
             A function that ends it.
         """
+        ...
 
 
 def take_census(records: Sequence[ApiKey], now: float, within: Sequence[float]) -> Census:

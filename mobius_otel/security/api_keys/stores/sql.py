@@ -249,7 +249,7 @@ def _purged(connection: sa.Connection, statements: Statements, dead_by: float, m
 
 
 def _claimed(connection: sa.Connection, statements: Statements, values: Mapping[str, Any]) -> bool:
-    import sqlalchemy as sa
+    from sqlalchemy.exc import IntegrityError
 
     if connection.execute(statements.claim, values).rowcount == 1:
         return True
@@ -257,6 +257,6 @@ def _claimed(connection: sa.Connection, statements: Statements, values: Mapping[
         return False
     try:
         connection.execute(statements.first_claim, values)
-    except sa.exc.IntegrityError:  # somebody was faster
+    except IntegrityError:  # somebody was faster
         return False
     return True

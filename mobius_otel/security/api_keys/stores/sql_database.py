@@ -47,21 +47,27 @@ class _Door(Protocol):
 
     def open(self, *, autocommit: bool) -> Any:
         """Take a connection."""
+        ...
 
     def do(self, connection: Any, work: Work[R], patience: float | None = None) -> R:
         """Do something with it, in so many seconds at most (default: the timeout)."""
+        ...
 
     def close(self, connection: Any) -> None:
         """Give it back."""
+        ...
 
     def waits_here(self) -> bool:
         """Whether this thread is the one that does the work for others."""
+        ...
 
     def dispose(self) -> None:
         """Close what is idle."""
+        ...
 
     def forget(self) -> None:
         """Leave, in a forked child, what belongs to the parent."""
+        ...
 
 
 class Database:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mobius_otel.errors import ConfigurationError, MissingExtra, shown
@@ -163,7 +164,7 @@ def shown_url(url: sa.URL) -> str:
 
 def has_lost(error: BaseException) -> bool:
     """Return whether an error says that the connection was lost, so that another one may do."""
-    if isinstance(error, sa.exc.DBAPIError):
+    if isinstance(error, exc.DBAPIError):
         return bool(error.connection_invalidated)
     connection = getattr(error, "mobius_connection", None)
     return connection is not None and bool(connection.closed or connection.broken)
@@ -174,7 +175,7 @@ def translated(error: BaseException, url: sa.URL) -> StoreFailure:
     kind: type[StoreFailure] = DatabaseRefused
     state = _sqlstate(error)
     text = str(getattr(error, "orig", error))
-    if isinstance(error, sa.exc.TimeoutError):
+    if isinstance(error, exc.TimeoutError):
         return DatabaseBusy("no connection of the pool became free in time")
     if isinstance(error, TimeoutError):
         return DatabaseTimeout("it took longer than it may")

@@ -63,9 +63,11 @@ class Counts(Protocol):
             key: Who asks.
             cost: Units, zero or more; a cost above a limit has to wait ``NEVER`` ticks.
         """
+        ...
 
     def peek(self, key: Hashable, cost: int) -> Facts:
         """Return what :meth:`take` would decide now, charging nothing."""
+        ...
 
     def refund(self, key: Hashable, cost: int, at: int) -> bool:
         """Give back `cost` units that were charged.
@@ -78,9 +80,11 @@ class Counts(Protocol):
         Returns:
             Whether anything was given back; what has left its window already is free anyway.
         """
+        ...
 
     def reset(self, key: Hashable) -> None:
         """Forget what `key` has used; its own limits stay."""
+        ...
 
     def override(self, key: Hashable, limits: tuple[RateLimit, ...] | None) -> None:
         """Give `key` limits of its own, from its next decision on; None: those of the limiter again.
@@ -88,15 +92,19 @@ class Counts(Protocol):
         What the key has used stays counted. Own limits are configuration: they belong to this process, are not
         forgotten when the key is idle, and are not written to a server.
         """
+        ...
 
     def change(self, limits: tuple[RateLimit, ...]) -> None:
         """Give every key without own limits other ones, from its next decision on; what is counted stays counted."""
+        ...
 
     def saturation(self) -> float:
         """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
+        ...
 
     def __len__(self) -> int:
         """Return how many keys are remembered."""
+        ...
 
 
 @runtime_checkable
@@ -105,15 +113,19 @@ class AsyncCounts(Counts, Protocol):
 
     async def take_async(self, key: Hashable, cost: int) -> Facts:
         """Do what :meth:`Counts.take` does."""
+        ...
 
     async def peek_async(self, key: Hashable, cost: int) -> Facts:
         """Do what :meth:`Counts.peek` does."""
+        ...
 
     async def refund_async(self, key: Hashable, cost: int, at: int) -> bool:
         """Do what :meth:`Counts.refund` does."""
+        ...
 
     async def reset_async(self, key: Hashable) -> None:
         """Do what :meth:`Counts.reset` does."""
+        ...
 
 
 class Backend(Protocol):
@@ -129,6 +141,7 @@ class Backend(Protocol):
         Raises:
             ConfigurationError: The backend cannot be used.
         """
+        ...
 
 
 class Uncounted(Exception):

@@ -145,12 +145,15 @@ class Form(Protocol):
             charge: Whether to charge what may pass.
             heirs: The windows of earlier limits, whose counts go on under these.
         """
+        ...
 
     def facts(self, answer: bytes, cost: int) -> Facts:
         """Return what the answer of :meth:`take` means."""
+        ...
 
     def refund(self, stem: bytes, cost: int, at: int) -> ScriptCall:
         """Return the call that gives back what was charged; its answer is 1, or 0 where nothing was left of it."""
+        ...
 
 
 class _Limits(ABC):

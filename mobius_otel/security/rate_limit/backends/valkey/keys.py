@@ -49,7 +49,7 @@ class Namer:
             ConfigurationError: The key is of a type that two processes might not write alike.
         """
         digest = self._base.copy()
-        digest.update(b"s" + key.encode("utf-8", "surrogatepass") if key.__class__ is str else _written(key))
+        digest.update(b"s" + key.encode("utf-8", "surrogatepass") if type(key) is str else _written(key))
         return b"%b%b}:" % (self._prefix, digest.hexdigest().encode())
 
 

@@ -73,9 +73,11 @@ class Call(Protocol):
     @property
     def known(self) -> bytes:
         """The call of a script that the server has seen already, or a plain command."""
+        ...
 
     def whole(self) -> bytes:
         """Return the same call with the script's text."""
+        ...
 
 
 class Link:

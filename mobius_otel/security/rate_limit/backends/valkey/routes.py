@@ -35,18 +35,23 @@ class Route(Protocol):
         Raises:
             ServerGone: No answer came within the deadline, or an error did.
         """
+        ...
 
     async def ask_async(self, stem: bytes, call: Call, now: float) -> Any:
         """Do what :meth:`ask` does without blocking the loop."""
+        ...
 
     def answers(self) -> bool:
         """Return whether every server that was used can be asked."""
+        ...
 
     def check(self) -> None:
         """Ask every server whether it can count; raise what went wrong."""
+        ...
 
     def links(self) -> list[Link]:
         """Return every way that was used."""
+        ...
 
 
 def open_route(dialer: Dialer, deadline: float) -> Route:

@@ -51,5 +51,5 @@ class Script:
 @cache
 def script(*names: str) -> Script:
     """Return the script that the files of these names make, in this order."""
-    folder = files(__package__)
+    folder = files("mobius_otel.security.rate_limit.backends.valkey")
     return Script("\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
