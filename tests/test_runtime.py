@@ -322,3 +322,32 @@ def test_sigterm_ends_the_stream_of_a_forked_child(tmp_path):
     told = [(r["event_name"], r["attributes"]["audit.actor.id"]) for r in records]
     assert told[:2] == [("a.b", "parent"), ("a.b", "child")]
     assert told[2:] == [("audit.stream.ended", "mobius_otel"), ("a.b", "parent"), ("audit.stream.ended", "mobius_otel")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there multiprocessing has a process of its own to count")
+def test_the_process_that_counts_for_multiprocessing_is_not_armed(tmp_path):
+    """Every other Python that the service starts is, one whose command only looks like it too."""
+    (tmp_path / "mobius.toml").write_text('[service]\nname = "shop"\n')
+    (tmp_path / "sitecustomize.py").write_text(  # the one that ours gives way to
+        "import os, sys\n"
+        "with open(os.environ['SEEN'], 'a') as seen:\n"
+        "    print('mobius_otel.runtime' in sys.modules, sys.orig_argv[-1], file=seen)\n"
+    )
+    like = "from multiprocessing.resource_tracker import main;main(0);print(1)"
+    (tmp_path / "work.py").write_text(
+        "import multiprocessing, subprocess, sys\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "    child.start()\n"
+        "    child.join()\n"
+        f"    subprocess.run([sys.executable, '-c', {like!r}], stdin=subprocess.DEVNULL)\n"
+    )
+    environ = {**forking.environment(), "PYTHONPATH": str(tmp_path), "SEEN": str(tmp_path / "seen")}
+    subprocess.run(
+        [sys.executable, "-m", "mobius_otel", "run", "--", sys.executable, "work.py"],
+        cwd=tmp_path, capture_output=True, timeout=60, check=True, env=environ,
+    )  # fmt: skip
+    seen = dict(reversed(line.split(" ", 1)) for line in (tmp_path / "seen").read_text().splitlines())
+    (left_alone,) = (what for what, armed in seen.items() if armed == "False")
+    assert left_alone.startswith("from multiprocessing.resource_tracker import main;main(")
+    assert seen.keys() - {left_alone} == {"work.py", "--multiprocessing-fork", like}
