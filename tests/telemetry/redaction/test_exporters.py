@@ -1,6 +1,8 @@
 """Exporters around exporters, in code and by name."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
@@ -197,6 +199,15 @@ def test_a_description_is_read_as_in_a_configuration_file():
     assert isinstance(NamedSpanExporter({"otlp_http": {"endpoint": "http://x/v1/traces"}})._inner, HttpSpanExporter)
     assert isinstance(NamedLogRecordExporter({"console": None})._inner, ConsoleLogRecordExporter)
     assert isinstance(NamedMetricExporter(exporter={"console": {}})._inner, ConsoleMetricExporter)
+
+
+def test_the_configuration_file_of_the_guide_is_one(tmp_path):
+    """What a reader copies is what the package that reads it takes."""
+    configuration = pytest.importorskip("opentelemetry.configuration")
+    page = (Path(__file__).parents[3] / "docs" / "exits.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "otel.yaml").write_text(text)
+    assert configuration.load_config_file(str(tmp_path / "otel.yaml")).file_format == "1.0"
 
 
 def test_log_records_and_spans_pass_through_the_named_exporters(console):
