@@ -17,6 +17,7 @@ from mobius_otel.telemetry.audit.browse import count_events
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.risk import band
 from mobius_otel.telemetry.audit.signing import key_from_environment
+from mobius_otel.telemetry.audit.stream import SEALED
 
 __all__ = ["add_parsers", "existing_ledger"]
 
@@ -73,14 +74,16 @@ def _stats(args: argparse.Namespace) -> int:
             ],
         })  # fmt: skip
         return 0
+    notes = sum(count for name, _, count, _ in events if name in SEALED)
     fields({
         "ledger": path,
-        "records": f"{found.records:,}" + (f" ({found.pruned:,} older ones were pruned)" if found.pruned else ""),
+        "records": f"{found.records:,}" + (f", of which {notes:,} about its streams" if notes else "")
+        + (f" ({found.pruned:,} older ones were pruned)" if found.pruned else ""),
         "waiting": f"{found.backlog:,} that no collector has"
         + (f"; the oldest for {_ago(found.oldest)}" if found.oldest is not None else ""),
         "quarantined": f"{found.quarantined:,} that a collector refused alone",
         "streams": f"{found.streams:,}, of which {found.open_streams:,} open, {found.adopted_streams:,} adopted",
-        "size": f"{found.bytes / 1e6:,.1f} MB, of which {found.payload_bytes / 1e6:,.1f} MB records",
+        "size": f"{_bytes(found.bytes)}, of which {_bytes(found.payload_bytes)} records",
     })  # fmt: skip
     if events:
         print()
@@ -110,6 +113,10 @@ def _prune(args: argparse.Namespace) -> int:
     else:
         print(f"{removed:,} records are removed; {left.records:,} are left, {left.backlog:,} of them not delivered")
     return 0
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1_000_000 else f"{count / 1e3:,.1f} kB"
 
 
 def _ago(seconds: float) -> str:

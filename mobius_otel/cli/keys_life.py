@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 from typing import Any, get_args
 
+from mobius_otel.cli.common import policy_of
 from mobius_otel.cli.keys_common import (
     add_secret_file,
     add_yes,
@@ -226,7 +227,10 @@ def _import(args: argparse.Namespace) -> int:
         note("Type or paste what is to be imported, then end with Ctrl-D:")
     text = sys.stdin.read()
     if args.form:
+        known = policy_of(args).api_keys.imported
         args.policy_changes = {"imported": tuple(args.form)}
+        if missing := [form for form in args.form if form not in known]:
+            note(f"the service knows them once its policy does: [api_keys] imported = {json.dumps([*known, *missing])}")
     with manager_of(args) as manager:
         if args.owner is None:
             return _import_lines(args, manager, text)

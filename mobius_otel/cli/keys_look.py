@@ -54,8 +54,9 @@ def _list(args: argparse.Namespace) -> int:
         [k.id, k.owner, k.name, state_of(k), " ".join(sorted(k.scopes)), utc(k.expires_at), utc(k.last_used_at)]
         for k in found
     ]
-    table(["id", "owner", "name", "state", "scopes", "expires", "last used"], rows,
-          empty="no keys; to issue one: mobius-otel keys issue OWNER --scope read")  # fmt: skip
+    asked = (args.owner, args.tenant, args.state, args.expires_within_days)
+    empty = "no such keys" if any(asked) else "no keys; to issue one: mobius-otel keys issue OWNER --scope read"
+    table(["id", "owner", "name", "state", "scopes", "expires", "last used"], rows, empty=empty)
     return 0
 
 

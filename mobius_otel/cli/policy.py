@@ -10,6 +10,7 @@ from mobius_otel.cli.output import json_line, note
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.opening import check_policy, redaction_policy
 from mobius_otel.policy import Policy, json_schema, load_policy
+from mobius_otel.policy.lines import shown_path
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.redaction import failed_examples
 from mobius_otel.web.limits import open_server
@@ -66,13 +67,13 @@ def _check_examples(policy: Policy) -> None:
     """Hold the policy to its own examples.
 
     Raises:
-        ConfigurationError: One of them is not what was expected.
+        PolicyError: One of them is not what was expected.
     """
     examples = [(example.value, example.expect) for example in policy.redaction.examples]
     if failed := failed_examples(redaction_policy(policy), examples):
         setting = f"redaction.examples[{failed[0].example}]" + (f".{failed[0].path}" if failed[0].path else "")
-        hint = "All that fail: mobius-otel redact test"
-        raise ConfigurationError(setting, failed[0].got, f"{failed[0].expected} as the example says", hint)
+        text = f"{failed[0].got} is left, and not {failed[0].expected}. All that fail: mobius-otel redact test"
+        raise PolicyError(text, file=shown_path(policy.file) if policy.file else "", key=setting)
 
 
 _SURVIVES = {"process": "a killed process", "power": "a power cut", "sink": "the host: a collector has it"}

@@ -117,7 +117,8 @@ class _Run:
             json_line({"matches": total, "kinds": found})
         elif self._prints_text and total:
             sys.stdout.flush()
-            note(f"{total} secrets were taken out: " + ", ".join(f"{kind} {number}" for kind, number in found.items()))
+            what = "secret was" if total == 1 else "secrets were"
+            note(f"{total} {what} taken out: " + ", ".join(f"{kind} {number}" for kind, number in found.items()))
         if self._failed:
             return 2
         return 1 if self._args.check and total else 0

@@ -238,11 +238,21 @@ def test_stats_say_how_a_ledger_is_doing(ledger, run):
     shown = dict(line.split(maxsplit=1) for line in out.splitlines() if line and line[0].islower())
     assert shown["records"] == "4"
     assert shown["waiting"].startswith("3 that no collector has; the oldest for ")
+    assert shown["size"].endswith(" kB records")
     assert "HTTP 400" in out
     found = json.loads(run("stats", "--json")[1])
     assert (found["records"], found["backlog"], found["quarantined"], found["open_streams"]) == (4, 3, 1, 1)
     assert found["quarantine"][0]["record_id"] == ids(ledger)[0]
     assert {"event_name": "payment.refund", "outcome": "success", "records": 3, "highest_risk": 70} in found["events"]
+
+
+def test_stats_tell_records_from_what_a_ledger_writes_about_itself(tmp_path, run):
+    """So that their number is the one that `verify` shows."""
+    path = tmp_path / "ended.db"
+    with Ledger(path) as whole:
+        AuditLogger("shop", ledger=whole).record("a.b", action="READ", actor=Actor("ann"))
+    assert "\nrecords      2, of which 1 about its streams\n" in run("stats", path)[1]
+    assert "whole; 1 record in 1 stream" in run("verify", path)[1]
 
 
 def test_prune_removes_what_a_collector_has(ledger, run):

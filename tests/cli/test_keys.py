@@ -178,6 +178,7 @@ def test_keys_are_listed_by_what_is_asked(keys, manager):
     assert len(few.out.splitlines()) == 3
     assert "more than 2" in few.err
     assert keys("list", "--most", "0").status == 2
+    assert keys("list", "--owner", "nobody").out == "no such keys\n"
 
 
 def test_stats_count_by_state_end_and_pepper(keys, manager, monkeypatch):
@@ -223,7 +224,10 @@ def test_a_key_from_elsewhere_is_read_from_standard_input(keys, manager):
     assert manager.verify(others[1]).owner == "carol"
     other = "tok_" + hashlib.sha1(b"y").hexdigest()
     assert keys("import", "frank", stdin=other).status == 2
-    assert keys("import", "frank", "--form", "tok_[0-9a-f]{40}", stdin=other).status == 0
+    said = keys("import", "frank", "--form", "tok_[0-9a-f]{40}", stdin=other)
+    assert said.status == 0
+    assert '[api_keys] imported = ["sk-[A-Za-z0-9]{40}", "tok_[0-9a-f]{40}"]' in said.err
+    assert "imported =" not in keys("import", "dan", "--form", "sk-[A-Za-z0-9]{40}", stdin=others[3]).err
 
 
 def test_maintenance_rotates_and_purges_once(keys, tmp_path, manager):

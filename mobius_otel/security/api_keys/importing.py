@@ -95,5 +95,5 @@ class Importer:
 def _no_form() -> ConfigurationError:
     return ConfigurationError(
         "imported", "…", "a list of regular expressions of which one matches the whole secret",
-        'Else the key would never open. For example: imported=["sk-[A-Za-z0-9]{40}"]',
+        'Else the key would never open. For example: imported=["sk-[A-Za-z0-9]{40}"], or [api_keys] imported',
     )  # fmt: skip

@@ -117,7 +117,8 @@ class Pseudonyms:
                 )
             self._keys[name] = raw
         if not self._keys:
-            raise ConfigurationError(_ENVIRONMENT, "", "one key or more", "For example: k1:<openssl rand -hex 32>")
+            raise ConfigurationError(_ENVIRONMENT, "", "one key or more where something gets a pseudonym",
+                                     "For example: k1:<openssl rand -hex 32>")  # fmt: skip
 
     @classmethod
     def from_environment(cls) -> Self:
