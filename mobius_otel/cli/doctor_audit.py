@@ -23,7 +23,7 @@ _REMOTE: Final = frozenset(
 
 
 def audit_findings(policy: Policy) -> list[tuple[str, Verdict, str]]:
-    """Return what was found: what was looked at, the verdict, and the text."""
+    """Return what was found: what was looked at, the verdict, and the text; functions that are timed stand here too."""
     section = policy.audit
     found: list[tuple[str, Verdict, str]] = []
     if section.ledger is not None:
@@ -36,6 +36,7 @@ def audit_findings(policy: Policy) -> list[tuple[str, Verdict, str]]:
     for name, target in [
         ("audit actor", section.actor),
         *(("audited function", target) for target in section.functions),
+        *(("timed function", spec.target) for spec in policy.instrument),
     ]:
         if target is not None:
             found.append((name, *_importable(target)))

@@ -31,6 +31,10 @@ def test_functions_that_are_not_there_are_found_before_the_service_starts(tmp_pa
     assert findings(policy) == [
         ("audit actor", "ok"), ("audited function", "ok"), *[("audited function", "fail")] * 4,
     ]  # fmt: skip
+    timed = '[[instrument]]\ntarget = "audited_shop:{}"\ntimer = "t"\n'
+    assert findings(timed.format("refund") + timed.format("refnd")) == [
+        ("timed function", "ok"), ("timed function", "fail"),
+    ]  # fmt: skip
 
 
 def test_where_records_go(monkeypatch):
