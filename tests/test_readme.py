@@ -82,6 +82,16 @@ def test_every_command_line_in_the_pages_exists(page):
         assert callable(args.run), line
 
 
+@pytest.mark.parametrize("page", sorted({*PAGES, *ROOT.glob("docs/*.md")}), ids=lambda page: page.name)
+def test_every_command_within_a_sentence_exists(page, capsys):
+    """Each `mobius-otel …` between backticks is taken as it stands; only what a sentence leaves out may be missing."""
+    for line in re.findall(r"`(mobius-otel [^`]+)`", page.read_text(encoding="utf-8")):
+        try:
+            _parser().parse_args(shlex.split(re.split(r" [|<>] ", line)[0])[1:])
+        except SystemExit:
+            assert "the following arguments are required" in capsys.readouterr().err, line
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_every_link_in_the_pages_leads_somewhere(page):
     """Relative links and pictures are files of the project."""
