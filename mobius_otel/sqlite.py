@@ -115,8 +115,9 @@ class SqliteFile:
             # O_EXCL, so that the mode is ours from the first byte on.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
-            if self.path.is_dir():
-                raise ConfigurationError(self._what, str(self.path), "a file, and this is a folder") from None
+            if not self.path.is_file():
+                found = "is a folder" if self.path.is_dir() else "is none, or a link to none"
+                raise ConfigurationError(self._what, str(self.path), f"a file, and this {found}") from None
             mode = stat.S_IMODE(os.stat(self.path).st_mode)
             if os.name == "posix" and mode & 0o077:
                 raise ConfigurationError(

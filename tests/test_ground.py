@@ -111,6 +111,17 @@ def test_a_file_that_others_may_read_is_refused(tmp_path):
         SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_what_is_no_file_is_refused_as_that(tmp_path):
+    """A folder, of which nobody shall change the mode; a link that leads nowhere."""
+    (tmp_path / "folder").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for name, found in (("folder", "this is a folder"), ("link", "this is none, or a link to none")):
+        with pytest.raises(ConfigurationError, match=found) as caught:
+            SqliteFile(tmp_path / name, SCHEMA, what="test file")
+        assert "chmod" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"\0" * 5000])
 def test_what_is_no_database_is_refused(tmp_path, content):
     """One sentence, and the file stays as it was."""
