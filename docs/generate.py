@@ -134,6 +134,8 @@ def section(name: str, cls: type[Any]) -> str:
             continue
         rule, names = spec.metadata["rule"], spec.metadata["names"]
         must = " = ".join(r.text for r in (names, rule) if r is not None and r.text != "text") or "text"
+        if rule is None and names is None:
+            must = f"tables, each under `[[{name.strip('[]')}.{spec.name}]]`"
         rows.append([code([spec.name]), default_of(spec), must, spec.metadata["meaning"]])
     if cls is model.HeadersSection:
         rows[-1] = ["`X-Any-Header`", "none", "text", 'Replaces the preset\'s value; `""` leaves the header out.']

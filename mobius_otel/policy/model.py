@@ -192,7 +192,9 @@ class AuditSection:
         None, "Size of the ledger; delivered records are removed to keep it, others never.", rules.MEGABYTES
     )
     max_age_days: float | None = _key(None, "Days that a delivered record is kept; absent: for ever.", rules.POSITIVE)
-    routes: tuple[str, ...] = _key((), "Routes whose every answer is audited.", rules.ROUTE)
+    routes: tuple[str, ...] = _key(
+        (), "Routes whose every answer is audited; what the guard refuses has events of its own.", rules.ROUTE
+    )
     actor: str | None = _key(None, "A function that says who did it; absent: the API key's owner.", rules.FUNCTION)
     functions: tuple[str, ...] = _key((), "Functions whose every call is audited.", rules.FUNCTION)
     logging: bool = _key(
