@@ -16,7 +16,7 @@ __all__ = ["BATCH", "Denials", "Sketch", "Told"]
 #: How many denials, and the keys that were denied most in the whole window, each with how often at least.
 Told = tuple[int, list[tuple[Hashable, int]]]
 #: How many keys are counted at once.
-BATCH: Final = 512
+BATCH: Final = 128
 #: Keys that a sketch counts, and that a record names.
 _SIZE: Final = 64
 _TOLD: Final = 10
@@ -44,18 +44,22 @@ class Sketch:
 
     def __init__(self, size: int = _SIZE) -> None:
         self._size = size
-        self._counts: dict[Hashable, int] = {}
+        self._counts: Counter[Hashable] = Counter()
 
     def add(self, keys: list[Hashable]) -> None:
         """Count `keys`."""
-        counts = self._counts
-        # One key that is denied again and again is the usual flood, and counted at once.
-        alone = bool(keys) and keys.count(keys[0]) == len(keys)
-        for key, count in [(keys[0], len(keys))] if alone else Counter(keys).items():
-            counts[key] = counts.get(key, 0) + count
+        counts, different = self._counts, len(set(keys))
+        least = 0
+        if different == 1:  # one key that is denied again and again is the usual flood
+            counts[keys[0]] += len(keys)
+        elif different == len(keys) > self._size and counts.keys().isdisjoint(keys):
+            least = 1  # so many new ones, once each: more than there is room for, and each of them cuts itself off
+        else:
+            counts.update(keys)
         if len(counts) > self._size:
             least = sorted(counts.values(), reverse=True)[self._size]
-            self._counts = {key: count - least for key, count in counts.items() if count > least}
+        if least:
+            self._counts = Counter({key: count - least for key, count in counts.items() if count > least})
 
     def top(self, number: int) -> list[tuple[Hashable, int]]:
         """Return the most frequent keys, each with how often it came at least."""

@@ -136,6 +136,11 @@ class Machine(RuleBasedStateMachine):
             if cost:
                 self.charged.append((key, cost, self.now, decision))
 
+    @rule(key=keys)
+    def acquire_one(self, key):
+        """What is usual, and has a way of its own."""
+        self.acquire(key, 1)
+
     @rule(key=keys, cost=st.integers(1, 3))
     def allow(self, key, cost):
         assert self.limiter.allow(key, cost) == self._expected(key, cost)[0]

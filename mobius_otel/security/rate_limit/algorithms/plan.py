@@ -38,6 +38,18 @@ class Plan(ABC):
     def new(self) -> Any:
         """Return the state of a key that has used nothing."""
 
+    def first(self, now: int) -> Any:  # noqa: ARG002 - not every state depends on it
+        """Return the state of a key that has used nothing, as the fast path keeps it.
+
+        Args:
+            now: The time in nanoseconds.
+        """
+        return self.new()
+
+    def opened(self, state: Any) -> Any:
+        """Return a state of the fast path as :meth:`new` makes them, which is what the other methods take."""
+        return state
+
     @abstractmethod
     def decide(self, state: Any, now: int, cost: int, *, charge: bool) -> Facts:
         """Decide whether `cost` units may pass at `now`; charge them if they may and `charge` says so.
@@ -67,6 +79,10 @@ class Plan(ABC):
     def saturation(self) -> float:
         """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
         peaks, self.peaks = self.peaks, [0] * len(self.limits)
+        return self.highest(peaks)
+
+    def highest(self, peaks: Sequence[int]) -> float:
+        """Return the highest share of a limit that its peak is."""
         return max(peak / limit.limit for peak, limit in zip(peaks, self.limits, strict=True))
 
     def saw(self, index: int, used: int) -> None:

@@ -9,10 +9,15 @@ entry, which counts until the last of them is out: on the strict side, and a key
 more than one with ten thousand. Where costs differ from one, an entry holds the running total of units up to
 and including it, so that "how much is used" is one subtraction and "when has enough of it left" is one
 bisection: a cost of a thousand takes as long as a cost of one.
+
+Most keys have few hits, of one unit each. Theirs are kept as bytes alone, eight a hit, and a hit more is another
+bytes: one small object in place of a log, its array and the array's memory. Among very many keys a decision spends
+most of its time waiting for memory, and then each object less is a fifth of it.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -22,13 +27,18 @@ from mobius_otel.security.rate_limit.algorithms.plan import Plan
 from mobius_otel.security.rate_limit.facts import NEVER, Facts, rounded
 from mobius_otel.security.rate_limit.limit import RateLimit
 
-__all__ = ["EXACT", "WindowLog", "WindowPlan", "window_facts"]
+__all__ = ["EXACT", "FEW", "WindowLog", "WindowPlan", "few_facts", "few_left", "window_facts"]
 
 #: Entries of a key that are exact; beyond them hits are grouped.
 EXACT: Final = 1000
+#: The most bytes that the hits of a key are kept as, eight a hit: what CPython's own allocator still serves.
+FEW: Final = 56 * 8
 _GROUPS: Final = 10_000
 _MOST: Final = 2**32 - 1
 _FEW: Final = 32
+#: Into how many parts a window is cut, within each of which one edge serves all keys.
+_GLANCES: Final = 128
+_NOT_YET: Final = -(2**63)
 
 
 class WindowLog:
@@ -55,11 +65,21 @@ class WindowLog:
 
     def __init__(self) -> None:
         self.used = 0
-        self.expires = 0
+        self.expires = _NOT_YET
         self.times = array("q")
         self.totals: array[int] | None = None
         self.head = 0
         self._shared_until = 0  # until then further hits share the newest entry
+
+    @classmethod
+    def of(cls, few: bytes) -> WindowLog:
+        """Return a log of hits that were kept as bytes; it is pruned before anything else."""
+        log = cls()
+        log.times.frombytes(few)
+        if sys.byteorder == "little":
+            log.times.byteswap()
+        log.used = len(log.times)
+        return log
 
     def prune(self, now: int, window: int) -> None:
         """Let go of what has left the window at `now`."""
@@ -137,7 +157,7 @@ class WindowLog:
     def copy(self) -> WindowLog:
         """Return a log of its own with the same entries."""
         log = WindowLog()
-        log.used, log.expires, log.head = self.used, 0, self.head
+        log.used, log.head = self.used, self.head
         log.times = self.times[:]
         log.totals = None if self.totals is None else self.totals[:]
         return log
@@ -166,6 +186,31 @@ class WindowLog:
         return rebased
 
 
+def few_left(few: bytes, now: int, window: int) -> bytes:
+    """Return which of a few hits are still in the window at `now`.
+
+    Args:
+        few: Their times, each as eight bytes, the oldest first; the most significant byte first, so that they
+            compare as their numbers do.
+        now: The time in nanoseconds.
+        window: The window.
+    """
+    if now < window:
+        return few
+    edge, gone = (now - window).to_bytes(8), 0
+    while gone < len(few) and few[gone : gone + 8] <= edge:
+        gone += 8
+    return few[gone:]
+
+
+def few_facts(allowed: bool, plan: Plan, few: bytes, now: int) -> Facts:
+    """Return the facts of a decision about one unit of a key with few hits; `few` is what it has after it."""
+    if allowed:
+        return window_facts(allowed, plan, len(few) // 8, now, now, now)
+    newest, oldest = int.from_bytes(few[-8:]), int.from_bytes(few[:8])
+    return window_facts(allowed, plan, len(few) // 8, newest, oldest + plan.windows[0], now)
+
+
 def window_facts(  # noqa: PLR0917 - one call for what a tuple holds
     allowed: bool, plan: Plan, used: int, newest: int, free: int, now: int
 ) -> Facts:
@@ -192,16 +237,49 @@ class WindowPlan(Plan):
         [True, True, False, True]
     """
 
-    __slots__ = ("quanta",)
+    __slots__ = ("edge", "fresh", "full", "quanta", "room", "seen")
 
     def __init__(self, limits: Sequence[RateLimit]) -> None:
         super().__init__(limits)
+        #: Below how many bytes a key that is kept as bytes may have one unit more; at how many it is denied one.
+        self.room = min(8 * self.most[0], FEW)
+        self.full = 8 * self.most[0]
+        #: The first peak, as far as such keys reach, in bytes.
+        self.seen = 0
+        #: Until `fresh` whatever came after `edge` is in the window: of most keys a glance at the oldest hit is enough.
+        self.edge, self.fresh = b"", _NOT_YET
         #: How long hits are grouped for, of a key that has many.
         self.quanta = tuple([max(1, window // _GROUPS) for window in self.windows])
 
     def new(self) -> Any:
         """Return a log, or a tuple of logs where there are several limits."""
         return tuple([WindowLog() for _ in self.limits]) if self.several else WindowLog()
+
+    def first(self, now: int) -> Any:
+        """As :meth:`Plan.first`: no bytes yet, since it has used nothing."""
+        return self.new() if self.several or now >> 63 else b""
+
+    def renew(self, now: int, turn: int) -> None:
+        """Set :attr:`edge` and :attr:`fresh` anew at `now`, for no longer than until `turn`."""
+        fresh = min(now + self.windows[0] // _GLANCES, turn)
+        self.edge = max(0, fresh - self.windows[0]).to_bytes(8)
+        self.fresh = fresh  # after the edge: who sees this one sees that one
+
+    def opened(self, state: Any) -> Any:
+        """As :meth:`Plan.opened`."""
+        return WindowLog.of(state) if state.__class__ is bytes else state
+
+    def saturation(self) -> float:
+        """As :meth:`Plan.saturation`."""
+        self.seen, peaks, self.peaks = 0, self.peaks, [0] * len(self.limits)
+        return self.highest(peaks)
+
+    def saw(self, index: int, used: int) -> None:
+        """As :meth:`Plan.saw`, in one piece: a key with few hits is not always decided about under a lock."""
+        peaks = self.peaks
+        if used > peaks[index]:  # noqa: PLR1730 - as there; and it is no call
+            peaks[index] = used
+        self.seen = 8 * peaks[0] if 8 * peaks[0] < FEW else FEW  # noqa: FURB136 - likewise
 
     def decide(self, state: Any, now: int, cost: int, *, charge: bool) -> Facts:
         """As :meth:`Plan.decide`."""
@@ -218,7 +296,7 @@ class WindowPlan(Plan):
             if charged:
                 log.charge(now, cost, self.quanta[index])
             elif not log.used:
-                log.expires = 0  # what comes first is not the next thing that leaves
+                log.expires = _NOT_YET  # what comes first is not the next thing that leaves
             self.saw(index, log.used)
         index = 0
         if self.several:  # the one with the fewest units left shows
@@ -237,7 +315,7 @@ class WindowPlan(Plan):
         self.saw(index, log.used)
         for each in logs:
             if not each.used:
-                each.expires = 0
+                each.expires = _NOT_YET
         return False, self.limits[index], log.used, self._reset(log, index, now), waits[index], now, "local"
 
     def _reset(self, log: WindowLog, index: int, now: int) -> int:

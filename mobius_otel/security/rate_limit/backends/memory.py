@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from time import monotonic_ns, sleep
+from time import monotonic_ns
 from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
-from mobius_otel.security.rate_limit.algorithms import GcraPlan, Plan, WindowPlan
+from mobius_otel.security.rate_limit.algorithms import FEW, GcraPlan, Plan, WindowPlan, few_left
+from mobius_otel.security.rate_limit.backends.alone import alone
 from mobius_otel.security.rate_limit.backends.protocol import LimiterSpec
 from mobius_otel.security.rate_limit.facts import NANOSECONDS_PER_TICK, TICKS_PER_SECOND, Facts
 from mobius_otel.security.rate_limit.limit import RateLimit
@@ -77,7 +77,7 @@ class MemoryCounts:
 
     __slots__ = (
         "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_past", "_said_full", "clock",
-        "lock", "plan", "turn", "young",
+        "held", "plan", "turn", "young",
     )  # fmt: skip
 
     source = "local"
@@ -101,8 +101,8 @@ class MemoryCounts:
         on_fork(self)
 
     def _begin(self) -> None:
-        #: Under it everything else is read and written.
-        self.lock = threading.Lock()
+        #: Empty while no thread reads or writes anything else; see :func:`alone`.
+        self.held: dict[int, list[None]] = {}
         self.plan = self.make_plan(self.plan.limits)
         #: The states of the keys that were asked for since the last turn.
         self.young: dict[Hashable, Any] = {}
@@ -120,39 +120,39 @@ class MemoryCounts:
 
     def take(self, key: Hashable, cost: int) -> Facts:
         """Charge `cost` units to `key` if every limit of the key allows it."""
-        return self._decide(key, cost, charge=True)
+        return self._told(*self._decide(key, cost, charge=True))
 
     def peek(self, key: Hashable, cost: int) -> Facts:
         """Return what :meth:`take` would decide now, charging nothing."""
-        return self._decide(key, cost, charge=False)
+        return self._told(*self._decide(key, cost, charge=False))
 
-    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> Facts:
-        """Decide about any key, wherever it is."""
-        while self.lock.locked():  # see fast.py
-            sleep(0)
-        with self.lock:
-            now = self.time()
-            if now >= self.turn:
-                self._turn_over(now)
-            own = self._own.get(key)
-            if own is not None:
-                return own.plan.decide(own.state, now, cost, charge=charge)
-            state = self._found(key)
-            if state is not None:
-                return self.plan.decide(state, now, cost, charge=charge)
-            full = self._max_keys is not None and self._held() >= self._max_keys
-            if not full:
-                state = self.plan.new()
-                facts = self.plan.decide(state, now, cost, charge=charge)
-                if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
-                    self.young[key] = state
-                return facts
-            state = self._found(_EVERYBODY_ELSE)
-            if state is None:
-                state = self.young[_EVERYBODY_ELSE] = self.plan.new()
+    @alone
+    def _decide(self, key: Hashable, cost: int, *, charge: bool) -> tuple[Facts, bool]:
+        """Decide about any key, wherever it is; return also whether all places are taken and nobody was told of it."""
+        now = self.time()
+        if now >= self.turn:
+            self._turn_over(now)
+        own = self._own.get(key)
+        if own is not None:
+            return own.plan.decide(own.state, now, cost, charge=charge), False
+        state = self._found(key) if charge else self.plan.opened(self._kept(key))
+        if state is not None:
+            return self.plan.decide(state, now, cost, charge=charge), False
+        full = self._max_keys is not None and self._held() >= self._max_keys
+        if not full:
+            state = self.plan.new()
             facts = self.plan.decide(state, now, cost, charge=charge)
-            said, self._said_full = self._said_full, True
-        if not said:
+            if facts[0] and charge and cost:  # who only looks, or is refused, leaves no trace
+                self.young[key] = state
+            return facts, False
+        state = self._found(_EVERYBODY_ELSE)
+        if state is None:
+            state = self.young[_EVERYBODY_ELSE] = self.plan.new()
+        said, self._said_full = self._said_full, True
+        return self.plan.decide(state, now, cost, charge=charge), not said
+
+    def _told(self, facts: Facts, full: bool) -> Facts:
+        if full:
             _log.warning(
                 "mobius_otel: limit %r remembers max_keys=%d keys; further ones share one count until some are idle",
                 self._name, self._max_keys,
@@ -160,7 +160,7 @@ class MemoryCounts:
         return facts
 
     def usual(self, key: Hashable, now: int, cost: int) -> Any:
-        """Return the state of a key that is not young, which it is from here on; under the lock.
+        """Return the state of a key that is not young, which it is from here on; for who is alone.
 
         None where that is not all there is to it: own limits, several of them, all places taken, a cost that never
         passes.
@@ -169,75 +169,75 @@ class MemoryCounts:
             self._turn_over(now)
         if self.plan.several or key in self._own or cost > self.plan.most[0]:
             return None
-        state = self._found(key)
+        state = self._kept(key)
         if state is None and (self._max_keys is None or self._held() < self._max_keys):
-            state = self.young[key] = self.plan.new()  # it has room for this cost
+            state = self.young[key] = self.plan.first(now)  # it has room for this cost
         return state
 
+    @alone
     def now(self) -> int:
         """Return the time that is decided by, in nanoseconds."""
-        with self.lock:
-            return self.time()
+        return self.time()
 
     # --- changing what is counted -----------------------------------------------------------------------------
 
+    @alone
     def refund(self, key: Hashable, cost: int, at: int) -> bool:
         """Give back `cost` units that were charged; return whether any were still in use."""
-        with self.lock:
-            now = self.time()
-            own = self._own.get(key)
-            if own is not None:
-                return own.plan.refund(own.state, now, cost, at)
-            state = self._found(key)
-            if state is None:
-                state = self._found(_EVERYBODY_ELSE)
-            return state is not None and self.plan.refund(state, now, cost, at)
+        now = self.time()
+        own = self._own.get(key)
+        if own is not None:
+            return own.plan.refund(own.state, now, cost, at)
+        state = self._found(key)
+        if state is None:
+            state = self._found(_EVERYBODY_ELSE)
+        return state is not None and self.plan.refund(state, now, cost, at)
 
+    @alone
     def reset(self, key: Hashable) -> None:
         """Forget what `key` has used; its own limits stay."""
-        with self.lock:
-            self.young.pop(key, None)
-            for generation in self._older:
-                generation.states.pop(key, None)
-            if key in self._own:
-                self._own[key] = self._owned(self._own[key].plan.limits)
+        self.young.pop(key, None)
+        for generation in self._older:
+            generation.states.pop(key, None)
+        if key in self._own:
+            self._own[key] = self._owned(self._own[key].plan.limits)
 
+    @alone
     def override(self, key: Hashable, limits: tuple[RateLimit, ...] | None) -> None:
         """Give `key` limits of its own; None: those of the limiter again. What it has used stays counted."""
-        with self.lock:
-            now = self.time()
-            before = self._own.pop(key, None)
-            plan, state = (before.plan, before.state) if before else (self.plan, self._found(key))
-            if limits is None:
-                if before is not None:
-                    self.young[key] = self.plan.carry(state, plan, now)
-                return
-            own = self._own[key] = self._owned(limits)
-            if state is not None:
-                own.state = own.plan.carry(state, plan, now)
-            self.young.pop(key, None)
+        now = self.time()
+        before = self._own.pop(key, None)
+        plan, state = (before.plan, before.state) if before else (self.plan, self._found(key))
+        if limits is None:
+            if before is not None:
+                self.young[key] = self.plan.carry(state, plan, now)
+            return
+        own = self._own[key] = self._owned(limits)
+        if state is not None:
+            own.state = own.plan.carry(state, plan, now)
+        self.young.pop(key, None)
 
+    @alone
     def change(self, limits: tuple[RateLimit, ...]) -> None:
         """Give every key without own limits other ones; what is counted stays counted."""
-        with self.lock:
-            now = self.time()
-            self._retire(now)  # each key goes on under the new plan when it is asked for
-            if self._older:
-                self._past.append((self.plan, now))
-            self.plan = self.make_plan(limits)
-            self.turn = now + self.plan.longest
+        now = self.time()
+        self._retire(now)  # each key goes on under the new plan when it is asked for
+        if self._older:
+            self._past.append((self.plan, now))
+        self.plan = self.make_plan(limits)
+        self.turn = now + self.plan.longest
 
+    @alone
     def saturation(self) -> float:
         """Return the highest used share of a limit that a decision saw since the last call, 0 to 1."""
-        with self.lock:
-            return max(plan.saturation() for plan in (self.plan, *(own.plan for own in self._own.values())))
+        return max(plan.saturation() for plan in (self.plan, *(own.plan for own in self._own.values())))
 
+    @alone
     def __len__(self) -> int:
-        with self.lock:
-            now = self.time()
-            if now >= self.turn:
-                self._turn_over(now)
-            return self._held()
+        now = self.time()
+        if now >= self.turn:
+            self._turn_over(now)
+        return self._held()
 
     # --- generations ----------------------------------------------------------------------------------------
 
@@ -249,6 +249,14 @@ class MemoryCounts:
         return len(self.young) + sum(len(generation.states) for generation in self._older)
 
     def _found(self, key: Hashable) -> Any:
+        """Return the state of a key without own limits, to be changed in place; None: it has none."""
+        kept = self._kept(key)
+        state = self.plan.opened(kept)
+        if state is not kept:
+            self.young[key] = state
+        return state
+
+    def _kept(self, key: Hashable) -> Any:
         """Return the state of a key without own limits, which is then in the young generation; None: it has none."""
         state = self.young.get(key)
         if state is None:
@@ -266,7 +274,7 @@ class MemoryCounts:
         plans = [past for past, _ in self._past]
         successors = [*plans[1:], self.plan]
         for index in range(plans.index(plan), len(plans)):
-            state = successors[index].carry(state, plans[index], self._past[index][1])
+            state = successors[index].carry(plans[index].opened(state), plans[index], self._past[index][1])
         return state
 
     def _turn_over(self, now: int) -> None:
@@ -286,7 +294,7 @@ class MemoryCounts:
             del self._past[0]
 
     def time(self) -> int:
-        """Return the time in nanoseconds; it never goes back. Under the lock, so that what is written is in order.
+        """Return the time in nanoseconds; it never goes back.
 
         A given clock that steps back by less than the longest window stands still until it has caught up. After a
         greater step (somebody set the wall clock) time goes on from where it was, since nobody shall be locked
@@ -321,6 +329,28 @@ class WindowCounts(MemoryCounts):
 
     make_plan = WindowPlan
     plan: WindowPlan
+
+    def usual(self, key: Hashable, now: int, cost: int) -> Any:
+        """As :meth:`MemoryCounts.usual`; from bytes what has left the window is gone, and there is room for more."""
+        state = super().usual(key, now, cost)
+        if now >= self.plan.fresh:
+            self.plan.renew(now, self.turn)
+        if state.__class__ is bytes:
+            state = few_left(state, now, self.plan.windows[0])
+            if cost != 1 or len(state) >= FEW:
+                state = self.plan.opened(state)
+            self.young[key] = state
+        return state
+
+    def one_more(self, key: Hashable, few: bytes, now: int) -> bytes:
+        """Charge one unit to a key that :meth:`usual` returned as bytes, if it has room; return what it then has.
+
+        That is `few` itself where it was denied.
+        """
+        if len(few) < self.plan.room:
+            few = self.young[key] = few + now.to_bytes(8)
+        self.plan.saw(0, len(few) // 8)
+        return few
 
 
 class GcraCounts(MemoryCounts):
