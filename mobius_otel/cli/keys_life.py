@@ -33,6 +33,11 @@ from mobius_otel.security.api_keys.imported import ImportKind
 
 __all__ = ["add_import", "add_issue", "add_maintain", "add_purge", "add_revoke", "add_rotate"]
 
+# What a line of `keys import` may hold.
+_LINE = (
+    "owner", "secret", "kind", "found_by", "scopes", "name", "tenant", "networks", "limit", "metadata", "ttl_days",
+)  # fmt: skip
+
 
 def add_issue(verbs: Any) -> None:
     """Add ``keys issue``."""
@@ -88,6 +93,10 @@ def add_import(verbs: Any) -> None:
         "--form", action="append", default=[], metavar="REGEX", help="what such keys look like (default: the policy's)"
     )
     _add_facts(parser)
+    parser.epilog = (
+        'A line: {"owner": "alice", "secret": "…", "kind": "sha256", "scopes": ["read"]}. What it may hold: '
+        f"{', '.join(_LINE)}. What it leaves out is as the options say."
+    )
 
 
 def add_maintain(verbs: Any) -> None:
@@ -252,7 +261,10 @@ def _import_lines(args: argparse.Namespace, manager: ApiKeyManager, text: str) -
         except (MobiusError, TypeError, ValueError) as error:
             # A TypeError or a JSON error may quote the line, which holds a secret.
             failed.append(
-                (number, str(error) if isinstance(error, MobiusError) else "no line as `keys import` reads it")
+                (
+                    number,
+                    str(error) if isinstance(error, MobiusError) else f"no JSON object with keys of {', '.join(_LINE)}",
+                )
             )
         if draw is not None:
             draw(done, len(lines))
@@ -267,20 +279,7 @@ def _import_lines(args: argparse.Namespace, manager: ApiKeyManager, text: str) -
 
 def _line_facts(args: argparse.Namespace, line: str) -> dict[str, Any]:
     data = json.loads(line)
-    known = {
-        "owner",
-        "secret",
-        "kind",
-        "found_by",
-        "scopes",
-        "name",
-        "tenant",
-        "networks",
-        "limit",
-        "metadata",
-        "ttl_days",
-    }
-    if not isinstance(data, dict) or not data.keys() <= known:
+    if not isinstance(data, dict) or not data.keys() <= set(_LINE):
         raise ValueError
     ttl = data.pop("ttl_days", None)
     facts = {**_facts(args), **({} if ttl is None else {"ttl": timedelta(days=ttl)})}

@@ -218,6 +218,7 @@ def test_a_key_from_elsewhere_is_read_from_standard_input(keys, manager):
     assert said.status == 1
     assert "2 keys were imported, 4 were not" in said.out
     assert "line 3: " in said.err
+    assert "line 4: no JSON object with keys of owner, secret, kind, " in said.err
     for hidden in others:
         assert hidden not in said.out + said.err
     assert manager.verify(others[0], {"write"}).owner == "bob"
