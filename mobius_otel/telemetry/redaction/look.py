@@ -103,8 +103,9 @@ class Look:
                             told = beside.get((owner, key))
                             if told is None:
                                 told = self._of_new(place, key)
+                        name = key
                     elif type(key) is int and _is_no_card(key):
-                        told = SCAN  # the number of something, which is no name
+                        told, name = SCAN, ""  # the number of something, which is no name
                     else:
                         self._wholes.append(place)
                         continue
@@ -116,17 +117,18 @@ class Look:
                                 places.append((place, key))
                         elif told != TRUST or len(item) > longest:
                             spots.append((place, key, told))
+                    elif sort is int or sort is float:
+                        if told:
+                            if told != TRUST:
+                                spots.append((place, key, told))
+                        elif sort is int and not 0 <= item < _SMALL and not _is_no_card(item):
+                            spots.append((place, key, told))
                     elif sort is dict or sort is list or sort is tuple:
-                        inner = (item, key if type(key) is str else "", told, place, key)
+                        inner = (item, name, told, place, key)
                         below.append(inner)
                         if told and told != TRUST:
                             self._wholes.append(inner)
-                    elif sort is bool or item is None:
-                        pass
-                    elif told:
-                        if told != TRUST or (sort is not int and sort is not float):
-                            spots.append((place, key, told))
-                    elif sort is not float and not (sort is int and (0 <= item < _SMALL or _is_no_card(item))):
+                    elif item is not None and sort is not bool:
                         spots.append((place, key, told))
             if not below:
                 self.left = left
@@ -139,7 +141,9 @@ class Look:
         memory = self._memory
         clean, longest = memory.clean, memory.policy.max_length
         pair = above is not None and type(above[0]) is not dict and len(value) == 2
-        for index, item in enumerate(value):
+        index = -1
+        for item in value:
+            index += 1
             sort = type(item)
             if sort is str:
                 if (pair or item[:1] == "-") and memory.tells_next(item, index, pairs=pair) != SCAN:
@@ -152,7 +156,10 @@ class Look:
                     self.spots.append((place, index, told))
             elif sort is dict or sort is list or sort is tuple:
                 below.append((item, name, SCAN, place, index))
-            elif not (item is None or sort is bool or sort is float or (sort is int and _is_no_card(item))):
+            elif sort is int:
+                if not 0 <= item < _SMALL and not _is_no_card(item):
+                    self.spots.append((place, index, SCAN))
+            elif item is not None and sort is not bool and sort is not float:
                 self.spots.append((place, index, SCAN))
 
     def _of_new(self, place: Place, name: str) -> str:
@@ -174,7 +181,7 @@ class Look:
             for index, sorts in memory.scanner.suspects(texts).items():
                 suspects[texts[index]] = sorts
                 del unknown[texts[index]]
-            if suspects:
+            if suspects and self._places:
                 self._spot()
             if unknown:
                 memory.remember(unknown)
@@ -194,12 +201,20 @@ class Look:
         return self.plain
 
     def _spot(self) -> None:
-        for text, (place, key) in zip(self._texts, self._places, strict=False):
-            if text in self.suspects:
-                if key is _A_KEY:
-                    self._wholes.append(place)
-                else:
-                    self.spots.append((place, key, SCAN))
+        texts = self._texts
+        for text in self.suspects:
+            at = texts.index(text)
+            for _ in range(texts.count(text) - 1):
+                self._spot_at(at)
+                at = texts.index(text, at + 1)
+            self._spot_at(at)
+
+    def _spot_at(self, number: int) -> None:
+        place, key = self._places[number]
+        if key is _A_KEY:
+            self._wholes.append(place)
+        else:
+            self.spots.append((place, key, SCAN))
 
     def _settle(self) -> None:
         """Make one spot of each container that is to be walked as a whole, and of all that is in it."""
@@ -225,17 +240,16 @@ def way(place: Place, key: Any) -> str:
     text = ""
     above: Place | None = place
     while above is not None:
-        if text and text[0] != "[":
-            text = f".{text}"
-        text = f"{key}{text}" if type(above[0]) is dict else f"[{key}]{text}"
-        _, _, _, above, key = above
-    return text
+        container, _, _, above, at = above
+        text = f".{key}{text}" if type(container) is dict else f"[{key}]{text}"
+        key = at
+    return text[1:] if text[0] == "." else text
 
 
-def depth_of(place: Place) -> int:
-    """Return how many containers stand around one."""
+def depth_of(place: Place | None) -> int:
+    """Return how many containers there are on the way to what stands in one."""
     depth = 0
-    while place[3] is not None:
+    while place is not None:
         place = place[3]
         depth += 1
     return depth
@@ -248,6 +262,8 @@ def changed(value: Any, changes: list[tuple[Place, Any, Any]]) -> Any:
         value: The value that was looked at.
         changes: The place of each container in which something changes, the key in it, and what stands there now.
     """
+    if len(changes) == 1:
+        return _changed_once(*changes[0])
     copies: dict[int, Any] = {}
     tuples: list[Place] = []
     for place, key, new in changes:
@@ -269,6 +285,16 @@ def changed(value: Any, changes: list[tuple[Place, Any, Any]]) -> Any:
             copy[key] = new
     for place in sorted(tuples, key=depth_of, reverse=True):  # what is in one before itself
         value = _frozen(place, copies, value)
+    return value
+
+
+def _changed_once(place: Place, key: Any, value: Any) -> Any:
+    step: Place | None = place
+    while step is not None:
+        container, _, _, step, at = step
+        copy: Any = container.copy() if type(container) is dict else [*container]
+        copy[key] = value
+        value, key = tuple(copy) if type(container) is tuple else copy, at
     return value
 
 

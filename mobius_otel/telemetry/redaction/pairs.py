@@ -44,9 +44,10 @@ def mask_header(kind: str, value: str) -> str:
 _TURNED_PAIR = re.compile(
     r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII
 )
-# The same, but for the parts of it; what begins with a digit is no name, unless a bracket stands in it.
+# The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
+# the same. What begins with a digit is no name, unless a bracket stands in it.
 _TURNED_RUN = re.compile(
-    r"(?:>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+[\"'`]?\\{0,128}+"
+    r"[:=>][:=]?+[ \t]{0,8}+[\"'`]?+\\{0,128}+"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
     re.ASCII,
 )
@@ -203,6 +204,8 @@ class PairScanner:
 
     def suspect_flags(self, text: str) -> list[int]:
         """Return the places of flags of a command line whose name tells something; see :meth:`suspect`."""
+        if _FLAG_BEGIN.search(text) is None:
+            return []
         return [
             found.start()
             for found in _FLAG.finditer(text)
@@ -322,8 +325,9 @@ class PairScanner:
             name = found.group(1)
             start, end = found.span(2)
             if name in _LOGINS:
-                marked = text.find("]", start, end) if text.startswith("[redacted:", start) else -1
-                colon = text.find(":", max(start, marked), end)
+                colon = text.find(":", start, end)
+                while colon > 0 and text.startswith("[redacted:", colon - 9):
+                    colon = text.find(":", colon + 1, end)
                 if (
                     colon > 0
                     and not text.startswith("//", colon + 1)
@@ -335,6 +339,7 @@ class PairScanner:
 
 
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
+_FLAG_BEGIN = re.compile(r"-(?<!\S-)[A-Za-z\-]")
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
 _BEFORE_HALF = frozenset(" ?&\\")
 _LOGINS = frozenset({"u", "user", "proxy-user"})

@@ -45,10 +45,14 @@ _NO_DOMAIN = frozenset(
 )  # fmt: skip
 
 
+def _is_domain(name: str) -> bool:
+    last = name.rpartition(".")[2]
+    return len(last) > 1 and last.isalpha() and last.lower() not in _NO_DOMAIN
+
+
 def _email_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _EMAIL.finditer(text):
-        last = found.group(2).rpartition(".")[2]
-        if len(last) < 2 or not last.isalpha() or last.lower() in _NO_DOMAIN:
+        if not _is_domain(found.group(2)):
             continue
         if found.group(1) == "git" and text[found.end() : found.end() + 1] in {":", "/"}:
             continue  # git@github.com:… is an address of code
@@ -90,11 +94,11 @@ def is_card(digits: str) -> bool:
         >>> is_card("4111111111111111"), is_card("4111111111111112"), is_card("9" * 16)
         (True, False, False)
     """
-    head, length = int(digits[:6]), len(digits)
-    if not any(low <= head <= high and length in lengths for low, high, lengths in _ISSUERS):
-        return False
-    numbers = digits.encode()
-    return (sum(numbers[-1::-2]) + sum(numbers[-2::-2].translate(_DOUBLED)) - 48 * length) % 10 == 0
+    numbers, length = digits.encode(), len(digits)
+    if (sum(numbers[-1::-2]) + sum(numbers[-2::-2].translate(_DOUBLED)) - 48 * length) % 10:
+        return False  # first, for it spares nine of ten the search
+    head = int(digits[:6])
+    return any(low <= head <= high and length in lengths for low, high, lengths in _ISSUERS)
 
 
 def _inside_hash(text: str, start: int, end: int) -> bool:
@@ -175,15 +179,21 @@ def _iban_end(text: str, start: int, length: int) -> int:
     return at if ends else -1
 
 
+def _iban_at(text: str, start: int) -> int:
+    """Return where an IBAN that begins at a place ends, or -1 where there is none."""
+    length = _IBAN_LENGTHS.get(text[start : start + 2].upper())
+    if length is None or (start and text[start - 1].isalnum()):
+        return -1
+    end = _iban_end(text, start, length)
+    compact = "".join(filter(str.isalnum, text[start:end])) if end > 0 else ""
+    return end if compact and (compact.isupper() or compact.islower()) and _mod97(compact.upper()) else -1
+
+
 def _iban_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _IBAN.finditer(text):
         start = found.start() - 2
-        length = _IBAN_LENGTHS.get(text[start : start + 2].upper()) if start >= 0 else None
-        if length is None or (start and text[start - 1].isalnum()):
-            continue
-        end = _iban_end(text, start, length)
-        compact = "".join(filter(str.isalnum, text[start:end])) if end > 0 else ""
-        if compact and (compact.isupper() or compact.islower()) and _mod97(compact.upper()):
+        end = _iban_at(text, start) if start >= 0 else -1
+        if end > 0:
             yield start, end, "iban"
 
 
@@ -260,6 +270,14 @@ def _is_version(near: str) -> bool:
     )  # fmt: skip
 
 
+def _octets(address: str) -> list[int]:
+    """Return the parts of an address of IPv4; none where it is this host, no host, every host or a version."""
+    octets = [int(part) for part in address.split(".")]
+    if octets[0] in {0, 127, 255} or (max(octets) < 30 and octets[0] != 10):  # people number low
+        return []
+    return octets
+
+
 def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _IPV4.finditer(text):
         start, end = found.span()
@@ -268,27 +286,29 @@ def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
             continue
         if _NO_ADDRESS.search(text[max(0, start - 3) : start]):
             continue
-        octets = [int(part) for part in found.group().split(".")]
-        if octets[0] in {0, 127, 255} or (after[:1] == "/" and octets[3] == 0):
-            continue  # this host, no host, every host, a network
-        if max(octets) < 30 and octets[0] != 10:
-            continue  # a version: people number low
+        octets = _octets(found.group())
+        if not octets or (after[:1] == "/" and octets[3] == 0):
+            continue  # a network
         if _is_version(text[max(0, start - 32) : end + 16].lower()):
             continue
         yield start, end, "ipv4"
 
 
+def _is_ipv6(value: str) -> bool:
+    if sum(map(str.isdigit, value)) < 2 or len(value) < 6:
+        return False  # a name of C++, a time, ::1
+    try:
+        ipaddress.IPv6Address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _IPV6.finditer(text):
         start, end = found.span()
-        value = found.group()
-        if sum(map(str.isdigit, value)) < 2 or len(value) < 6:
-            continue  # a name of C++, a time, ::1
-        try:
-            ipaddress.IPv6Address(value)
-        except ValueError:
-            continue
-        yield start, end, "ipv6"
+        if _is_ipv6(found.group()):
+            yield start, end, "ipv6"
 
 
 def phones(text: str, hits: Hits) -> str:
@@ -311,7 +331,7 @@ def ipv6_addresses(text: str, hits: Hits) -> str:
 # --- places at which one of these may stand -----------------------------------------------------------------
 # For the screen, over texts in lines of their own. Each looks for more than its detector finds, never for less.
 
-_MAIL = re.compile(r"[\w.+\-](?:@|%40)[A-Za-z0-9][A-Za-z0-9\-]{0,62}+\.[A-Za-z0-9\-]", re.ASCII)
+_DOMAIN = re.compile(r"[\w.+\-](?:@|%40)([A-Za-z0-9][A-Za-z0-9\-]{0,62}+(?:\.[A-Za-z0-9\-]{1,63}+){1,8}+)", re.ASCII)
 _PASSWORD = re.compile(r"[^\s:@]*+@")
 _FOURTEEN = b"0" * 14
 #: Digits as 0, what may stand between digits of one number as a hyphen, everything else as a letter.
@@ -321,20 +341,30 @@ LONG_NUMBER = re.compile(rb"0-{0,5}+" * 7 + b"0")  # written out: the engine is 
 #: The groups that cards, social security numbers and telephone numbers of America are written in.
 IN_GROUPS = re.compile(rb"000(?:0{11}|0-0000-0000-|0-000000-0000|-00-0000|--?000-0000)")
 _CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")
+_IBAN_BEGIN = re.compile(rb"-aa00(?=-?[a0]{4})")
+_NATIONAL_BEGIN = re.compile(rb"-01")
 _THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
-_SEVEN_COLONS = re.compile(rb":(?:[0-9A-Fa-f]{1,4}:){6}")
+_LONGEST_IPV6 = 40
+_IN_IPV6 = "0123456789abcdefABCDEF:"
+_TWO_COLONS = re.compile("::")
+_SEVEN_COLONS = re.compile(r":(?:[0-9A-Fa-f]{1,4}:){6}")
 
 
 def may_be_login_or_email(text: str) -> list[int]:
     """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
     places, before = [], 0
     for at in each(text, "@"):
-        if _MAIL.match(text, at - 1) or _PASSWORD.match(text, text.rfind(":", before, at) + 1, at + 1):
+        if _may_be_mail(text, at) or _PASSWORD.match(text, text.rfind(":", before, at) + 1, at + 1):
             places.append(at)
         before = at
     if "%40" in text:
-        places += [at for at in each(text, "%40") if _MAIL.match(text, at - 1)]
+        places += [at for at in each(text, "%40") if _may_be_mail(text, at)]
     return places
+
+
+def _may_be_mail(text: str, at: int) -> bool:
+    domain = _DOMAIN.match(text, at - 1)
+    return domain is not None and _is_domain(domain.group(1))
 
 
 def may_be_card(text: str, numbers: bytes) -> list[int]:
@@ -366,12 +396,15 @@ def may_be_iban(text: str, shape: bytes) -> list[int]:
         text: The texts.
         shape: Their digits as 0, their letters as a, everything else as a hyphen.
     """
-    return [at + 1 for at in each(shape, b"-aa00") if text[at + 1 : at + 3].upper() in _IBAN_LENGTHS]
+    if _IBAN_BEGIN.search(shape) is None:
+        return []
+    begins = [found.start() + 1 for found in _IBAN_BEGIN.finditer(shape)]
+    return [at for at in begins if _iban_at(text, at) > 0]
 
 
-def may_be_ssn(numbers: bytes) -> list[int]:
+def may_be_ssn(text: str, numbers: bytes) -> list[int]:
     """Return where a social security number may stand; see :func:`may_be_card`."""
-    return each(numbers, b"000-00-0000")
+    return [at for at in each(numbers, b"000-00-0000") if _SSN.match(text, at)]
 
 
 def may_be_american(numbers: bytes) -> list[int]:
@@ -391,37 +424,35 @@ def may_be_phone(text: str, raw: bytes) -> list[int]:
         numbers = _E164.finditer(text)
         places += [found.start() for found in numbers if len(_NOT_DIGITS.sub("", found.group())) >= _FEWEST_DIGITS]
     begins = raw.translate(_NATIONAL_BEGINS)
-    if b"-01" in begins:
+    if _NATIONAL_BEGIN.search(begins):
         places += [at + 1 for at in each(begins, b"-01") if _NATIONAL.match(text, at + 1)]
     return places
 
 
-def _is_glued(raw: bytes, at: int) -> bool:
-    """Return whether the number before a place is none, or a part of something longer: ``Chrome/125.0.0.0``."""
-    end = at
-    while 48 <= raw[at - 1] <= 57:
-        at -= 1
-    if at == end:
-        return True
-    return raw[at - 1 : at].isalpha() or raw[at - 1] in b"_.$-/@"
-
-
-def may_be_ipv4(raw: bytes) -> list[int]:
+def may_be_ipv4(text: str, raw: bytes) -> list[int]:
     """Return where an address of IPv4 may stand; see :func:`may_be_phone`."""
     if _THREE_NUMBERS.search(raw) is None:
         return []
-    return [found.start() for found in _THREE_NUMBERS.finditer(raw) if not _is_glued(raw, found.start())]
+    places = []
+    for found in _THREE_NUMBERS.finditer(raw):
+        at = found.start()
+        while 48 <= raw[at - 1] <= 57:
+            at -= 1
+        glued = raw[at - 1 : at].isalpha() or raw[at - 1] in b"_.$-/@"  # "Chrome/125.0.0.0"
+        if not glued and (address := _IPV4.match(text, at)) and _octets(address.group()):
+            places.append(at)
+    return places
 
 
-def may_be_ipv6(text: str, raw: bytes, colons: int) -> list[int]:
-    """Return where an address of IPv6 may stand; see :func:`may_be_phone`.
-
-    Args:
-        text: The texts.
-        raw: The same in latin-1.
-        colons: How many colons they hold.
-    """
-    places = each(text, "::") if "::" in text else []
-    if colons > 6:
-        places += [found.start() for found in _SEVEN_COLONS.finditer(raw)]
+def may_be_ipv6(text: str) -> list[int]:
+    """Return where an address of IPv6 may stand."""
+    colons = each(text, "::") if _TWO_COLONS.search(text) else []
+    if _SEVEN_COLONS.search(text):
+        colons += [found.start() for found in _SEVEN_COLONS.finditer(text)]
+    places = []
+    for at in colons:
+        begin = max(0, at - _LONGEST_IPV6)
+        start = begin + len(text[begin:at].rstrip(_IN_IPV6))
+        if (address := _IPV6.match(text, start)) and _is_ipv6(address.group()):
+            places.append(at)
     return places

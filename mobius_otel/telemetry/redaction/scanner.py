@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
-from mobius_otel.telemetry.redaction.hits import Hits, marker
+from mobius_otel.telemetry.redaction.hits import Detector, Hits, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -18,7 +18,8 @@ from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
 
-_GLUED = re.compile(r"\[redacted:(?<=[^\W_]\[redacted:)|\](?=[^\W_])")
+#: What may be something only without the secret that was right beside it.
+_GLUED = re.compile(r"\[redacted:(?:(?<=[\w.+\-]\[redacted:)|(?<=::\[redacted:))|\](?=[.:+\-(]{0,2}[^\W_])")
 _PASSES = 4
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
@@ -35,7 +36,7 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_detectors", "_own", "_pem", "suspects")
+    __slots__ = ("_detectors", "_own", "_pem", "_wanted", "suspects")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
@@ -48,6 +49,8 @@ class TextScanner:
             (SENTENCE, pairs.sentences),
             *value_detectors(policy.kinds_off),
         )
+        #: Which detectors a text of so many suspicions needs.
+        self._wanted: dict[int, tuple[Detector, ...]] = {}
         #: Which of many texts may hold a secret; see :meth:`Screen.suspects`.
         self.suspects = Screen(pairs, policy.kinds_off, everything=bool(self._own)).suspects
 
@@ -78,9 +81,12 @@ class TextScanner:
         return text
 
     def _detect(self, text: str, hits: Hits, sorts: int) -> str:
-        for sort, detect in self._detectors:
-            if sorts & sort:
-                text = detect(text, hits)
+        wanted = self._wanted.get(sorts)
+        if wanted is None:
+            wanted = tuple(detect for sort, detect in self._detectors if sorts & sort)
+            self._wanted[sorts] = wanted
+        for detect in wanted:
+            text = detect(text, hits)
         return text
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from mobius_otel.telemetry.redaction.hits import LONG, SHAPE, WORDS
+from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
     IN_GROUPS,
@@ -107,10 +107,6 @@ def holds_for_all(form: bytes) -> bool:
     return form.count(b"0") < _FEWEST_DIGITS or _DIGITS_DECIDE.search(form) is None
 
 
-#: White space as a blank; a character beyond latin-1, which stands as a question mark, may be one.
-_BLANKS = bytes(32 if chr(n).isspace() or n == 63 else n for n in range(256))
-
-
 class Screen:
     """Suspects texts under one policy.
 
@@ -134,12 +130,15 @@ class Screen:
             texts: The texts.
         """
         joined = "\n" + "\n".join(texts)
-        low = joined.lower()
+        sentences = " " in joined or len(joined.split()) > len(texts)
+        low = joined.lower() if sentences else joined
         # A letter whose lower case is two: the places would not be the same.
         if self._everything or len(low) != len(joined):
             return dict.fromkeys(range(len(texts)), ANYTHING)
         suspects = _documents(texts) if "{" in joined or "[" in joined or '"' in joined else {}
-        found = self._places(joined, low)
+        found = self._places(joined)
+        if sentences and (places := may_tell(low)):
+            found.append((SENTENCE, places))
         if not found:
             return suspects
         ends = list(accumulate([len(text) + 1 for text in texts]))
@@ -149,37 +148,36 @@ class Screen:
                 suspects[index] = suspects.get(index, 0) | sort
         return suspects
 
-    def _places(self, text: str, low: str) -> list[tuple[int, list[int]]]:
-        """Return the places of each sort of suspicion in texts that stand in lines of their own."""
+    def _places(self, text: str) -> list[tuple[int, list[int]]]:
+        """Return the places of each sort of suspicion but one in texts that stand in lines of their own.
+
+        A search that begins with a rare character is much quicker than ``in``, which looks at every character.
+        """
         raw = text.encode("latin-1", "replace")
         found: list[tuple[int, list[int]]] = []
-        colons = text.count(":")
-        if (colons or "=" in text or ">" in text) and (places := self._pairs.suspect(text)):
+        colon = ":" in text
+        if (colon or "=" in text or ">" in text) and (places := self._pairs.suspect(text)):
             found.append((PAIR, places))
-        if " " in text and (places := may_tell(low)):
-            found.append((SENTENCE, places))
-        if "-" in text and b" -" in raw.translate(_BLANKS) and (places := self._pairs.suspect_flags(text)):
+        if places := self._pairs.suspect_flags(text):
             found.append((FLAG, places))
         if ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
         if "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        words = raw.translate(WORDS)
-        if (LONG in words or "Q~" in text or "eyJ" in text) and (places := self._tokens.suspect(text, words)):
+        if places := self._tokens.suspect(text, raw.translate(WORDS)):
             found.append((TOKEN, places))
-        if colons > 1 and (places := may_be_ipv6(text, raw, colons)):
+        if colon and (places := may_be_ipv6(text)):
             found.append((ADDRESS, places))
-        if text.count(".") > 2 and (places := may_be_ipv4(raw)):
+        if places := may_be_ipv4(text, raw):
             found.append((ADDRESS, places))
-        shape = raw.translate(SHAPE)
-        if b"-aa00" in shape and (places := may_be_iban(text, shape)):
+        if places := may_be_iban(text, raw.translate(SHAPE)):
             found.append((IBAN, places))
         numbers = raw.translate(NUMBERS)
         if LONG_NUMBER.search(numbers):
             if IN_GROUPS.search(numbers):
                 if places := may_be_card(text, numbers):
                     found.append((CARD, places))
-                if places := may_be_ssn(numbers):
+                if places := may_be_ssn(text, numbers):
                     found.append((SSN, places))
                 if places := may_be_american(numbers):
                     found.append((PHONE, places))

@@ -112,11 +112,8 @@ def may_tell(low: str) -> list[int]:
         places += each(low, "into")
     tells = _TELLS_WORD if "my " in low else _TELLS_DIGIT
     for word in _TOLD:
-        at = low.find(word)
-        while at >= 0:
-            if tells.match(low, at):
-                places.append(at)
-            at = low.find(word, at + 1)
+        if word in low:
+            places += [at for at in each(low, word) if tells.match(low, at)]
     return places
 
 

@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 import re
-import string
 from collections.abc import Iterator
 
 from mobius_otel.telemetry.redaction.hits import LONG, Detector, Hits, each, replace_spans
@@ -175,13 +174,14 @@ _VENDORS = (
      r"[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+"),
 )  # fmt: skip
 # Shapes that begin with anything: looked for only where what stands inside of them does.
+_PLACES = ("live", "test", "prod", "production", "staging", "sandbox", "dev")
+_JOINED = re.compile(f"_(?:{'|'.join(_PLACES)})_")
 _INNER = (
     ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
     ("telegram", (":AA",), r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
     ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),
-    ("api_key", ("_live_", "_test_", "_prod_", "_production_", "_staging_", "_sandbox_", "_dev_"),
-     (r"(?!pk_)[A-Za-z][A-Za-z0-9]{1,15}_(?:live|test|prod|production|staging|sandbox|dev)_"
-      r"[0-9A-Za-z_]{16,255}+")),
+    ("api_key", tuple(f"_{place}_" for place in _PLACES),
+     rf"(?!pk_)[A-Za-z][A-Za-z0-9]{{1,15}}{_JOINED.pattern}[0-9A-Za-z_]{{16,255}}+"),
 )  # fmt: skip
 
 _DIGIT = re.compile(r"[0-9]")
@@ -238,12 +238,12 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
 
 
 _HEX_WORD = re.compile(r"[0-9a-f\-]{16,}+(?![0-9A-Za-z_])")
-_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z][0-9A-Za-z_\-]")
+_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])(?=([0-9A-Za-z][0-9A-Za-z_.\-]{2}))[0-9A-Za-z]")
 _JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
 _BESIDE = frozenset("./~+")
 _LONGEST_BEFORE = 256
 _SHORTEST_OWN = 44  # the checksum, the secret and what joins them to the name
-_IN_WORDS = string.ascii_letters + string.digits + "_-"
+_HEX = "0123456789abcdef"
 
 
 class TokenScreen:
@@ -258,13 +258,12 @@ class TokenScreen:
     def __init__(self, off: frozenset[str] = frozenset()) -> None:
         self._known, _ = _known_tokens(off)
         prefixes = [prefix for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
-        #: The first two characters of what is known.
+        #: The first three characters of what is known: two may have hexadecimal digits behind them.
         self._begin = frozenset(
-            each for prefix in prefixes for each in ([prefix[:2]] if prefix[1:] else [prefix + c for c in _IN_WORDS])
+            each[:3] for prefix in prefixes for each in ([prefix + c for c in _HEX] if len(prefix) == 2 else [prefix])
         )
-        parts = [part for kind, parts, _ in _INNER if kind not in off for part in parts]
-        self._inner = tuple(part for part in parts if "_" not in part)
-        self._joined = tuple(part for part in parts if "_" in part)
+        self._inner = tuple(part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part)
+        self._joined = "api_key" not in off
 
     def suspect(self, text: str, words: bytes) -> list[int]:
         """Return the places of what may be a token.
@@ -273,9 +272,11 @@ class TokenScreen:
             text: Texts in lines of their own.
             words: The same, with the letter a for all that a word is made of.
         """
+        at, after = words.find(LONG), 0
+        if at < 0 and "Q~" not in text and "eyJ" not in text:
+            return []
         places = []
         plain = True
-        at, after = words.find(LONG), 0
         while at >= 0:
             beside = text[at - 1] in _BESIDE
             digest = None if beside else _HEX_WORD.match(text, at)
@@ -292,9 +293,11 @@ class TokenScreen:
         if "eyJ" in text:
             places += [found.start() for found in _JWT_BEGIN.finditer(text) if found.group()[-1] == "."]
         if not plain or "Q~" in text:
-            for part in self._inner + self._joined if "_" in text else self._inner:
+            for part in self._inner:
                 if part in text:
                     places += each(text, part)
+            if self._joined:
+                places += [found.start() for found in _JOINED.finditer(text)]
         return places
 
     def _may_be_token(self, text: str, start: int, end: int, after: int) -> bool:
@@ -307,16 +310,17 @@ class TokenScreen:
             after: Behind which place a beginning may stand that is not in the word; negative: it has to be in it.
         """
         word = text[start:end]
+        before_dot = text.startswith(".", end)  # one letter alone begins what has a full stop behind its first part
         if "_" in word:
             if end - start >= _SHORTEST_OWN:
                 return True
-        elif after < 0 and "-" not in word and word[:2] not in self._begin:
+        elif after < 0 and "-" not in word and word[:3] not in self._begin and not before_dot:
             return False
         if after >= 0:  # "hvs.…", "hooks.slack.com/services/…"
             nearest = max(after, start - _LONGEST_BEFORE)
             start = max(text.rfind(" ", nearest, start), text.rfind("\n", nearest, start), nearest)
-        known = self._known
-        if known is None or self._begin.isdisjoint(_BEGINNINGS.findall(text, start, end)):
+        known, end = self._known, end + 2  # what stands behind the word may end a beginning: "SG."
+        if known is None or (not before_dot and self._begin.isdisjoint(_BEGINNINGS.findall(text, start, end))):
             return False
         return any(known.match(text, found.start()) for found in _BEGINNINGS.finditer(text, start, end))
 

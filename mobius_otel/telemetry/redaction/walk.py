@@ -20,7 +20,7 @@ from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, 
 from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
-from mobius_otel.telemetry.redaction.screen import ANYTHING
+from mobius_otel.telemetry.redaction.screen import ANYTHING, DOCUMENT
 
 __all__ = ["DROPPED", "Walk"]
 
@@ -114,14 +114,16 @@ class Walk:
         self._items = look.left
         changes: list[tuple[Place, Any, Any]] = []
         for place, key, kind in look.spots:
-            container, name, *_ = place
-            old, deep, before = container[key], depth + depth_of(place) + 1, len(self.matches)
+            container, before = place[0], len(self.matches)
+            old = container[key]
             if kind == SCAN and type(old) is str:
-                new = self.text(old, deep)
+                new = self.text(old, depth, place)
+            elif type(container) is dict:
+                self._in_sequence = False
+                new = self.value(old, key if type(key) is str else "", kind, depth + depth_of(place))
             else:
-                inside = type(container) is not dict
-                self._in_sequence = inside
-                new = self.value(old, name if inside else (key if type(key) is str else ""), kind, deep)
+                self._in_sequence = True
+                new = self.value(old, place[1], kind, depth + depth_of(place))
             if len(self.matches) > before:
                 self._under(before, way(place, key))
             if new is not old:
@@ -131,8 +133,14 @@ class Walk:
             return self.value(value, "", SCAN, depth)
         return changed(value, changes) if changes else value
 
-    def text(self, text: str, depth: int) -> str:
-        """Return a text without its secrets."""
+    def text(self, text: str, depth: int, place: Place | None = None) -> str:
+        """Return a text without its secrets.
+
+        Args:
+            text: The text.
+            depth: How many containers stand around it, or around the value that was looked at.
+            place: Where it stands in that value.
+        """
         length = len(text)
         most = min(self._policy.max_length, self._characters)
         if length > most:
@@ -142,7 +150,9 @@ class Walk:
             self._found("length")
         self._characters -= length
         hits = Hits(self._decide) if self._show is not None else Hits()
-        clean = self._scanner.scan(text, hits, self._document(depth), self._suspects.get(text, ANYTHING))
+        sorts = self._suspects.get(text, ANYTHING)
+        walk = self._document(depth + depth_of(place)) if sorts & DOCUMENT else None
+        clean = self._scanner.scan(text, hits, walk, sorts)
         if hits:
             for kind in hits:
                 self._found(kind)

@@ -119,6 +119,17 @@ def test_a_marker_behind_a_flag_is_no_login_and_hides_none():
     assert REDACTOR.text("-u [redacted:email]:hunter2") == "-u [redacted:email]:[redacted:url_credential]"
 
 
+def test_what_a_secret_beside_it_hid_is_found():
+    """An address that only the end of a key made something else; both go in one pass."""
+    key, telegram = BY_VALUE["mobius_key"][0], BY_VALUE["telegram"][0]
+    assert REDACTOR.text(f"{key}::1234") == "[redacted:mobius_key][redacted:ipv6]"
+    assert REDACTOR.text(f"fd12::{key}") == "[redacted:ipv6][redacted:mobius_key]"
+    assert REDACTOR.text(REDACTOR.text(f"-u {PEM}{telegram}")) == REDACTOR.text(f"-u {PEM}{telegram}")
+    assert REDACTOR.text("ghp_SG.doN8D22F816h8GURZaGAnt.nTnBw8vu2C7wXMTzUKqks3KLrmOv6upx1yvimSzB4eX") == (
+        "ghp_[redacted:sendgrid]"
+    )
+
+
 def test_a_token_in_short_parts_is_found():
     """Where no part of it is a long word: a header of few letters, a secret with dots in it."""
     assert REDACTOR.text("is eyJ0eXAiOjF9.e30.c2ln") == "is [redacted:jwt]"
