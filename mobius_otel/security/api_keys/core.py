@@ -235,7 +235,7 @@ def _cache_rules(ttl: timedelta | float, size: int) -> tuple[float, int]:
 
 
 def _listen(channel: ChangeChannel | None, cache: KeyCache) -> Callable[[], None]:
-    """Let a cache hear of changes elsewhere, without being kept alive by it; return what ends it."""
+    """Let a cache hear of changes elsewhere for as long as it lives; return what ends it earlier."""
     if channel is None:
         return lambda: None
     reference = weakref.ref(cache)
@@ -244,4 +244,7 @@ def _listen(channel: ChangeChannel | None, cache: KeyCache) -> Callable[[], None
         if (alive := reference()) is not None:
             alive.drop(key_ids)
 
-    return channel.subscribe(heard)
+    # Once, by who closes the manager or by the collector: one that nobody closed leaves no thread and no connection.
+    end = weakref.finalize(cache, channel.subscribe(heard))
+    end.atexit = False
+    return end

@@ -1,6 +1,7 @@
 """A key store in PostgreSQL that loses its server, its network, its rights, its patience."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -717,3 +719,19 @@ def test_a_wrong_secret_is_wrong_and_not_unavailable(told, database):
     with pytest.raises(InvalidApiKey):
         manager.verify(other.issue("alice").secret)
     manager.close()
+
+
+def test_a_manager_that_nobody_closed_leaves_no_connection_and_no_thread(database):
+    """It is dropped with its cache warm and its listener at the server; the collector ends both."""
+
+    def use() -> tuple[Any, Any]:
+        manager = ApiKeyManager(database, pepper=PEPPER)
+        manager.verify(manager.issue("alice").secret)
+        pool, channel = manager.store._database.engine.pool, manager.store.channel
+        assert wait_until(lambda: channel._connection is not None)
+        assert pool.checkedin() == 1
+        return channel._connection, pool
+
+    connection, pool = use()
+    assert wait_until(lambda: gc.collect() >= 0 and connection.closed)
+    assert wait_until(lambda: gc.collect() >= 0 and pool.checkedin() == 0)

@@ -49,7 +49,7 @@ class ListeningChannel(ABC):
         on_fork(self)
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a listener that is collected ends, whatever this thread is at
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._connection: Any = None

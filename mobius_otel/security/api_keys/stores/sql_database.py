@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -106,6 +107,8 @@ class Database:
         elif isinstance(engine, sa.Engine):
             self.engine = engine
             self._door = _ThreadDoor(engine, timeout)
+            if self.is_ours:
+                weakref.finalize(self, engine.dispose).atexit = False  # where nobody closed it
         else:
             raise ConfigurationError("store", type(database).__qualname__, "a URL, an Engine or an AsyncEngine")
         self.dialect = self.engine.dialect.name
