@@ -59,6 +59,7 @@ class Found(Protocol):
 
     def span(self) -> tuple[int, int]:
         """Return where it begins and ends."""
+        ...
 
 
 class Pattern(Protocol):
@@ -66,6 +67,7 @@ class Pattern(Protocol):
 
     def finditer(self, text: str, start: int, end: int, /) -> Iterator[Found]:
         """Yield what it finds between two places of a text."""
+        ...
 
 
 class _Refused(Exception):
