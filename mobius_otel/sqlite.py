@@ -198,7 +198,7 @@ class SqliteFile:
                 raise
 
     def insert(self, statement: str, values: Sequence[Any]) -> int:
-        """Insert a row in a transaction of its own, at a third of the price of :meth:`writing`; return its number.
+        """Insert a row by one statement, which is a transaction of its own; return its number.
 
         Raises:
             sqlite3.Error: As for :meth:`writing`.

@@ -43,7 +43,6 @@ _NUMBERS: Final = {
     ))
 }  # fmt: skip
 _SOURCE: Final = _NUMBERS[conventions.AUDIT_SOURCE_ID]
-_USER: Final = len(_NUMBERS)
 #: What can be one of a few words only.
 _WORDS: Final = frozenset((conventions.AUDIT_SOURCE_TYPE, conventions.AUDIT_ACTOR_TYPE))
 _SEVERITY_TEXTS: Final = {number.value: number.name for number in SeverityNumber}
@@ -176,27 +175,27 @@ def _redacted(
     try:
         if redactor is None:
             redactor = configured_redactor()
-        # By their numbers: a name must not tell here, and what a policy drops must not move the others.
-        asked: dict[int, Any] = {_NUMBERS[name]: text for name, text in given.items() if name not in _WORDS}
+        # By their numbers: a name must not tell here, and what a policy drops must not move the others. First, so that
+        # a flood of attributes beyond the limits of the policy takes none of them.
+        asked: dict[Any, Any] = {_NUMBERS[name]: text for name, text in given.items() if name not in _WORDS}
         # Where it came from is what an audit trail is for; as personal data it would be blanked.
         source = given.get(conventions.AUDIT_SOURCE_ID)
         if source is not None and source_type(source) != "hostname":
             del asked[_SOURCE]
-        asked[_USER] = dict(user)
+        numbers = frozenset(asked)
+        asked.update(user)
         tenant = given.get(conventions.AUDIT_TENANT)
         if tenant and isinstance(redactor, Redactor):
             result: Redaction = redactor.redact(asked, location="audit", tenant=tenant)
         else:
             result = redactor.redact(asked, location="audit")
-        found = result.value
-        if found is asked:
-            return given, asked[_USER], 0, []
+        found = dict(result.value)
         clean = {
-            name: str(found.get(number, "")) if (number := _NUMBERS.get(name)) in asked else text
+            name: str(found.pop(number, "")) if (number := _NUMBERS.get(name)) in numbers else text
             for name, text in given.items()
         }
         kinds = sorted({str(match.kind) for match in result.matches})
-        return clean, dict(found[_USER]), len(result.matches), kinds
+        return clean, found, len(result.matches), kinds
     except Exception as error:
         swallow("audit.redaction", error)
         blank = dict.fromkeys(given, _BLANK)

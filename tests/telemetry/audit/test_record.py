@@ -90,3 +90,13 @@ def test_a_flood_leaves_what_must_be_there_whatever_the_limit(limit):
     assert '"audit.outcome"' in done.stdout
     assert '"log.record.uid"' in done.stdout
     assert done.stdout.count('"') == 2 * limit
+
+
+def test_limits_of_the_policy_hold_for_attributes_as_for_any_value():
+    """They lie at the first level, and a flood of them takes none of the record's own texts."""
+    flat = Redactor(RedactionPolicy(max_depth=1))
+    found = attributes(flat, attributes={"a": 1, "b": {"c": 2}})
+    assert (found["audit.actor.id"], found["a"], found["b"]) == ("u-1", 1, "[redacted:depth]")
+    found = attributes(Redactor(RedactionPolicy(max_items=20)), attributes={f"n{n}": n for n in range(1000)})
+    assert (found["audit.actor.id"], found["audit.action"], found["n0"]) == ("u-1", "READ", 0)
+    assert found["mobius.redaction.kinds"] == ["items"]
