@@ -85,6 +85,8 @@ def _resource(args: argparse.Namespace) -> dict[str, str]:
 @contextlib.contextmanager
 def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
+        with contextlib.suppress(AttributeError, ValueError):
+            sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # as JSON is, whatever the terminal
         yield sys.stdout
         return
     try:

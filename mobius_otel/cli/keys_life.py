@@ -234,7 +234,10 @@ def _purge(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     if sys.stdin.isatty():
         note("Type or paste what is to be imported, then end with Ctrl-D:")
-    text = sys.stdin.read()
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError("standard input", "…", "text in UTF-8") from None
     if args.form:
         known = policy_of(args).api_keys.imported
         args.policy_changes = {"imported": tuple(args.form)}

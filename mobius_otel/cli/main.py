@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from mobius_otel.cli import audit, conventions, demo, doctor, keys, policy, redact, run, sidecar
+from mobius_otel.cli.output import speak_any_encoding
 from mobius_otel.errors import MobiusError
 from mobius_otel.telemetry.defaults import version_
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; default: those of the process.
     """
+    speak_any_encoding()
     parser = _parser()
     args = parser.parse_args(argv)
     if getattr(args, "run", None) is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
 import os
 import sys
@@ -10,7 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-__all__ = ["fields", "json_line", "note", "plain_table", "printable", "progress", "table", "utc"]
+__all__ = [
+    "fields", "json_line", "note", "plain_table", "printable", "progress", "speak_any_encoding", "table", "utc",
+]  # fmt: skip
+
+_PLAIN = "mobius_otel.plain"
+#: What stands in an encoding without them for the characters that our own texts hold.
+_STAND_INS = {"…": "...", "✓": "+", "✗": "x", "�": "?"}
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Return what is written in the place of characters that the encoding of a terminal does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_STAND_INS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in missing), error.end
+
+
+codecs.register_error(_PLAIN, _stand_in)
+
+
+def speak_any_encoding() -> None:
+    """Let what is printed survive a terminal that is not UTF-8: ``LANG=C``, a code page of Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a stand-in that somebody put there
+            stream.reconfigure(errors=_PLAIN)  # type: ignore[union-attr]
 
 
 def utc(seconds: float | None) -> str | None:
@@ -19,8 +45,9 @@ def utc(seconds: float | None) -> str | None:
 
 
 def json_line(data: Any) -> None:
-    """Print `data` as JSON on standard output."""
-    print(json.dumps(data, ensure_ascii=False, default=str))
+    """Print `data` as JSON on standard output: in UTF-8 as it is, in any other encoding with JSON's own escapes."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    print(json.dumps(data, ensure_ascii=not utf8, default=str))
 
 
 def note(text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -52,9 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """
     need_packages()
     find_shop()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a console that knows no "…"
     try:
         with _ending_as_interrupt(), World(Secrets.make(), args.collector) as world:
             with choose_view(args.json) as view:
