@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import random
 import time
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -25,7 +26,14 @@ _TEXTS: Final = {str}
 _CUT: Final = "[cut: too large]"
 _EXACT: Final = 2**53
 _BEYOND_BMP: Final = "\uffff"
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+# What is circular is too deep as well.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, check_circular=False, separators=(",", ":")
+).encode
+# Ids have to be unique, not secret, and asking the system each time costs as much as all the rest of an id.
+_random = random.Random()  # noqa: S311
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def plain_text(text: str) -> str:
@@ -239,5 +247,5 @@ def new_record_id() -> str:
     """Return a UUIDv7 (RFC 9562): ids of later milliseconds sort after earlier ones."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     first = f"{(milliseconds & (2**48 - 1)) << 16 | 0x7000 | rest * 4096 // 1_000_000:016x}"
-    second = f"{1 << 63 | int.from_bytes(os.urandom(8), 'big') >> 2:016x}"
+    second = f"{1 << 63 | _random.getrandbits(62):016x}"
     return f"{first[:8]}-{first[8:12]}-{first[12:]}-{second[:4]}-{second[4:]}"

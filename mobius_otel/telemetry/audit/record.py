@@ -34,17 +34,12 @@ _ESCAPE: Final = "attribute."
 _OURS: Final = ("audit.", "mobius.audit.", "mobius.redaction.", conventions.LOG_RECORD_UID)
 _EVENT_NAME: Final = "event_name"
 _SCOPE: Final = "scope"
-#: The numbers that our texts have for the redactor.
-_NUMBERS: Final = {
-    name: number
-    for number, name in enumerate((
-        conventions.AUDIT_REASON, conventions.AUDIT_TENANT, conventions.AUDIT_SOURCE_ID, conventions.AUDIT_TARGET_TYPE,
-        conventions.AUDIT_TARGET_ID, conventions.AUDIT_ACTION, conventions.AUDIT_ACTOR_ID, _EVENT_NAME, _SCOPE,
-    ))
-}  # fmt: skip
-_SOURCE: Final = _NUMBERS[conventions.AUDIT_SOURCE_ID]
-#: What can be one of a few words only.
-_WORDS: Final = frozenset((conventions.AUDIT_SOURCE_TYPE, conventions.AUDIT_ACTOR_TYPE))
+#: Our texts; their places are the names that they have for the redactor.
+_TEXTS: Final = (
+    conventions.AUDIT_REASON, conventions.AUDIT_TENANT, conventions.AUDIT_SOURCE_ID, conventions.AUDIT_TARGET_TYPE,
+    conventions.AUDIT_TARGET_ID, conventions.AUDIT_ACTION, conventions.AUDIT_ACTOR_ID, _EVENT_NAME, _SCOPE,
+)  # fmt: skip
+_SOURCE: Final = _TEXTS.index(conventions.AUDIT_SOURCE_ID)
 _SEVERITY_TEXTS: Final = {number.value: number.name for number in SeverityNumber}
 
 
@@ -89,7 +84,7 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    texts, user, count, kinds = _redacted(_texts(event, scope), event.attributes, redactor)
+    texts, user, count, kinds = _redacted(event, scope, redactor)
     timestamp = event.timestamp or now
     record: dict[str, Any] = {
         "event_name": texts.pop(_EVENT_NAME),
@@ -109,7 +104,7 @@ def build(
     # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
     # those that were set first.
     attributes = {_ESCAPE + name if name.startswith(_OURS) else name: value for name, value in user.items()}
-    _add_standard(attributes, texts)
+    _add_standard(attributes, texts, event.actor.type)
     if count:
         attributes[conventions.REDACTION_COUNT] = count
         attributes[conventions.REDACTION_KINDS] = kinds
@@ -121,30 +116,16 @@ def build(
         attributes[conventions.AUDIT_INVALID] = invalid
     if event.risk_score is not None:
         attributes[conventions.AUDIT_RISK_SCORE] = event.risk_score
+    if event.source is not None:
+        attributes[conventions.AUDIT_SOURCE_TYPE] = event.source.type
     attributes.update(texts)
+    attributes[conventions.AUDIT_ACTOR_TYPE] = event.actor.type
     attributes[conventions.AUDIT_OUTCOME] = event.outcome
     attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
     attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION
     attributes[conventions.AUDIT_RECORD_ID] = new_record_id()
     record["attributes"] = attributes
     return record
-
-
-def _texts(event: AuditEvent, scope: str) -> dict[str, str | None]:
-    target, source, actor = event.target, event.source, event.actor
-    return {
-        conventions.AUDIT_REASON: event.reason,
-        conventions.AUDIT_TENANT: event.tenant,
-        conventions.AUDIT_SOURCE_TYPE: None if source is None else source.type,
-        conventions.AUDIT_SOURCE_ID: None if source is None else source.id,
-        conventions.AUDIT_TARGET_TYPE: None if target is None else target.type,
-        conventions.AUDIT_TARGET_ID: None if target is None else target.id,
-        conventions.AUDIT_ACTION: event.action,
-        conventions.AUDIT_ACTOR_TYPE: actor.type,
-        conventions.AUDIT_ACTOR_ID: actor.id,
-        _EVENT_NAME: event.event_name,
-        _SCOPE: scope,
-    }
 
 
 def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType | None) -> None:
@@ -155,11 +136,11 @@ def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType |
         attributes[conventions.AUDIT_OCSF] = spec.ocsf
 
 
-def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str]) -> None:
+def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str], actor_type: str) -> None:
     """Add what OpenTelemetry's semantic conventions call the source and the actor, as they were redacted."""
     if source := texts.get(conventions.AUDIT_SOURCE_ID):
         attributes.setdefault(conventions.CLIENT_ADDRESS, source)
-    if texts[conventions.AUDIT_ACTOR_TYPE] == "user":
+    if actor_type == "user":
         actor = texts[conventions.AUDIT_ACTOR_ID]
         if "[redacted" not in actor:
             attributes.setdefault(conventions.USER_ID, actor)
@@ -168,35 +149,36 @@ def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str]) -> None:
 
 
 def _redacted(
-    texts: dict[str, str | None], user: Mapping[str, Any], redactor: AnyRedactor | None
+    event: AuditEvent, scope: str, redactor: AnyRedactor | None
 ) -> tuple[dict[str, str], Mapping[str, Any], int, list[str]]:
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
-    given = {name: text for name, text in texts.items() if text is not None}
+    target, source = event.target, event.source
+    # Where it came from is what an audit trail is for; as personal data it would be blanked.
+    address = source is not None and (source.type != "hostname" or source_type(source.id) != "hostname")
+    texts = (
+        event.reason, event.tenant, None if source is None else source.id, None if target is None else target.type,
+        None if target is None else target.id, event.action, event.actor.id, event.event_name, scope,
+    )  # fmt: skip
+    # By their places: a name must not tell here, and what a policy drops must not move the others. First, so that
+    # a flood of attributes beyond the limits of the policy takes none of them.
+    asked: dict[Any, Any] = {place: text for place, text in enumerate(texts) if text is not None}
+    places = tuple(asked)
+    if address:
+        del asked[_SOURCE]
     try:
         if redactor is None:
             redactor = configured_redactor()
-        # By their numbers: a name must not tell here, and what a policy drops must not move the others. First, so that
-        # a flood of attributes beyond the limits of the policy takes none of them.
-        asked: dict[Any, Any] = {_NUMBERS[name]: text for name, text in given.items() if name not in _WORDS}
-        # Where it came from is what an audit trail is for; as personal data it would be blanked.
-        source = given.get(conventions.AUDIT_SOURCE_ID)
-        if source is not None and source_type(source) != "hostname":
-            del asked[_SOURCE]
-        numbers = frozenset(asked)
-        asked.update(user)
-        tenant = given.get(conventions.AUDIT_TENANT)
-        if tenant and isinstance(redactor, Redactor):
-            result: Redaction = redactor.redact(asked, location="audit", tenant=tenant)
+        asked.update(event.attributes)
+        if event.tenant and isinstance(redactor, Redactor):
+            result: Redaction = redactor.redact(asked, location="audit", tenant=event.tenant)
         else:
             result = redactor.redact(asked, location="audit")
         found = dict(result.value)
-        clean = {
-            name: str(found.pop(number, "")) if (number := _NUMBERS.get(name)) in numbers else text
-            for name, text in given.items()
-        }
-        kinds = sorted({str(match.kind) for match in result.matches})
-        return clean, found, len(result.matches), kinds
+        clean = {_TEXTS[place]: str(found.pop(place, "")) for place in places}
+        if address:
+            clean[_TEXTS[_SOURCE]] = str(texts[_SOURCE])
+        return clean, found, len(result.matches), sorted({str(match.kind) for match in result.matches})
     except Exception as error:
         swallow("audit.redaction", error)
-        blank = dict.fromkeys(given, _BLANK)
-        return blank, dict.fromkeys(("attributes",), _BLANK), len(given) + len(user), ["error"]
+        blank = dict.fromkeys((_TEXTS[place] for place in places), _BLANK)
+        return blank, {"attributes": _BLANK}, len(places) + len(event.attributes), ["error"]
