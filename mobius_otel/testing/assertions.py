@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, quote_plus
 
 from mobius_otel.errors import ConfigurationError
 
-__all__ = ["find_secret", "matches", "only"]
+__all__ = ["Nothing", "find_secret", "matches", "only"]
 
 _SHOWN = 25
+_NAMED = 5
 _SHORTEST = 4
 
 
@@ -51,6 +53,48 @@ def only(
     count = f"{len(found)} records match {what}; exactly one was expected"
     there = "These match:" if found else f"There are {len(records)}:" if records else "Nothing was captured."
     raise AssertionError("\n".join([f"{count}. {there}", *lines]))
+
+
+class Nothing(int):
+    """The 0 of a metric that did not grow. Its repr, which pytest shows where an assertion fails, says what did.
+
+    Args:
+        name: The metric that was asked for.
+        attributes: The attributes that were asked for.
+        points: Every series that grew.
+
+    Example:
+        >>> Nothing("orders.plced", {}, [{"name": "orders.placed", "attributes": {}}])
+        0 (no metric 'orders.plced' was recorded; near: 'orders.placed')
+        >>> print(Nothing("orders.plced", {}, []) + 1)
+        1
+    """
+
+    _why: str
+
+    def __new__(cls, name: str, attributes: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> Self:
+        """Make a 0 that knows why."""
+        zero = super().__new__(cls, 0)
+        others = [dict(point["attributes"]) for point in points if point["name"] == name]
+        names = sorted({point["name"] for point in points})
+        near = difflib.get_close_matches(name, names, 3)
+        if others:
+            zero._why = f"no series of {name!r} has {dict(attributes)}; there are: {_listed(others)}"
+        elif near:
+            zero._why = f"no metric {name!r} was recorded; near: {_listed(near)}"
+        else:
+            zero._why = f"no metric {name!r} was recorded; {f'there are: {_listed(names)}' if names else 'none was'}"
+        return zero
+
+    def __repr__(self) -> str:
+        return f"0 ({self._why})"
+
+    __str__ = int.__repr__
+
+
+def _listed(things: Sequence[object]) -> str:
+    more = f" and {len(things) - _NAMED} more" if len(things) > _NAMED else ""
+    return ", ".join(map(repr, things[:_NAMED])) + more
 
 
 def find_secret(secret: str | bytes, document: Any) -> list[str]:

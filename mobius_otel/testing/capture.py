@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.testing.assertions import find_secret, matches, only
+from mobius_otel.testing.assertions import Nothing, find_secret, matches, only
 from mobius_otel.testing.plain import Plain, plain
 from mobius_otel.testing.series import Series
 
@@ -174,10 +174,14 @@ class TelemetryCapture:
 
         Returns:
             What a counter grew by; a gauge's last value; how many values a histogram or timer recorded (their sum
-            stands in :attr:`metrics`). 0 where nothing was recorded.
+            stands in :attr:`metrics`). 0 where nothing was recorded; where an assertion about that fails, pytest
+            shows which names, or which series of this name, there are.
         """
         self._collect()
-        found = self._series.matching(name, {**(attributes or {}), **more})
+        wanted = {**(attributes or {}), **more}
+        found = self._series.matching(name, wanted)
+        if not found:
+            return Nothing(name, wanted, self._series.points())
         total: float = sum(point["count"] if point["kind"] == "histogram" else point["value"] for point in found)
         return total
 

@@ -72,6 +72,24 @@ def test_what_was_never_recorded_is_zero(telemetry: TelemetryCapture) -> None:
     assert [point for point in telemetry.metrics if point["scope"]["name"] == "handles"] == []
 
 
+def test_a_misspelled_metric_is_told_with_the_names_there_are(telemetry: TelemetryCapture) -> None:
+    """In what pytest shows of `assert telemetry.metric(...) == 1`; the number itself is a 0 like any other."""
+    assert repr(telemetry.metric("handles.ordrs")) == "0 (no metric 'handles.ordrs' was recorded; none was)"
+    handles.orders.add(2, {"currency": "EUR"})
+    for name in ("raw.c.a", "raw.c.b", "raw.c.c", "raw.c.d", "raw.c.e"):
+        metrics.get_meter("raw").create_counter(name).add(1)
+    with pytest.raises(AssertionError) as caught:
+        assert telemetry.metric("handles.ordrs") == 1
+    assert "no metric 'handles.ordrs' was recorded; near: 'handles.orders'" in str(caught.value)
+    assert repr(telemetry.metric("nothing.of.the.kind")) == (
+        "0 (no metric 'nothing.of.the.kind' was recorded; there are: 'handles.orders', 'raw.c.a', 'raw.c.b', 'raw.c.c',"
+        " 'raw.c.d' and 1 more)"
+    )
+    missing = telemetry.metric("handles.orders", currency="CHF")
+    assert repr(missing) == "0 (no series of 'handles.orders' has {'currency': 'CHF'}; there are: {'currency': 'EUR'})"
+    assert (missing, f"{missing}", json.dumps(missing), missing + 1, bool(missing)) == (0, "0", "0", 1, False)
+
+
 def test_metrics_are_selected_by_attributes(telemetry: TelemetryCapture) -> None:
     """A selector that names no attribute sums over all series; a dotted name goes into the dict."""
     handles.orders.add(2, {"currency": "EUR", "http.route": "/a"})
