@@ -103,10 +103,11 @@ def redaction_policy(policy: Policy) -> RedactionPolicy:
 
 
 def check_policy(policy: Policy) -> None:
-    """Check what the policy file's own rules cannot: patterns that compile, URLs, extras that are installed.
+    """Check what the policy file's own rules cannot: patterns that compile, URLs, extras, keys that need another.
 
     Raises:
-        ConfigurationError: A pattern or a URL cannot be used, or an extra is missing.
+        ConfigurationError: A pattern or a URL cannot be used, an extra is missing, or a key asks for what only a
+            ledger does where there is none.
     """
     redaction_policy(policy)
     open_server(policy)
@@ -128,8 +129,30 @@ def check_policy(policy: Policy) -> None:
                 "Where else would the new secrets go?",
             )
         )  # fmt: skip
+    _check_audit(policy)
     if policy.metrics.path is not None:
         registry()
+
+
+def _check_audit(policy: Policy) -> None:
+    """Refuse what only a ledger can do where there is none: nobody shall count on it."""
+    section = policy.audit
+    if section.ledger:
+        return
+    asked = {
+        "fail_mode": section.fail_mode == "strict" and section.fail_mode,
+        **{f"fail_modes.{name}": mode == "strict" and mode for name, mode in section.fail_modes.items()},
+        "durability": section.durability != "process" and section.durability,
+        "sign": section.sign == "record" and section.sign,
+    }
+    for key, value in asked.items():
+        if value:
+            raise policy.placed(
+                ConfigurationError(
+                    f"audit.{key}", value, "given together with a `ledger`",
+                    'Without one a record is kept nowhere. Write in [audit]: ledger = "audit.db"',
+                )
+            )  # fmt: skip
 
 
 @contextmanager

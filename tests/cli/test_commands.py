@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import pytest
 
@@ -107,6 +108,33 @@ def test_redact_is_a_filter(shop):
     assert json.loads(shop.cli("redact", "--json", "app.log").stdout)["matches"] == 2
     (shop.folder / "clean.log").write_text("nothing to see\n")
     assert shop.cli("redact", "--check", "clean.log").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        ('fail_mode = "strict"\n', "mobius.toml:2: audit.fail_mode: 'strict'"),
+        ('durability = "power"\n', "mobius.toml:2: audit.durability: 'power'"),
+        ('durability = "sink"\n', "mobius.toml:2: audit.durability: 'sink'"),
+        ('sign = "record"\n', "mobius.toml:2: audit.sign: 'record'"),
+        ('[audit.fail_modes]\n"payment.*" = "strict"\n', "mobius.toml:2: audit.fail_modes.payment.*: 'strict'"),
+    ],
+)
+def test_what_only_a_ledger_does_takes_a_ledger(shop, lines, place):
+    """Nobody counts on a promise that nothing keeps: one line that names the key, and what to write."""
+    policy = shop.folder / "mobius.toml"
+    policy.write_text(f"[audit]\n{lines}")
+    said = shop.cli("policy", "check", check=False)
+    assert said.returncode == 1
+    assert said.stderr == (
+        f"{place}: it must be given together with a `ledger`. Without one a record is kept nowhere."
+        ' Write in [audit]: ledger = "audit.db"\n'
+    )
+    started = shop.cli("run", "--", sys.executable, "-c", "print('served')", check=False)
+    assert (started.returncode, started.stdout) == (78, "")
+    assert place in started.stderr
+    policy.write_text(f'[audit]\nledger = "audit.db"\n{lines}')
+    assert shop.cli("policy", "check").returncode == 0
 
 
 def test_a_policy_is_checked_and_its_schema_printed(shop):
