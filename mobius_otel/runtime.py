@@ -229,7 +229,11 @@ def configure(service_name: str | None = None, policy: str | os.PathLike[str] | 
             )
         _name_service(service_name or loaded.service.name)
         runtime = Runtime(loaded)
-        runtime.arm()
+        try:
+            runtime.arm()
+        except BaseException:
+            runtime.shutdown()
+            raise
         _current = runtime
     _ensure_sdk()
     runtime.connect()

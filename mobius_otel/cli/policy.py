@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 
 from mobius_otel.cli.common import Subparsers, add_json, shown_store
 from mobius_otel.cli.output import json_line, note
+from mobius_otel.cli.targets import missing_functions
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.opening import check_policy, redaction_policy
 from mobius_otel.policy import Policy, json_schema, load_policy
@@ -23,7 +25,12 @@ def add_parser(commands: Subparsers) -> None:
     group = commands.add_parser("policy", help="check the policy file, print its schema")
     group.set_defaults(group=group)
     verbs = group.add_subparsers(title="commands", metavar="COMMAND")
-    check = verbs.add_parser("check", help="check a policy file; status 0 good, 1 not good")
+    check = verbs.add_parser(
+        "check",
+        help="check a policy file; status 0 good, 1 not good",
+        description="Check a policy file. Functions that it names are looked for in the service's source, in this"
+        " folder and on PYTHONPATH: nothing is imported, and one that is not there is a warning.",
+    )
     check.add_argument("file", nargs="?", metavar="FILE", help="default: MOBIUS_OTEL_POLICY, else mobius.toml")
     add_json(check)
     check.set_defaults(run=_check)
@@ -56,10 +63,13 @@ def _check(args: argparse.Namespace) -> int:
         else:
             note("no policy file: write mobius.toml, or name one: mobius-otel policy check FILE")
         return 1
+    missing = [str(error) for error in missing_functions(policy, [os.getcwd()])]
     if args.json:
-        json_line({"ok": True, "file": str(policy.file)})
+        json_line({"ok": True, "file": str(policy.file), "warnings": missing})
     else:
-        print(f"{policy.file}: good\n{_summary(policy)}")
+        print(f"{policy.file}: good\n{_summary(policy)}", flush=True)
+        for line in missing:
+            note(f"warning: {line}")
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mobius_otel.cli.common import Subparsers, add_json, add_policy
 from mobius_otel.cli.output import json_line, note
+from mobius_otel.cli.targets import are_demanded, missing_functions
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.policy import ENVIRONMENT, find_policy, load_policy
 from mobius_otel.runtime import EXIT_REFUSED
@@ -43,16 +44,28 @@ def _run(args: argparse.Namespace) -> int:
         return 2
     try:
         found = find_policy(args.policy)
-        load_policy(args.policy)
+        policy = load_policy(args.policy)
         executable = _executable(command)
+        missing = missing_functions(policy, _folders(command)) if policy is not None else []
+        if policy is not None and missing and are_demanded(policy):
+            raise missing[0]
     except ConfigurationError as error:
         if args.json:
             json_line({"started": False, "error": str(error)})
         note(f"mobius-otel: the service does not start: {error}")
         return EXIT_REFUSED
+    for warning in missing:
+        note(f"mobius-otel: {warning}")
     if found is None:
         note("mobius-otel: no policy file (mobius.toml, or MOBIUS_OTEL_POLICY): nothing is guarded")
     return _replace(executable, command, _environment(found))
+
+
+def _folders(command: list[str]) -> list[str]:
+    """Return where the modules of a service may lie: here, beside a script, in a folder that its arguments name."""
+    named = [Path(argument.rpartition("=")[2]) for argument in command[1:]]
+    beside = [path if path.is_dir() else path.parent for path in named if path.is_dir() or path.suffix == ".py"]
+    return [os.getcwd(), *(str(folder.absolute()) for folder in beside)]
 
 
 def _environment(policy: Path | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import wrapt
 
 from mobius_otel import conventions
-from mobius_otel.errors import AuditUnavailable
+from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Target
 from mobius_otel.telemetry.audit.blocks import wrap
@@ -22,10 +22,11 @@ from mobius_otel.telemetry.safety import guarded, swallow
 from mobius_otel.web import current_principal
 from mobius_otel.web.recorder import told_actor
 
-__all__ = ["audit_function", "time_function"]
+__all__ = ["RISK_OF_A_CALL", "audit_function", "time_function"]
 
 _log = logging.getLogger("mobius_otel")
-_RISK_OF_A_CALL = 40
+#: The risk score of an audited call.
+RISK_OF_A_CALL = 40
 
 
 def time_function(target: str, timer: str) -> None:
@@ -56,7 +57,7 @@ def audit_function(target: str, actor: str | None = None) -> None:
 
     The record is kept when the call has ended: of a coroutine when it returns, of a generator after its last item.
     With ``fail_mode = "strict"`` an ``unknown`` one is kept before it, and a call that cannot be recorded does not
-    happen. Arguments are not recorded.
+    happen; a module that lacks the function is then not imported. Arguments are not recorded.
 
     Args:
         target: ``"package.module:name"``.
@@ -67,7 +68,11 @@ def audit_function(target: str, actor: str | None = None) -> None:
     def around(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
         return wrap(wrapped, lambda *_, **__: _Call(target, actor))(*args, **kwargs)
 
-    _wrap_when_imported(target, around)
+    _wrap_when_imported(target, around, demanded=_is_strict)
+
+
+def _is_strict() -> bool:
+    return configured_mode(conventions.FUNCTION_CALLED.name, RISK_OF_A_CALL) == "strict"
 
 
 class _Call:
@@ -80,7 +85,7 @@ class _Call:
         self._actor = actor
 
     def __enter__(self) -> None:
-        if configured_mode(conventions.FUNCTION_CALLED.name, _RISK_OF_A_CALL) == "strict":
+        if _is_strict():
             self._record("unknown", None)
 
     def __exit__(
@@ -105,7 +110,7 @@ class _Call:
             outcome=outcome,
             target=Target(self._target, "function"),
             attributes=attributes,
-            risk_score=_RISK_OF_A_CALL,
+            risk_score=RISK_OF_A_CALL,
             wait=True,
         )
 
@@ -116,13 +121,16 @@ class _Call:
         return Actor(key.owner, "service") if key is not None else Actor("service", "system")
 
 
-def _wrap_when_imported(target: str, around: Callable[..., Any]) -> None:
+def _wrap_when_imported(target: str, around: Callable[..., Any], demanded: Callable[[], bool] = lambda: False) -> None:
     module, _, name = target.partition(":")
 
     def hook(imported: Any) -> None:
         try:
             wrapt.wrap_function_wrapper(imported, name, around)
         except AttributeError:
+            if demanded():  # what cannot be recorded must not happen
+                rule = f"a function of {module}, as it is strictly to be audited"
+                raise ConfigurationError("audit.functions", target, rule) from None
             _log.error("mobius_otel: the policy names %s, but the module has no such function", target)
 
     wrapt.register_post_import_hook(hook, module)

@@ -312,7 +312,7 @@ class Policy:
         """Return an error about a value of this policy with its file and line, where it came from a file.
 
         Args:
-            error: Its setting is the dotted key, for example ``redaction.patterns.badge``.
+            error: Its setting is the dotted key, for example ``redaction.patterns.badge`` or ``instrument[0].target``.
         """
         if self.file is None or isinstance(error, PolicyError):
             return error
@@ -321,7 +321,8 @@ class Policy:
             lines = key_lines(self.file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError):
             lines = {}
-        path = tuple(error.setting.split("."))
+        parts = error.setting.replace("]", "").replace("[", ".").split(".")
+        path: tuple[str | int, ...] = tuple(int(part) if part.isdecimal() else part for part in parts)
         while path and line is None:
             line = lines.get(path)
             path = path[:-1]
