@@ -16,7 +16,7 @@ from mobius_otel.telemetry.redaction.personal import (
     phones,
     ssns,
 )
-from mobius_otel.telemetry.redaction.screen import ADDRESS, AT, CARD, IBAN, PHONE, SSN, TOKEN
+from mobius_otel.telemetry.redaction.screen import ADDRESS, AT, CARD, IBAN, JWT, OWN, PHONE, SSN, TOKEN
 from mobius_otel.telemetry.redaction.tokens import VENDOR_KINDS, jwt, own_keys, vendor_tokens
 
 __all__ = ["VALUE_KINDS", "value_detectors"]
@@ -29,8 +29,8 @@ def value_detectors(off: frozenset[str] = frozenset()) -> tuple[tuple[int, Detec
         off: Kinds that are not looked for.
     """
     wanted: tuple[tuple[int, str, Detector], ...] = (
-        (TOKEN, "mobius_key", own_keys),
-        (TOKEN, "jwt", jwt),
+        (OWN, "mobius_key", own_keys),
+        (JWT, "jwt", jwt),
         (TOKEN, "", vendor_tokens(off)),
         (AT, "email", email),
         (IBAN, "iban", ibans),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import AnyStr
 
 __all__ = [
-    "LONG",
     "MARKER",
     "SHAPE",
     "WORDS",
@@ -41,9 +40,8 @@ MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7
 
 #: What a text is made of, found out by quick operations on its bytes; most texts then need no pattern at all.
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_IN_WORDS = _LETTERS + b"0123456789_-"
-WORDS = bytes(97 if n in _IN_WORDS else 32 for n in range(256))
-LONG = b"a" * 16
+#: Letters in lower case and digits as they are, everything else as a blank.
+WORDS = bytes((n | 32 if n in _LETTERS else n) if n in _LETTERS + b"0123456789" else 32 for n in range(256))
 # Digits as 0, everything that is no letter and no digit as a hyphen.
 SHAPE = bytes(48 if chr(n).isdigit() and n < 128 else (97 if n in _LETTERS else 45) for n in range(256))
 Detector = Callable[[str, Hits], str]

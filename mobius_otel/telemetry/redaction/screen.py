@@ -14,14 +14,15 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import reduce
 from itertools import accumulate
+from operator import or_
 from typing import Final
 
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
     IN_GROUPS,
-    LONG_NUMBER,
     NUMBERS,
     is_card,
     may_be_american,
@@ -33,12 +34,12 @@ from mobius_otel.telemetry.redaction.personal import (
     may_be_phone,
     may_be_ssn,
 )
-from mobius_otel.telemetry.redaction.sentences import may_tell
-from mobius_otel.telemetry.redaction.tokens import TokenScreen, pem_begins
+from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, may_tell
+from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_jwt, may_be_own, pem_begins
 
 __all__ = [
-    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "PAIR", "PEM", "PHONE", "SENTENCE", "SSN", "TOKEN",
-    "Screen", "holds_for_all", "is_id", "templates",
+    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "JWT", "OWN", "PAIR", "PEM", "PHONE", "SENTENCE",
+    "SSN", "TOKEN", "Screen", "holds_for_all", "is_id", "templates",
 ]  # fmt: skip
 
 #: What a text is suspected of, as bits.
@@ -54,7 +55,9 @@ SSN: Final = 256
 PHONE: Final = 512
 IBAN: Final = 1024
 ADDRESS: Final = 2048
-ANYTHING: Final = 4095
+JWT: Final = 4096
+OWN: Final = 8192
+ANYTHING: Final = 16383
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
@@ -116,11 +119,12 @@ class Screen:
         everything: Whether every text is to be scanned: a user's own patterns may find something anywhere.
     """
 
-    __slots__ = ("_everything", "_pairs", "_tokens")
+    __slots__ = ("_everything", "_pairs", "_tokens", "_words")
 
     def __init__(self, pairs: PairScanner, off: frozenset[str] = frozenset(), *, everything: bool = False) -> None:
         self._pairs = pairs
         self._tokens = TokenScreen(off)
+        self._words = self._tokens.words | TELLING_WORDS
         self._everything = everything
 
     def suspects(self, texts: Sequence[str]) -> dict[int, int]:
@@ -130,17 +134,16 @@ class Screen:
             texts: The texts.
         """
         joined = "\n" + "\n".join(texts)
-        sentences = " " in joined or len(joined.split()) > len(texts)
-        low = joined.lower() if sentences else joined
+        low = joined if joined.isascii() else joined.lower()
         # A letter whose lower case is two: the places would not be the same.
         if self._everything or len(low) != len(joined):
             return dict.fromkeys(range(len(texts)), ANYTHING)
         suspects = _documents(texts) if "{" in joined or "[" in joined or '"' in joined else {}
-        found = self._places(joined)
-        if sentences and (places := may_tell(low)):
-            found.append((SENTENCE, places))
+        found = self._places(joined, low)
         if not found:
             return suspects
+        if len(texts) == 1:
+            return {0: reduce(or_, [sort for sort, _ in found], suspects.get(0, 0))}
         ends = list(accumulate([len(text) + 1 for text in texts]))
         for sort, places in found:
             for place in places:
@@ -148,10 +151,12 @@ class Screen:
                 suspects[index] = suspects.get(index, 0) | sort
         return suspects
 
-    def _places(self, text: str) -> list[tuple[int, list[int]]]:
-        """Return the places of each sort of suspicion but one in texts that stand in lines of their own.
+    def _places(self, text: str, low: str) -> list[tuple[int, list[int]]]:
+        """Return the places of each sort of suspicion in texts that stand in lines of their own.
 
-        A search that begins with a rare character is much quicker than ``in``, which looks at every character.
+        Args:
+            text: The texts.
+            low: The same where they are ASCII, else in lower case.
         """
         raw = text.encode("latin-1", "replace")
         found: list[tuple[int, list[int]]] = []
@@ -164,8 +169,16 @@ class Screen:
             found.append((AT, places))
         if "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        if places := self._tokens.suspect(text, raw.translate(WORDS)):
+        folded = raw if low is text else low.encode("latin-1", "replace")
+        words = self._words.intersection(folded.translate(WORDS).split())
+        if words and (telling := words & TELLING_WORDS) and (places := may_tell(text.lower(), telling)):
+            found.append((SENTENCE, places))
+        if places := self._tokens.vendors(text, words):
             found.append((TOKEN, places))
+        if "eyJ" in text and (places := may_be_jwt(text)):
+            found.append((JWT, places))
+        if places := may_be_own(text):
+            found.append((OWN, places))
         if colon and (places := may_be_ipv6(text)):
             found.append((ADDRESS, places))
         if places := may_be_ipv4(text, raw):
@@ -173,16 +186,15 @@ class Screen:
         if places := may_be_iban(text, raw.translate(SHAPE)):
             found.append((IBAN, places))
         numbers = raw.translate(NUMBERS)
-        if LONG_NUMBER.search(numbers):
-            if IN_GROUPS.search(numbers):
-                if places := may_be_card(text, numbers):
-                    found.append((CARD, places))
-                if places := may_be_ssn(text, numbers):
-                    found.append((SSN, places))
-                if places := may_be_american(numbers):
-                    found.append((PHONE, places))
-            if places := may_be_phone(text, raw):
+        if IN_GROUPS.search(numbers):
+            if places := may_be_card(text, numbers):
+                found.append((CARD, places))
+            if places := may_be_ssn(text, numbers):
+                found.append((SSN, places))
+            if places := may_be_american(numbers):
                 found.append((PHONE, places))
+        if places := may_be_phone(text):
+            found.append((PHONE, places))
         return found
 
 

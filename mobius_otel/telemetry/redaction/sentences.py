@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 
-__all__ = ["PROSE", "inserted", "loose_credentials", "may_tell", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "inserted", "loose_credentials", "may_tell", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -91,29 +91,41 @@ _SAID = re.compile(
     r"( (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+([^\s\"'`]{3,512}+)",
     re.ASCII,
 )
-#: The last words of what a sentence may tell.
-_TOLD = ("pass", "token", "secret", "code", "pin", "pwd", "otp", "api key", "cv", "identified by", "ssn", "cookie")
-_TELLS = (
-    r"(?:pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cv[vc]|ssn|cookie|code|identified by)"
-    r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
-)
-_TELLS_DIGIT = re.compile(_TELLS + r"[^\s\"'`0-9]{0,512}+[0-9]", re.ASCII)
-_TELLS_WORD = re.compile(_TELLS + r"(?:[^\s\"'`]{3}|[^\s\"'`0-9]{0,512}+[0-9])", re.ASCII)
+_BEHIND = r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
+_WITH_DIGIT, _LONG_ENOUGH = r"[^\s\"'`0-9]{0,512}+[0-9]", r"[^\s\"'`]{3}"
+_LAST_WORDS = {word: word for word in word_set(
+    "password passphrase passcode passwd pwd pin code otp secret token cvv cvc ssn cookie"
+)} | {"key": "(?<=api )key", "identified": "identified by"}  # fmt: skip
+#: What a sentence tells ends with one of these words, and a digit is in the word behind it, unless it is "my" one: the
+#: first pattern of each, and the second.
+_TOLD = {
+    word.encode(): (
+        re.compile(f"{said}{_BEHIND}(?={_WITH_DIGIT})", re.ASCII),
+        re.compile(f"{said}{_BEHIND}(?={_LONG_ENOUGH}|{_WITH_DIGIT})", re.ASCII),
+    )
+    for word, said in _LAST_WORDS.items()
+}
+#: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
+TELLING_WORDS = frozenset((*_TOLD, b"bearer", b"basic", b"into"))
 
 
-def may_tell(low: str) -> list[int]:
-    """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values"."""
+def may_tell(low: str, words: Iterable[bytes]) -> list[int]:
+    """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values".
+
+    Args:
+        low: Texts in lines of their own, in lower case.
+        words: Those of :data:`TELLING_WORDS` that stand in them.
+    """
     places: list[int] = []
-    if "bearer" in low:
-        places += each(low, "bearer")
-    if "basic" in low:
-        places += each(low, "basic")
-    if "values" in low:
-        places += each(low, "into")
-    tells = _TELLS_WORD if "my " in low else _TELLS_DIGIT
-    for word in _TOLD:
-        if word in low:
-            places += [at for at in each(low, word) if tells.match(low, at)]
+    mine = "my " in low
+    for word in words:
+        if tells := _TOLD.get(word):
+            if tells[mine].search(low):
+                places += [found.start() for found in tells[mine].finditer(low)]
+        elif word != b"into":
+            places += [found.start() for found in _LOOSE.finditer(low)]
+        elif "values" in low:
+            places += each(low, "into")
     return places
 
 

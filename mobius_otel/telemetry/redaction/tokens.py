@@ -11,10 +11,13 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
-from mobius_otel.telemetry.redaction.hits import LONG, Detector, Hits, each, replace_spans
+from mobius_otel.telemetry.redaction.hits import Detector, Hits, each, replace_spans
 
-__all__ = ["VENDOR_KINDS", "TokenScreen", "jwt", "own_keys", "pem", "pem_begins", "vendor_tokens"]
+__all__ = [
+    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins", "vendor_tokens",
+]  # fmt: skip
 
 # --- keys in PEM form ---------------------------------------------------------------------------------------
 
@@ -125,7 +128,8 @@ _VENDORS = (
     ("github", "github_pat_", r"[0-9A-Za-z_]{22,255}+"),
     ("gitlab", ("glpat- gldt- glrt- glrtr- glsoat- glcbt- glptt- glimt- glagent- glft- gloas- glffct- glwt-"),
      r"[0-9A-Za-z_\-.]{20,300}+"),
-    ("slack", "xoxa xoxb xoxe xoxo xoxp xoxr xoxs xoxc", r"(?:\.xox[bp])?-[0-9A-Za-z\-]{10,300}+"),
+    ("slack", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xoxc-", r"[0-9A-Za-z\-]{10,300}+"),
+    ("slack", "xoxa. xoxb. xoxe. xoxo. xoxp. xoxr. xoxs. xoxc.", r"xox[bp]-[0-9A-Za-z\-]{10,300}+"),
     ("slack", "xapp-", r"[0-9]-[0-9A-Za-z\-]{20,300}+"),
     ("slack", "hooks.slack.com/", r"(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+"),
     ("stripe", "sk_live_ sk_test_ rk_live_ rk_test_", r"[0-9A-Za-z]{10,255}+"),
@@ -168,11 +172,14 @@ _VENDORS = (
     ("vendor_token", "NRAK-", r"[0-9A-Z]{27}"),
     ("vendor_token", "sbp_", r"[0-9a-f]{40}"),
     ("vendor_token", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[0-9A-Za-z_\-.=]{32,64}+"),
-    ("vendor_token", "pat", r"[0-9A-Za-z]{14}\.[0-9a-f]{64}"),
-    ("vendor_token", "M N O", r"[0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"),
     ("vendor_token", "discord.com/api/webhooks/ discordapp.com/api/webhooks/",
      r"[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+"),
 )  # fmt: skip
+# Shapes whose beginning says little, and the full stop in them much.
+_DOTTED = (
+    ("vendor_token", "pat", r"[0-9A-Za-z]{14}\.[0-9a-f]{64}"),
+    ("vendor_token", "M N O", r"[0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"),
+)
 # Shapes that begin with anything: looked for only where what stands inside of them does.
 _PLACES = ("live", "test", "prod", "production", "staging", "sandbox", "dev")
 _JOINED = re.compile(f"_(?:{'|'.join(_PLACES)})_")
@@ -190,7 +197,7 @@ _DIGIT = re.compile(r"[0-9]")
 def _known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
     branches: dict[str, list[tuple[str, str, str]]] = {}
-    for kind, prefixes, rest in _VENDORS:
+    for kind, prefixes, rest in (*_VENDORS, *_DOTTED):
         if kind not in off:
             for prefix in prefixes.split():
                 branches.setdefault(prefix[0], []).append((kind, prefix[1:], rest))
@@ -237,96 +244,81 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
     return detect
 
 
-_HEX_WORD = re.compile(r"[0-9a-f\-]{16,}+(?![0-9A-Za-z_])")
-_BEGINNINGS = re.compile(r"(?<![0-9A-Za-z])(?=([0-9A-Za-z][0-9A-Za-z_.\-]{2}))[0-9A-Za-z]")
 _JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
-_BESIDE = frozenset("./~+")
-_LONGEST_BEFORE = 256
-_SHORTEST_OWN = 44  # the checksum, the secret and what joins them to the name
-_HEX = "0123456789abcdef"
+_OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
+_DOT = re.compile(r"\.(?:[0-9a-f]{64}|[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27})")
+_NO_WORD = re.compile(r"[^0-9A-Za-z]")
 
 
 class TokenScreen:
-    """Suspects long words that may be tokens of vendors or keys of our own.
+    """Suspects what may be a token of a vendor, a JSON web token or a key of our own.
+
+    A token of a vendor begins with what its vendor chose, and no letter or digit stands before it. Where a hyphen, a
+    full stop or the like ends the first word of that (``ghp_``, ``sk-ant-``), the text holds this word alone: it is
+    looked up among all words of the text, whatever their number is. Where the token itself goes on with it (``AKIA``),
+    and where a token begins with anything, it is searched for.
 
     Args:
         off: Kinds that are not looked for.
     """
 
-    __slots__ = ("_begin", "_inner", "_joined", "_known")
+    __slots__ = ("_glued", "_inner", "_joins", "_known", "_openings", "words")
 
     def __init__(self, off: frozenset[str] = frozenset()) -> None:
         self._known, _ = _known_tokens(off)
-        prefixes = [prefix for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
-        #: The first three characters of what is known: two may have hexadecimal digits behind them.
-        self._begin = frozenset(
-            each[:3] for prefix in prefixes for each in ([prefix + c for c in _HEX] if len(prefix) == 2 else [prefix])
-        )
+        self._openings: dict[bytes, set[str]] = {}
+        glued: dict[str, list[str]] = {}
+        for kind, prefixes, rest in _VENDORS:
+            for prefix in () if kind in off else prefixes.split():
+                word = _NO_WORD.split(prefix, maxsplit=1)[0]
+                if word != prefix:
+                    self._openings.setdefault(word.lower().encode(), set()).add(prefix[: len(word) + 1])
+                else:
+                    glued.setdefault(prefix[0], []).append(re.escape(prefix[1:]) + rest)
+        # A pattern for each first letter: one letter is found much quicker than one of some.
+        self._glued = [re.compile(f"{letter}(?:{'|'.join(rests)})") for letter, rests in glued.items()]
+        if "vendor_token" not in off:
+            self._glued.append(_DOT)
         self._inner = tuple(part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part)
-        self._joined = "api_key" not in off
+        self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in _PLACES)
+        #: The words, in lower case, of which a text holds one that is to be searched for them.
+        self.words: frozenset[bytes] = frozenset((*self._openings, *self._joins))
 
-    def suspect(self, text: str, words: bytes) -> list[int]:
-        """Return the places of what may be a token.
+    def vendors(self, text: str, words: AbstractSet[bytes]) -> list[int]:
+        """Return the places of what may be a token of a vendor.
 
         Args:
             text: Texts in lines of their own.
-            words: The same, with the letter a for all that a word is made of.
+            words: What stands in them, :attr:`words` among it.
         """
-        at, after = words.find(LONG), 0
-        if at < 0 and "Q~" not in text and "eyJ" not in text:
-            return []
-        places = []
-        plain = True
-        while at >= 0:
-            beside = text[at - 1] in _BESIDE
-            digest = None if beside else _HEX_WORD.match(text, at)
-            if digest:
-                end = digest.end()  # an id or a digest
-            else:
-                plain = False
-                end = words.find(b" ", at)
-                if end < 0:
-                    end = len(text)
-                if self._may_be_token(text, at, end, after if beside else -1):
-                    places.append(at)
-            at, after = words.find(LONG, end), end
-        if "eyJ" in text:
-            places += [found.start() for found in _JWT_BEGIN.finditer(text) if found.group()[-1] == "."]
-        if not plain or "Q~" in text:
-            for part in self._inner:
-                if part in text:
-                    places += each(text, part)
-            if self._joined:
-                places += [found.start() for found in _JOINED.finditer(text)]
+        places: list[int] = []
+        for word in words:
+            for opening in self._openings.get(word, ()):
+                if self._known and opening in text:
+                    places += [at for at in each(text, opening) if self._known.match(text, at)]
+        if words and not self._joins.isdisjoint(words):
+            places += [found.start() for found in _JOINED.finditer(text)]
+        for pattern in self._glued:
+            if pattern.search(text):
+                places += [found.start() for found in pattern.finditer(text)]
+        for part in self._inner:
+            if part in text:
+                places += each(text, part)
         return places
 
-    def _may_be_token(self, text: str, start: int, end: int, after: int) -> bool:
-        """Return whether one of the known beginnings stands in a long word, or before it.
 
-        Args:
-            text: Texts in lines of their own.
-            start: Where the word begins.
-            end: Where it ends.
-            after: Behind which place a beginning may stand that is not in the word; negative: it has to be in it.
-        """
-        word = text[start:end]
-        before_dot = text.startswith(".", end)  # one letter alone begins what has a full stop behind its first part
-        if "_" in word:
-            if end - start >= _SHORTEST_OWN:
-                return True
-        elif after < 0 and "-" not in word and word[:3] not in self._begin and not before_dot:
-            return False
-        if after >= 0:  # "hvs.…", "hooks.slack.com/services/…"
-            nearest = max(after, start - _LONGEST_BEFORE)
-            start = max(text.rfind(" ", nearest, start), text.rfind("\n", nearest, start), nearest)
-        known, end = self._known, end + 2  # what stands behind the word may end a beginning: "SG."
-        if known is None or (not before_dot and self._begin.isdisjoint(_BEGINNINGS.findall(text, start, end))):
-            return False
-        return any(known.match(text, found.start()) for found in _BEGINNINGS.finditer(text, start, end))
+def may_be_jwt(text: str) -> list[int]:
+    """Return the places of what may be a JSON web token."""
+    return [found.start() for found in _JWT_BEGIN.finditer(text) if found.group()[-1] == "."]
+
+
+def may_be_own(text: str) -> list[int]:
+    """Return the places of what may be a key of our own."""
+    return [found.start() for found in _OWN_BEGIN.finditer(text)] if _OWN_BEGIN.search(text) else []
 
 
 def _without_full_stop(text: str, end: int) -> int:
     return end - 1 if text[end - 1] == "." else end  # the end of a sentence
 
 
-VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_INNER))
+VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_DOTTED, *_INNER))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobius_otel import Redactor
-from mobius_otel.telemetry.redaction import RedactionPolicy
+from mobius_otel.telemetry.redaction import RedactionPolicy, tokens
 from mobius_otel.telemetry.redaction.hits import Hits
 from mobius_otel.telemetry.redaction.memory import Memory
 from mobius_otel.telemetry.redaction.names import SCAN
@@ -165,3 +165,39 @@ def test_the_corpus_says_the_same_both_ways(part, whole, monkeypatch):
     redactor = Redactor()
     for record in generate(part, 150, 7, whole=whole):
         assert redacted(record.value, redactor)[0] == walked(record.value)[0]
+
+
+def _shapes():
+    """Return a pattern for every shape of token that is looked for, by kind."""
+    for kind, prefixes, rest in (*tokens._VENDORS, *tokens._DOTTED):
+        for prefix in prefixes.split():
+            yield f"{kind}: {prefix}", re.escape(prefix) + rest
+    for kind, inside, shape in tokens._INNER:
+        yield f"{kind}: {inside[0]}", shape
+
+
+_SHAPES = {name: re.sub(r"\(\?[!<].*?\)", "", shape).replace("}+", "}") for name, shape in _shapes()}
+
+
+@pytest.mark.parametrize("name", _SHAPES)
+def test_every_shape_of_token_is_suspected_however_it_is_cut_up(name):
+    """A token whose hyphens, slashes and full stops leave no long word in it is none the less one."""
+
+    @given(st.sampled_from(["", "x ", "a.", "b/", "c+", "=", "_"]), st.from_regex(_SHAPES[name], fullmatch=True))
+    @settings(max_examples=20, deadline=None)
+    def is_suspected(before, token):
+        text = f"{before}{token}"
+        if SCANNER.scan(text, Hits()) != text:
+            assert SCANNER.suspects(["other text", text]).keys() == {1}
+
+    is_suspected()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["xoxb-" + "1234567890", "whsec_" + "abcdefghi/klmnopqrst/abc", "ya29." + "abcdefghij.abcdefghi.abcd",
+     "glc_" + "abcdefghij+/abcdefghijkl/abcdefghijk==", "hooks.slack.com/services/" + "T1234567/B1234567/abcdefgh12"],
+)  # fmt: skip
+def test_a_token_in_short_parts_is_found(secret):
+    """No part of it is longer than a word of a sentence."""
+    assert secret not in Redactor().text(f"use {secret} now")
