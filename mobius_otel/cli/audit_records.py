@@ -48,7 +48,11 @@ def add_parsers(verbs: Subparsers) -> None:
     tail.add_argument("--notes", action="store_true", help="also what the ledger wrote about itself")
     add_json(tail)
     tail.set_defaults(run=_tail)
-    show = verbs.add_parser("show", help="show one record whole", description="Status 1 where there is none.")
+    show = verbs.add_parser(
+        "show",
+        help="show one record whole",
+        description="Status 1 where there is none. LEDGER may also stand before ID, as with the other commands.",
+    )
     show.add_argument("id", metavar="ID", help="the record's id, or the beginning of it")
     add_ledger(show)
     add_json(show)
@@ -150,6 +154,13 @@ def _time(nanoseconds: Any) -> str | None:
 
 
 def _show(args: argparse.Namespace) -> int:
+    if os.path.isfile(args.id):
+        if args.ledger is None:
+            raise ConfigurationError(
+                "ID", args.id, "the beginning of a record's id", "This is a file; `audit tail` shows ids."
+            )
+        if not os.path.exists(args.ledger):
+            args.id, args.ledger = args.ledger, args.id
     ledger = ledger_of(args)
     found = find_records(ledger, args.id)
     if args.json:

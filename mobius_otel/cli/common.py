@@ -15,10 +15,12 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 
 __all__ = [
-    "add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "shown_store", "why_not_imported",
+    "POLICY_HELP", "add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "shown_store",
+    "why_not_imported",
 ]  # fmt: skip
 
 Subparsers = Any
+POLICY_HELP = "the policy file (default: MOBIUS_OTEL_POLICY, else mobius.toml)"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
     """Add ``--policy``."""
-    parser.add_argument("--policy", metavar="FILE", help="the policy file (default: MOBIUS_OTEL_POLICY, mobius.toml)")
+    parser.add_argument("--policy", metavar="FILE", help=POLICY_HELP)
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:

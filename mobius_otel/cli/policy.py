@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 
-from mobius_otel.cli.common import Subparsers, add_json, shown_store
+from mobius_otel.cli.common import POLICY_HELP, Subparsers, add_json, shown_store
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.cli.targets import missing_functions
 from mobius_otel.errors import ConfigurationError, PolicyError
@@ -31,7 +31,8 @@ def add_parser(commands: Subparsers) -> None:
         description="Check a policy file. Functions that it names are looked for in the service's source, in this"
         " folder and on PYTHONPATH: nothing is imported, and one that is not there is a warning.",
     )
-    check.add_argument("file", nargs="?", metavar="FILE", help="default: MOBIUS_OTEL_POLICY, else mobius.toml")
+    check.add_argument("file", nargs="?", metavar="FILE", help=POLICY_HELP)
+    check.add_argument("--policy", metavar="FILE", help="the same, as the other commands have it")
     add_json(check)
     check.set_defaults(run=_check)
     schema = verbs.add_parser("schema", help="print the JSON Schema of the policy file")
@@ -40,6 +41,9 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
+    if args.file and args.policy and args.file != args.policy:
+        raise ConfigurationError("--policy", args.policy, f"left out, or the same as FILE, {args.file!r}")
+    args.file = args.file or args.policy
     try:
         policy = load_policy(args.file)
         if policy is not None:

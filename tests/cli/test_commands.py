@@ -137,6 +137,23 @@ def test_what_only_a_ledger_does_takes_a_ledger(shop, lines, place):
     assert shop.cli("policy", "check").returncode == 0
 
 
+def test_arguments_are_taken_in_either_form(shop):
+    """`policy check` takes --policy as every command does, and `audit show` the ledger first as `audit tail` does."""
+    (shop.folder / "other.toml").write_text("[api_keys]\nrequre = []\n")
+    for argv in (["other.toml"], ["--policy", "other.toml"], ["other.toml", "--policy", "other.toml"]):
+        assert "other.toml:2" in shop.cli("policy", "check", *argv, check=False).stderr
+    two = shop.cli("policy", "check", "other.toml", "--policy", "mobius.toml", check=False)
+    assert (two.returncode, "the same as FILE, 'other.toml'" in two.stderr) == (2, True)
+    shop.cli("keys", "issue", "alice")
+    (record,) = shop.cli("audit", "tail", "--json").stdout.splitlines()
+    start = json.loads(record)["attributes"]["audit.record.id"][:13]
+    shown = [shop.cli("audit", "show", *argv).stdout for argv in ([start], [start, "audit.db"], ["audit.db", start])]
+    assert shown[0] == shown[1] == shown[2]
+    assert "api_key.issued" in shown[0]
+    alone = shop.cli("audit", "show", "audit.db", check=False)
+    assert (alone.returncode, "the beginning of a record's id" in alone.stderr) == (2, True)
+
+
 def test_a_policy_is_checked_and_its_schema_printed(shop):
     """Status 0 good, 1 not good; the schema is JSON."""
     good = shop.cli("policy", "check")
