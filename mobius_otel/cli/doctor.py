@@ -58,7 +58,9 @@ def _run(args: argparse.Namespace) -> int:
         policy = None
     else:
         if policy is None:
-            findings.append(Finding("policy", "warn", "no policy file: nothing is guarded; write mobius.toml"))
+            findings.append(
+                Finding("policy", "warn", "no policy file: nothing is guarded; mobius-otel policy init writes one")
+            )
     if policy is not None:
         findings.append(Finding("policy", "ok", str(policy.file)))
         for check in (_keys, _pepper, _ledger, _audit, _metrics, _limits):

@@ -1,10 +1,12 @@
-"""``mobius-otel policy``: check a policy file, print its JSON Schema."""
+"""``mobius-otel policy``: begin a policy file, check it, print its JSON Schema."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shlex
+from pathlib import Path
 
 from mobius_otel.cli.common import POLICY_HELP, Subparsers, add_json, shown_store
 from mobius_otel.cli.output import json_line, note
@@ -13,6 +15,7 @@ from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.opening import check_policy, redaction_policy
 from mobius_otel.policy import Policy, json_schema, load_policy
 from mobius_otel.policy.lines import shown_path
+from mobius_otel.policy.loader import DEFAULT_FILE, ENVIRONMENT
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.redaction import failed_examples
 from mobius_otel.web.limits import open_server
@@ -22,9 +25,18 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Subparsers) -> None:
     """Add the command to the parser."""
-    group = commands.add_parser("policy", help="check the policy file, print its schema")
+    group = commands.add_parser("policy", help="begin a policy file, check it, print its schema")
     group.set_defaults(group=group)
     verbs = group.add_subparsers(title="commands", metavar="COMMAND")
+    init = verbs.add_parser(
+        "init",
+        help="write a policy file to begin with",
+        description="Write a policy file to begin with: it locks nobody out, and says what to switch on next. A file"
+        " that is there is not replaced.",
+    )
+    init.add_argument("file", nargs="?", metavar="FILE", help=f"default: {ENVIRONMENT}, else {DEFAULT_FILE}")
+    add_json(init)
+    init.set_defaults(run=_init)
     check = verbs.add_parser(
         "check",
         help="check a policy file; status 0 good, 1 not good",
@@ -38,6 +50,50 @@ def add_parser(commands: Subparsers) -> None:
     schema = verbs.add_parser("schema", help="print the JSON Schema of the policy file")
     add_json(schema)
     schema.set_defaults(run=_schema)
+
+
+_FIRST = """\
+# What mobius_otel does for this service. Every key has a default, so leave out what you do not need.
+# mobius-otel policy check checks it, mobius-otel run -- COMMAND starts with it, mobius-otel policy schema has all keys.
+
+[headers]
+preset = "api"                   # security headers where the service sets none; web: for pages
+
+[audit]
+ledger = "audit.db"              # what happens to keys and limits is written down here, tamper-evident
+# routes = ["POST /v1/orders"]   # routes whose every answer is written down
+
+[[rate_limit.rules]]
+name = "per-client"
+paths = ["/*"]
+limit = "100/minute"
+by = "client_address"
+mode = "shadow"                  # counted and shown in telemetry; "enforce" answers 429
+
+# [api_keys]                     # first: mobius-otel keys issue OWNER
+# require = ["/v1/*"]            # paths that open for a key alone
+
+# [metrics]
+# path = "/metrics"              # for Prometheus; pip install 'mobius_otel[prometheus]'
+"""
+
+
+def _init(args: argparse.Namespace) -> int:
+    path = Path(args.file or os.environ.get(ENVIRONMENT) or DEFAULT_FILE)
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(_FIRST)
+    except FileExistsError:
+        raise ConfigurationError("FILE", str(path), "a file that is not there yet") from None
+    except OSError as error:
+        raise ConfigurationError("FILE", str(path), "in a folder that can be written", f"{error.strerror}.") from None
+    if args.json:
+        json_line({"file": str(path.absolute())})
+        return 0
+    named = "" if path == Path(DEFAULT_FILE) else f" --policy {shlex.quote(str(path))}"
+    print(f"{path}: written. On: security headers, an audit ledger, redaction, a limit that only counts.")
+    print(f"Next: read it, then mobius-otel run{named} -- COMMAND")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -65,7 +121,7 @@ def _check(args: argparse.Namespace) -> int:
         if args.json:
             json_line({"ok": False, "file": None, "error": "no policy file"})
         else:
-            note("no policy file: write mobius.toml, or name one: mobius-otel policy check FILE")
+            note("no policy file: mobius-otel policy init writes one; or name one: mobius-otel policy check FILE")
         return 1
     missing = [str(error) for error in missing_functions(policy, [os.getcwd()])]
     if args.json:

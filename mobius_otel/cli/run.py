@@ -22,6 +22,11 @@ _AUTOSTART = Path(__file__).parent.parent / "autostart"
 # Options of the interpreter that keep it from reading PYTHONPATH or sitecustomize: the guard would stay away.
 _ISOLATING = set("IES")
 
+_OPEN = (
+    "mobius-otel: no policy file (mobius.toml, or MOBIUS_OTEL_POLICY): nothing is guarded. Off: API keys, rate limits,"
+    " security headers, audit, redaction. On: OpenTelemetry alone, as OTEL_* say. To begin: mobius-otel policy init"
+)
+
 
 def add_parser(commands: Subparsers) -> None:
     """Add the command to the parser."""
@@ -57,7 +62,7 @@ def _run(args: argparse.Namespace) -> int:
     for warning in missing:
         note(f"mobius-otel: {warning}")
     if found is None:
-        note("mobius-otel: no policy file (mobius.toml, or MOBIUS_OTEL_POLICY): nothing is guarded")
+        note(_OPEN)
     return _replace(executable, command, _environment(found))
 
 

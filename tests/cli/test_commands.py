@@ -137,6 +137,44 @@ def test_what_only_a_ledger_does_takes_a_ledger(shop, lines, place):
     assert shop.cli("policy", "check").returncode == 0
 
 
+def test_a_service_without_a_policy_is_told_what_is_off_and_what_to_type(tmp_path):
+    """It starts all the same, unchanged; the policy that the command writes is good and locks nobody out."""
+    with open_shop(tmp_path, policy=None) as shop:
+        served = ["run", "--", sys.executable, "-c", "print('served')"]
+        started = shop.cli(*served)
+        assert started.stdout == "served\n"
+        (said,) = started.stderr.splitlines()
+        for part in ("nothing is guarded", "Off: API keys", "redaction", "On: OpenTelemetry alone", "policy init"):
+            assert part in said
+        assert "policy init" in shop.cli("policy", "check", check=False).stderr
+        assert "policy init" in shop.cli("doctor", check=False).stdout
+        assert "mobius-otel run -- COMMAND" in shop.cli("policy", "init").stdout
+        checked = shop.cli("policy", "check").stdout
+        for part in (
+            "keys demanded   nowhere",
+            "per-client 100/minute",
+            "audit ledger    audit.db",
+            "headers         api",
+        ):
+            assert part in checked
+        assert "nothing is guarded" not in shop.cli(*served).stderr
+        service = shop.start()
+        for _ in range(3):
+            answer = service.get("/v1/items")
+        assert (answer.status, answer["X-Content-Type-Options"]) == (200, "nosniff")
+
+
+def test_a_policy_that_is_there_is_not_replaced(shop):
+    """One line, and the file as it was; another name, and what to type for it."""
+    before = (shop.folder / "mobius.toml").read_text()
+    again = shop.cli("policy", "init", check=False)
+    assert (again.returncode, "a file that is not there yet" in again.stderr) == (2, True)
+    assert (shop.folder / "mobius.toml").read_text() == before
+    assert "run --policy other.toml -- COMMAND" in shop.cli("policy", "init", "other.toml").stdout
+    assert json.loads(shop.cli("policy", "init", "third.toml", "--json").stdout)["file"].endswith("third.toml")
+    assert "No such file" in shop.cli("policy", "init", "no/such/folder.toml", check=False).stderr
+
+
 def test_arguments_are_taken_in_either_form(shop):
     """`policy check` takes --policy as every command does, and `audit show` the ledger first as `audit tail` does."""
     (shop.folder / "other.toml").write_text("[api_keys]\nrequre = []\n")

@@ -57,12 +57,12 @@ def test_what_keeps_a_service_from_starting_is_found_before(said, command, polic
 
 def test_the_summary_says_what_the_policy_demands(said):
     """Routes of scopes demand a key too, a store of this host is named, and without a ledger nothing survives."""
-    text = '[api_keys.scopes]\n"POST /v1/refunds" = ["refund"]\n[audit]\ndurability = "power"\n'
+    text = '[api_keys.scopes]\n"POST /v1/refunds" = ["refund"]\n[audit]\n'
     _, out, _ = said(text, "policy", "check")
     assert "keys demanded   POST /v1/refunds (refund)\n" in out
     assert "key store       sqlite:///keys.db\n" in out
     assert "audit survives  no end of the process: that takes a ledger\n" in out
-    _, out, _ = said(f'{text}ledger = "audit.db"\n', "policy", "check")
+    _, out, _ = said(f'{text}ledger = "audit.db"\ndurability = "power"\n', "policy", "check")
     assert "audit survives  a power cut; where it cannot be kept: spool\n" in out
 
 
