@@ -3,9 +3,10 @@
     python benchmarks/audit.py [--quick]
 
 Peers: OpenTelemetry's own pipeline (``Logger.emit``, batch processor: in memory), persist-queue (``pip install
-persist-queue``; left out where it is missing), a bare append of the same bytes, the same with fsync. All are
-measured in the same rounds, one after the other, and a ratio is the median of the rounds' ratios. Costs of one thread
-are CPU time, so that another program on the machine does not count.
+persist-queue``; left out where it is missing), a bare append of the same bytes, the same with fsync, and a bare
+commit of them by SQLite, which is the floor of everything that commits a record at a time. All are measured in the
+same rounds, one after the other, and a ratio is the median of the rounds' ratios. Costs of one thread are CPU time, so
+that another program on the machine does not count.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ class Contenders:
         self.file = os.open(folder / "append.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         self.ledgers = [Ledger(folder / "process.db"), Ledger(folder / "power.db", durability="power")]
         process, power = (AuditLogger("bench", ledger=ledger) for ledger in self.ledgers)
+        emitted, text = event(), self.payload.decode()
+        self.bare = sqlite3.connect(folder / "bare.db", isolation_level=None)
+        self.bare.execute("PRAGMA journal_mode=WAL")
+        self.bare.execute("PRAGMA synchronous=NORMAL")
+        self.bare.execute("CREATE TABLE records (id INTEGER PRIMARY KEY, payload TEXT NOT NULL)")
         self.power = power
         provider = LoggerProvider(shutdown_on_exit=False)
         provider.add_log_record_processor(BatchLogRecordProcessor(Nowhere()))
@@ -107,7 +113,12 @@ class Contenders:
         self.all: dict[str, tuple[Callable[[], object], int]] = {
             "bare append": (lambda: os.write(self.file, self.payload), 2000),
             "stock Logger.emit, batch processor (memory)": (stock, 1000),
-            "emit, process (redacted, chained, committed)": (lambda: process.emit(event()), 1000),
+            "bare commit by SQLite": (
+                lambda: self.bare.execute("INSERT INTO records (payload) VALUES (?)", (text,)),
+                1000,
+            ),
+            "emit, process (redacted, chained, committed)": (lambda: process.emit(emitted), 1000),
+            "the same, the event made and checked as well": (lambda: process.emit(event()), 1000),
         }
         with contextlib.suppress(ImportError):
             import persistqueue
@@ -251,6 +262,7 @@ def main() -> None:
         shipping(folder, 3_000 if quick else 20_000)
         for ledger in contenders.ledgers:
             ledger.close()
+        contenders.bare.close()
 
 
 if __name__ == "__main__":
