@@ -37,9 +37,12 @@ class Fairness:
         self._inside.add(threading.get_ident())
 
     def __exit__(self, *exception: object) -> None:
-        self._inside.discard(threading.get_ident())
-        if self._inside:
-            time.sleep(0)
+        try:
+            # Who sleeps here is inside still: it is about to wait for the interpreter, and others have to see it.
+            if len(self._inside) > 1:
+                time.sleep(0)
+        finally:
+            self._inside.discard(threading.get_ident())
 
     def renew(self) -> None:
         """Start anew, in a forked child."""
