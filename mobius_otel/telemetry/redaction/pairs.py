@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mobius_otel.telemetry.redaction.hits import Hits, each, marker, replace_spans
+from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
+from mobius_otel.telemetry.redaction.hits import MARKER, Hits, each, marker, replace_spans
 from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE, inserted, loose_credentials, said
+from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner", "mask_header"]
 
@@ -24,7 +26,7 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 
 _SCHEME = re.compile(
     r"(?:bearer|basic|token|apikey|api-key|negotiate|ntlm|dpop|key|privatetoken|digest|hawk|signature|hmac"
-    r"|aws4-hmac-sha256|mutual|gnap|oauth)(?:[ \t]+|(?=$))",
+    r"|aws4-hmac-sha256|mutual|gnap|oauth|ssws|geniekey|splunk)(?:[ \t]+|(?=$))",
     re.IGNORECASE | re.ASCII,
 )
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
@@ -42,19 +44,21 @@ def mask_header(kind: str, value: str) -> str:
 # Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
 # Read forwards it is => := = : or >, and no == :: :// >= or >>.
 _TURNED_PAIR = re.compile(
-    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+([\"'`]?\\{0,128}+)([\w.\-%\[\]$]{1,256}+)", re.ASCII
+    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
+    r"([\w.\-%\[\]$]{1,256}+)",
+    re.ASCII,
 )
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
 _TURNED_RUN = re.compile(
-    r"[:=>][:=]?+[ \t]{0,8}+[\"'`]?+\\{0,128}+"
+    r"[:=>][:=]?+[ \t]{0,8}+(?:\](?=[\"']))?+[\"'`]?+\\{0,128}+"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
     re.ASCII,
 )
 _LONGEST_RUN = 256
-_SEPARATED = re.compile(r"\\{0,128}+[\"'`]?+[ \t]{0,8}+[:=>]")
-_BLANKS = re.compile(r"[ \t]{0,8}+")
-_NAME = re.compile(r"-{0,2}+([A-Za-z_$].*)")
+_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+[ \t]{0,8}+[:=>]")
+_BLANKS = re.compile(r"[ \t]{0,8}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
+_NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([A-Za-z_$].*)")  # "-Ddb.password=…"
 _LEARNED = 8192
 #: What a name says depends on what stands around it.
 _DEPENDS = "?"
@@ -92,17 +96,54 @@ _AFTER_STRING = frozenset({"", " ", "+", ")", ",", "%", ".", ";", "]", "}", "\n"
 _LINE = re.compile(r"(?:[^\r\n\\]|\\(?![nr]))*+")
 _TOKEN_RUN = re.compile(r"[^\s\"',;<>\\]*+")
 HALF_NAMES = frozenset({"key", "keys", "code", "codes", "number", "id", "phrase", "no", "value", "num", "hash"})
+#: What they tell depends on what stands before them in a text.
+_HALF = HALF_NAMES | VALUE_NAMES
 _BLANKED_BRACES = frozenset({"cookie", "credential", "secret", "password", "api_key"})
 # A place for a value that is filled in elsewhere.
 _TEMPLATE = re.compile(
-    r"\$\{[^}\s]{1,100}\}|\{\{[^}]{1,100}\}\}|\$\([^)]{1,100}\)|%\([\w.]{1,40}\)s|\$[A-Z_][A-Z0-9_]{0,60}(?!\w)",
+    r"\$\{\{[^}]{1,100}\}\}|\$\{[^}\s]{1,100}\}|\{\{[^}]{1,100}\}\}|\$\([^)]{1,100}\)|%\([\w.]{1,40}\)s|\$[A-Z_][A-Z0-9_]{0,60}(?!\w)",
     re.ASCII,
 )
 _CODE = re.compile(
     r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
     r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
+    r"|!(?:Ref|Sub|GetAtt|ImportValue|vault|secret|env_var|include)\b"
+    r"|(?:var|vars|local|module|each|secrets|props|steps|needs|inputs|params|outputs)\.[A-Za-z_][\w.\[\]\-]*\Z"
     r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)"
 )
+
+# What a literal is wrapped in: Some("…"), SecretStr('…'), MD5('…').
+_CALL = re.compile(
+    r"(?:(?:new|await) )?([A-Za-z_][\w.:]{0,60}+)!?\([ \t]{0,4}+[bBuUrRfFnN]{0,2}+(\\{0,128}+[\"'`])", re.ASCII
+)
+# A literal in one of these is the name of something.
+_ASKS = re.compile(
+    r"(?:^|[._:])(?:get|fetch|load|read|find|lookup|require|resolve|param|has|is)\w*\Z"
+    r"|(?:^|[._:])(?:env|environ|getenv|config|settings|vars?|t|tr|_|gettext|translate|input|prompt|getpass|ask|open"
+    r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z",
+    re.IGNORECASE,
+)
+# A change as Terraform and others print it: password = "old" -> "new".
+_ARROW = re.compile(r"[\"'][ \t]{0,8}+(?:->|=>|→)[ \t]{0,8}+([\"'])")
+#: In brackets these say that something is not shown, or not known yet.
+_NOT_SHOWN = frozenset({
+    "sensitive value", "sensitive", "known after apply", "protected", "not shown", "encrypted", "private",
+})  # fmt: skip
+#: States of things with a telling name: "cookie: enabled", "signature=ok".
+_STATES = frozenset({
+    "ok", "valid", "invalid", "enabled", "disabled", "missing", "expired", "present", "absent", "required", "unset",
+    "started", "ended", "active", "inactive", "accepted", "rejected", "verified", "revoked", "done",
+})  # fmt: skip
+_COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=;.])")
+_COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
+_PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
+# An address in which "code" is what logs somebody in.
+_LOGIN_URL = re.compile(
+    r"state=|(?:reset|verif|confirm|activat|invit|magic|callback|oauth|login|signin|sso)[\w\-./]{0,64}+\?",
+    re.IGNORECASE,
+)
+_LONG_VALUE = re.compile(r"=(?=[A-Za-z_\-]{0,200}+[0-9])[\w\-]{20,}+", re.ASCII)
+_SHORTEST_IBAN = 15
 
 
 def _first_name(run: str, start: int) -> tuple[str, int]:
@@ -143,13 +184,16 @@ class PairScanner:
     def pairs(self, text: str, hits: Hits) -> str:
         """Return `text` without the values that a name before a separator tells."""
         if ":" in text or "=" in text or ">" in text:
-            return replace_spans(text, self._pair_spans(text), hits)
+            text = replace_spans(text, self._pair_spans(text), hits)
+        if spans := sibling_spans(text, self._of):
+            text = replace_spans(text, iter(spans), hits)
         return text
 
     def flags(self, text: str, hits: Hits) -> str:
-        """Return `text` without the values of flags that tell something."""
-        if "-" in text and " " in text:
-            return replace_spans(text, self._flag_spans(text), hits)
+        """Return `text` without the secrets of its command lines."""
+        if " " in text:
+            spans = command_spans(text, self._of, logins="url_credential" not in self._off)
+            return replace_spans(text, iter(spans), hits)
         return text
 
     def sentences(self, text: str, hits: Hits) -> str:
@@ -169,15 +213,17 @@ class PairScanner:
         Args:
             text: Texts in lines of their own.
         """
+        places = may_be_sibling(text, self._of)
+        if not (":" in text or "=" in text or ">" in text):
+            return places
         runs = _TURNED_RUN.findall(text[::-1])
         if self._harmless.issuperset(runs):
-            return []
-        places: list[int] = []
+            return places
         for run in set(runs):
             if run in self._harmless or self._is_harmless(run):
                 continue
             name = run[::-1]
-            if _first_name(name, 0)[0].lower() in HALF_NAMES:  # what it says depends on the word before it
+            if _first_name(name, 0)[0].lower() in _HALF:  # what it says depends on the word before it
                 places += self._suspect_half(text, name)
             else:
                 places += [at for at in each(text, name) if _SEPARATED.match(text, at + len(name))]
@@ -188,7 +234,9 @@ class PairScanner:
         places = []
         for at in each(text, run):
             start = at + shift
-            pair = text[start - 1] in _BEFORE_HALF and _SEPARATED.match(text, at + len(run))
+            pair = (name.lower() in VALUE_NAMES or text[start - 1] in _BEFORE_HALF) and _SEPARATED.match(
+                text, at + len(run)
+            )
             if pair and self._kind(text, name, start, login=True):
                 places.append(start)
         return places
@@ -203,14 +251,8 @@ class PairScanner:
         return True
 
     def suspect_flags(self, text: str) -> list[int]:
-        """Return the places of flags of a command line whose name tells something; see :meth:`suspect`."""
-        if _FLAG_BEGIN.search(text) is None:
-            return []
-        return [
-            found.start()
-            for found in _FLAG.finditer(text)
-            if found.group(1) in _LOGINS or self._of(found.group(1)) not in (SCAN, TRUST)
-        ]
+        """Return the places of command lines that may tell something; see :meth:`suspect`."""
+        return may_be_command(text, self._of)
 
     def _kind(self, text: str, name: str, start: int, login: bool) -> str:
         """Return the kind that the name of a pair tells."""
@@ -223,14 +265,22 @@ class PairScanner:
                 before = before.rpartition("\n")[2]  # not a word of the line above
                 word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
                 kind = self._of(f"{word} {name}") if word else SCAN
-            if kind == SCAN and name == "code" and login and text[start - 1 : start] in {"?", "&"}:
-                kind = SCAN if "token" in self._off else "token"
+            if kind == SCAN and name.lower() in VALUE_NAMES:
+                kind = named_before(text, start, self._of)
+            if kind == SCAN and text[start - 1 : start] in {"?", "&"}:
+                if name == "code" and login:
+                    kind = SCAN if "token" in self._off else "token"
+                elif name == "key" and _LONG_VALUE.match(text, start + 3):
+                    kind = SCAN if "api_key" in self._off else "api_key"
+        elif name.lower() == "pass" and text[start - 1 : start] == " ":
+            word = text[max(0, start - 24) : start - 1].rpartition("\n")[2].rpartition(" ")[2]
+            kind = self._of(f"{word} pass") if word.isalpha() else kind  # "boarding pass: …"
         return kind if kind != TRUST else SCAN
 
     def _learn(self, turned: str) -> str:
         """Return SCAN where the name in a run of a name's characters, turned around, never tells anything."""
         name, _ = _first_name(turned[::-1], 0)
-        harmless = not name or (name.lower() not in HALF_NAMES and self._of(name) in (SCAN, TRUST))
+        harmless = not name or (name.lower() not in _HALF and self._of(name) in (SCAN, TRUST))
         if harmless and name[:1] in {"n", "r", "t"} and self._of(name[1:] or "n") not in (SCAN, TRUST):
             harmless = False  # "\npassword": the first letter may belong to a line break
         if len(self._learned) >= _LEARNED:
@@ -249,7 +299,7 @@ class PairScanner:
         if not telling:
             return
         done, length = 0, len(text)
-        login = "state=" in text  # "code" is a secret where an OAuth answer stands in the address
+        login = _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
             if length - found.end(1) < done:
                 continue  # a part of the value before it
@@ -266,17 +316,25 @@ class PairScanner:
                 if start < end:
                     done = end
                     yield start, end, kind
+                    while arrow := _ARROW.match(text, done):
+                        start, done = arrow.end(), _quoted_end(text, arrow.end(), arrow.group(1))
+                        if not keeps(kind, text[start:done]):
+                            yield start, done, kind
 
     def _value(self, text: str, pair: _Pair, kind: str) -> tuple[int, int]:
         """Return where the secret behind a name stands; equal bounds mean that there is none."""
         at, separator = pair.end, pair.separator
         if separator == ">":
             return self._element(text, pair, kind)
+        if text.startswith("[redacted:", at) and (marked := _MARKED_LOGIN.match(text, at)):
+            return marked.end(), marked.end()  # "https://x-access-token:[redacted:url_credential]@host/path"
         if (
             kind != "cookie" and text[at - 1] in " \t" and self._is_name(text, at)
         ):  # nothing stands here: "password= --token …", "password: token: …"
             return at, at
         if kind == "cookie" and separator == ":" and not pair.quote:
+            if _COOKIE_STATE.match(text, at):
+                return at, at
             return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
         if opened := _OPEN.match(text, at):
             start = opened.end()
@@ -286,12 +344,16 @@ class PairScanner:
             return _checked(text, start, end, kind, quoted=True)
         if _TEMPLATE.match(text, at):
             return at, at
+        if call := _CALL.match(text, at):
+            start = call.end()
+            asks = _ASKS.search(call.group(1)) is not None
+            return (start, start) if asks else _checked(text, start, _quoted_end(text, start, call.group(2)), kind)
         if at < len(text) and text[at] in "[({" and not text.startswith("[redacted", at):
             return _bracket(text, at, kind)
         end = _bare_end(text, at)
         value = text[at:end]
         name = pair.name.lower()
-        if value.isdigit() and (_is_count(name) or name == "pass"):
+        if _says_no_secret(name, value, kind):
             return at, at
         if kind in {"authorization", "cookie"}:
             return _header_value(text, pair, kind)
@@ -301,8 +363,8 @@ class PairScanner:
             or (separator == ":" and name.startswith(value + "_"))
         ):
             return at, at
-        if separator == ":" and value.isalpha() and value.lower() in PROSE:
-            return at, at
+        if separator == ":" and value.isalpha() and (value.lower() in PROSE or self._of(value) not in (SCAN, TRUST)):
+            return at, at  # the rest of a sentence: "passwd: password updated"
         if kind == "password" and name in {"pwd", "oldpwd"} and value.startswith("/"):
             return at, at
         return _checked(text, at, end, kind)
@@ -315,39 +377,30 @@ class PairScanner:
         return self._of(found.group(2)) not in (SCAN, TRUST)
 
     def _element(self, text: str, pair: _Pair, kind: str) -> tuple[int, int]:
-        if text[pair.start - 1 : pair.start] != "<":
+        if not _ELEMENT.search(text[max(0, pair.start - 64) : pair.start]):
             return 0, 0
         end = text.find("<", pair.end)
         return _checked(text, pair.end, end if end >= 0 else len(text), kind, quoted=True)
 
-    def _flag_spans(self, text: str) -> Iterator[_Span]:
-        for found in _FLAG.finditer(text):
-            name = found.group(1)
-            start, end = found.span(2)
-            if name in _LOGINS:
-                colon = text.find(":", start, end)
-                while colon > 0 and text.startswith("[redacted:", colon - 9):
-                    colon = text.find(":", colon + 1, end)
-                if (
-                    colon > 0
-                    and not text.startswith("//", colon + 1)
-                    and not keeps("url_credential", text[colon + 1 : end])
-                ):
-                    yield colon + 1, end, "url_credential"
-            elif (kind := self._of(name)) not in (SCAN, TRUST) and not keeps(kind, text[start:end]):
-                yield start, end, kind
 
-
-_FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
-_FLAG_BEGIN = re.compile(r"-(?<!\S-)[A-Za-z\-]")
+_MARKED_LOGIN = re.compile(rf"{MARKER}(?=@)")
+# What opens the element of a name: <password>, <ns:password>, <entry key="password">.
+_ELEMENT = re.compile(r"<(?:[\w.\-]{1,32}:)?\Z|<[\w.:\-]{1,32}[ \t]{1,4}(?:key|name|id)=\\{0,4}[\"']\Z", re.ASCII)
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
 _BEFORE_HALF = frozenset(" ?&\\")
-_LOGINS = frozenset({"u", "user", "proxy-user"})
 
 
-def _is_count(name: str) -> bool:
-    """Return whether a number behind this name counts things: ``tokens=512``."""
-    return name.endswith("s") and not name.endswith("pass")
+def _says_no_secret(name: str, value: str, kind: str) -> bool:
+    """Return whether a bare value counts things, names a state, or is a part of what its kind has."""
+    if (name.endswith("s") or name == "pass") and _COUNT.fullmatch(value):
+        return name == "pass" or not name.endswith("pass")  # "tokens=512", "pass: 12"
+    if value.lower() in _STATES:
+        return True
+    if kind == "pin":
+        return _PIN_OF_A_BOARD.fullmatch(value) is not None
+    if kind == "cookie":
+        return value.isdigit() and len(value) <= 4
+    return kind == "iban" and len(value) < _SHORTEST_IBAN  # the first of its groups: the value's own shape tells
 
 
 def _checked(text: str, start: int, end: int, kind: str, *, quoted: bool = False) -> tuple[int, int]:
@@ -396,7 +449,7 @@ def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
     if end < 0:
         end = len(text)
     inside = text[at + 1 : end].strip("\"' ")
-    if keeps(kind, inside) or inside.replace(",", "").replace(" ", "").isdigit():
+    if keeps(kind, inside) or inside.lower() in _NOT_SHOWN or inside.replace(",", "").replace(" ", "").isdigit():
         return at, at
     return at + 1, end
 
@@ -411,7 +464,7 @@ def _header_value(text: str, pair: _Pair, kind: str) -> tuple[int, int]:
     if scheme and scheme.group().lower().startswith(_WHOLE_LINE):
         end = _line_end(text, pair)
     else:
-        run = _TOKEN_RUN.match(text, start)
+        run = _TOKEN_RUN.match(text, start) if colon else _BARE.match(text, start)  # "?auth=…&page=3"
         end = run.end() if run else start
     value = text[start:end]
     if colon and value.isalpha() and (value.lower() in PROSE or not scheme):

@@ -161,7 +161,7 @@ class Screen:
         raw = text.encode("latin-1", "replace")
         found: list[tuple[int, list[int]]] = []
         colon = ":" in text
-        if (colon or "=" in text or ">" in text) and (places := self._pairs.suspect(text)):
+        if places := self._pairs.suspect(text):
             found.append((PAIR, places))
         if places := self._pairs.suspect_flags(text):
             found.append((FLAG, places))

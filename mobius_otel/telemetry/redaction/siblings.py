@@ -1,0 +1,119 @@
+"""Secrets in a text whose name stands beside them under a name of its own.
+
+``- name: DB_PASSWORD`` with ``value: …`` in the next line, ``<add key="DbPassword" value="…"/>``,
+``{'Name': 'DB_PASSWORD', 'Value': '…'}``, ``('password', '…')``, ``Key (token)=(…)``, a part of a form, an element with
+attributes. What a pair tells alone is found in :mod:`mobius_otel.telemetry.redaction.pairs`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from mobius_otel.telemetry.redaction.hits import each
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+
+__all__ = ["VALUE_NAMES", "may_be_sibling", "named_before", "sibling_spans"]
+
+_Spans = Iterator[tuple[int, int, str]]
+_Of = Callable[[str], str]
+#: Names of what the sibling named before it is about, in lower case.
+VALUE_NAMES = frozenset({
+    "value", "content", "val", "parametervalue", "newvalue", "oldvalue", "new_value", "old_value", "stringvalue",
+})  # fmt: skip
+_FARTHEST = 160
+_NAMER = re.compile(
+    r"(?<![A-Za-z0-9_.])(?:name|key|field|column|property|attribute|param|parameter|parameterkey|header|variable|option)"
+    r"\\{0,8}+[\"']?\s{0,4}+[:=]\s{0,4}+\\{0,8}+[\"']?([A-Za-z_][\w.\-]{1,64}+)",
+    re.IGNORECASE | re.ASCII,
+)
+# What may stand between the name and the value: no end of a thing, no empty line.
+_BETWEEN = re.compile(r"(?![^\n]*\n[ \t]*\n)[^{}<>]{0,80}+\Z", re.DOTALL)
+# ('password', '…'): a literal that is a name and one beside it, in brackets of their own.
+_TUPLE = re.compile(
+    r"[(\[][ \t]{0,4}+[bBuU]?\\?([\"'])([A-Za-z_][\w.\-]{1,64}+)\\?\1[ \t]{0,4}+,[ \t]{0,4}+[bBuU]?\\?([\"'])"
+    r"((?:(?!\3)[^\\\n]){1,4096}+)\\?\3[ \t]{0,4}+[)\]]",
+    re.ASCII,
+)
+_IS_NAME = re.compile(r"[a-z_]{0,24}", re.IGNORECASE | re.ASCII)
+# Key (email, token)=(ann, …): how PostgreSQL says what stands in its way.
+_KEY = re.compile(r"\(([\w\", ]{1,200}+)\)=\(([^()]{1,1000}+)\)", re.ASCII)
+_LINE = r"(?:\r\n|\n|\\r\\n|\\n)"
+_PART = re.compile(
+    rf"form-data;[ \t]{{0,4}}+name=\\?\"([\w.\-\[\]]{{1,100}}+)\\?\"[^\r\n\\]{{0,200}}+"
+    rf"(?:{_LINE}[\w\-]{{1,40}}+:[^\r\n\\]{{0,200}}+){{0,4}}{_LINE}{{2}}((?:[^\r\n\\]|\\(?![rn])){{1,4096}}+)",
+    re.ASCII,
+)
+_ELEMENT = re.compile(
+    r"<(?:[\w.\-]{1,32}:)?([A-Za-z_][\w.\-]{0,64}+)\s[^<>]{0,200}+(?<!/)>([^<>]{1,4096}+)(?=<)", re.ASCII
+)
+
+
+def named_before(text: str, start: int, of: _Of) -> str:
+    """Return the kind that the sibling before a value's name tells, or SCAN.
+
+    Args:
+        text: The text.
+        start: Where the value's own name begins.
+        of: What a name tells.
+    """
+    before = text[max(0, start - _FARTHEST) : start]
+    last = None
+    for last in _NAMER.finditer(before):  # noqa: B007 - the last one counts
+        pass
+    if last is None or not _BETWEEN.match(before, last.end()):
+        return SCAN
+    kind = of(last.group(1))
+    return SCAN if kind == TRUST else kind
+
+
+def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
+    """Return the secrets of a text that a name beside them tells, in order.
+
+    Args:
+        text: The text.
+        of: What a name tells.
+    """
+    spans = [*_tuples(text, of), *_elements(text, of)]
+    if ")=(" in text:
+        spans += _keys(text, of)
+    if "form-data" in text:
+        spans += ((*found.span(2), of(found.group(1))) for found in _PART.finditer(text))
+    return sorted(
+        (start, end, kind)
+        for start, end, kind in spans
+        if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end])
+    )
+
+
+def may_be_sibling(text: str, of: _Of) -> list[int]:
+    """Return the places of what :func:`sibling_spans` may find, in texts that stand in lines of their own."""
+    # What these two take ends with its line, or before the next thing of its kind begins: no text hides another's.
+    places = [
+        start for spans in (_tuples, _elements) for start, _, kind in spans(text, of) if kind not in (SCAN, TRUST)
+    ]
+    for part in (")=(", "form-data"):
+        if part in text:
+            places += each(text, part)
+    return places
+
+
+def _tuples(text: str, of: _Of) -> _Spans:
+    if "', " in text or '", ' in text or "','" in text or '","' in text:
+        for found in _TUPLE.finditer(text):
+            if not _IS_NAME.fullmatch(found.group(4)):  # ("password", "email") is a list of names
+                yield *found.span(4), of(found.group(2))
+
+
+def _elements(text: str, of: _Of) -> _Spans:
+    if "</" in text:
+        for found in _ELEMENT.finditer(text):
+            yield *found.span(2), of(found.group(1))
+
+
+def _keys(text: str, of: _Of) -> _Spans:
+    for found in _KEY.finditer(text):
+        at = found.start(2)
+        for name, value in zip(found.group(1).split(","), found.group(2).split(", "), strict=False):
+            yield at, at + len(value), of(name.strip(' "'))
+            at += len(value) + 2

@@ -1,0 +1,81 @@
+"""Texts in whose form a secret is told by a name that stands elsewhere than right before it; and what only looks so."""
+
+import pytest
+
+from mobius_otel.telemetry.redaction import Redactor
+from mobius_otel.telemetry.redaction.hits import Hits
+from tests.telemetry.redaction.secrets_kit import CANARY
+
+REDACTOR = Redactor()
+SCANNER = REDACTOR._memory.scanner
+FORMS = [
+    # a literal in a call, a change, a reference to what holds it
+    ('password: Some("{}")', 'password: Some("[redacted:password]")'),
+    ("password=SecretStr('{}')", "password=SecretStr('[redacted:password]')"),
+    ("WHERE password = MD5('{}')", "WHERE password = MD5('[redacted:password]')"),
+    ('  ~ password = "old-1" -> "{}"', '  ~ password = "[redacted:password]" -> "[redacted:password]"'),
+    ("os.environ['DB_PASSWORD'] = '{}'", "os.environ['DB_PASSWORD'] = '[redacted:password]'"),
+    ("java -Dpwd={} -jar a.jar", "java -Dpwd=[redacted:password] -jar a.jar"),
+    ("**Password:** {}", "**Password:** [redacted:password]"),
+    # a name beside the value
+    ("- name: DB_PASSWORD\n  value: {}", "- name: DB_PASSWORD\n  value: [redacted:password]"),
+    ('<add key="DbPassword" value="{}"/>', '<add key="DbPassword" value="[redacted:password]"/>'),
+    ('<meta name="csrf-token" content="{}">', '<meta name="csrf-token" content="[redacted:token]">'),
+    ("{'Name': 'DB_PASSWORD', 'Value': '{}'}", "{'Name': 'DB_PASSWORD', 'Value': '[redacted:password]'}"),
+    ("[('user', 'bob'), ('password', '{}')]", "[('user', 'bob'), ('password', '[redacted:password]')]"),
+    ("headers=[(b'x-api-key', b'{}')]", "headers=[(b'x-api-key', b'[redacted:api_key]')]"),
+    ("Key (token)=({}) already exists.", "Key (token)=([redacted:token]) already exists."),
+    ("Key (tenant, token)=(acme, {})", "Key (tenant, token)=(acme, [redacted:token])"),
+    ('form-data; name="password"\r\n\r\n{}\r\n--X', 'form-data; name="password"\r\n\r\n[redacted:password]\r\n--X'),
+    ("<entry key='password'>{}</entry>", "<entry key='password'>[redacted:password]</entry>"),
+    ("<a b='1'>x<wsse:Password T='x'>{}</a>", "<a b='1'>x<wsse:Password T='x'>[redacted:password]</a>"),
+    # command lines
+    ("mysql -u root -p{} app", "mysql -u root -p[redacted:password] app"),
+    ("docker login -u bob -p {} reg.io", "docker login -u bob -p [redacted:password] reg.io"),
+    ("sshpass -p '{}' ssh h", "sshpass -p '[redacted:password]' ssh h"),
+    ("redis-cli -a {} ping", "redis-cli -a [redacted:password] ping"),
+    ("curl -ubob:{} https://x", "curl -ubob:[redacted:url_credential] https://x"),
+    ("curl --user=bob:{} https://x", "curl --user=bob:[redacted:url_credential] https://x"),
+    ("aws configure set aws_secret_access_key {}", "aws configure set aws_secret_access_key [redacted:api_key]"),
+    # addresses
+    ("GET /reset-password?code={}", "GET /reset-password?code=[redacted:token]"),
+    ("https://x.example/?key={}long1long1&b=1", "https://x.example/?key=[redacted:api_key]&b=1"),
+    ("/cb?auth={}&page=3", "/cb?auth=[redacted:authorization]&page=3"),
+    ("https://x-access-token:{}@h.example/a.git failed",
+     "https://x-access-token:[redacted:url_credential]@h.example/a.git failed"),
+    ("Authorization: SSWS {}", "Authorization: SSWS [redacted:authorization]"),
+]  # fmt: skip
+HARMLESS = [
+    "cookie: enabled", "cookies: 3", "tokens=12/100", "signature=ok", "first pass: done", "boarding pass: gate B22",
+    "env: API_TOKEN: ${{ secrets.API_TOKEN }}", "password = (sensitive value)", "password = (known after apply)",
+    "password=[PROTECTED]", "password = var.db_password", "password: !Ref DbPassword", "pin=13 mode=output",
+    "pin: GPIO17", "passwd: password updated successfully", 'password = os.getenv("DB_PASSWORD")',
+    'token = config.get("token")', 'password: t("login.password")', "docker run -p 8080:80 nginx",
+    "mysql -u root -p shop", 'fields = ("password", "email")', "- name: LOG_LEVEL\n  value: debug",
+    '<add key="Timeout" value="30"/>', "git config user.name bob", 'curl --user "$U:$P" https://x.example',
+    "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "clean"), FORMS, ids=[clean[:40] for _, clean in FORMS])
+def test_a_secret_is_found_in_its_form_and_the_form_stays(text, clean):
+    """Only the secret goes; again, as a part of a record, and screened beside another text, it is the same."""
+    text = text.replace("{}", CANARY)
+    assert REDACTOR.text(text) == clean
+    assert REDACTOR.text(clean) == clean
+    assert REDACTOR.redact({"note": "all is well", "message": text}).value == {"note": "all is well", "message": clean}
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_only_looks_like_one_stays(text):
+    """States, references, places that something else fills."""
+    assert REDACTOR.text(text) is text
+
+
+@pytest.mark.parametrize(("text", "clean"), FORMS, ids=[clean[:40] for _, clean in FORMS])
+def test_a_form_is_suspected_behind_any_text(text, clean):
+    """One that begins the same way, or is cut off, does not hide it."""
+    text = text.replace("{}", CANARY)
+    assert SCANNER.scan(text, Hits()) == clean
+    for before in ('form-data; name="x"', "Key (a)=(", "<a b='", '("password", "', "- name: x", "mysql "):
+        assert 1 in SCANNER.suspects([before, text])
