@@ -289,7 +289,7 @@ def _arm_or_exit() -> None:
         except Exception as error:
             _refuse(error)
         _current = runtime
-    atexit.register(runtime.shutdown)
+    atexit.register(_leave, runtime)
     if runtime.ledger is not None:
         _end_on_sigterm()
 
@@ -309,7 +309,12 @@ def _end_on_sigterm() -> None:
 
 
 def _terminated(number: int, _: FrameType | None) -> None:
-    """Shut down in another thread, for so long: the one that was interrupted may hold any lock."""
+    """Shut down in another thread, for so long: the one that was interrupted may hold any lock.
+
+    A second SIGTERM changes nothing: systemd sends one to every process of a unit and gunicorn's master another one to
+    its workers, so that nobody is impatient who sends two. Who is sends SIGINT or SIGKILL.
+    """
+    signal.signal(number, signal.SIG_IGN)
     try:
         runtime = _current
         if runtime is not None and runtime.ledger is not None:
@@ -321,6 +326,15 @@ def _terminated(number: int, _: FrameType | None) -> None:
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def _leave(runtime: Runtime) -> None:
+    """Shut down at the end of the process; a SIGTERM asks for what is happening, and does not cut it off."""
+    if os.getpid() == _armed_in and threading.current_thread() is threading.main_thread():
+        with contextlib.suppress(ValueError):  # an interpreter that is not the first has no signals
+            if signal.getsignal(signal.SIGTERM) is _terminated:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    runtime.shutdown()
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -292,6 +292,45 @@ def test_sigterm_ends_the_audit_stream_and_sends_what_it_can(tmp_path, server):
     assert ("a.b" in names, names[-1]) == (True, "audit.stream.ended")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_second_sigterm_does_not_cut_off_what_the_first_began(tmp_path, leaving):
+    """Nor does one cut off a process that is just ending by itself: systemd and a master send one each."""
+    (tmp_path / "mobius.toml").write_text('[audit]\nledger = "audit.db"\nlogging = true\n')
+    (tmp_path / "work.py").write_text(
+        "import logging, sys\n"
+        'logging.getLogger("shop").warning("x", extra={"audit": {"event_name": "a.b", "actor": "u-1"}})\n'
+        'print("told", flush=True)\nsys.stdin.read()\n'
+    )
+    with OtlpReceiver() as receiver:
+        receiver.answer(503, headers={"Retry-After": "3600"})
+        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_TRACES_EXPORTER": "none",
+                   "OTEL_METRICS_EXPORTER": "none"}  # fmt: skip
+        with subprocess.Popen(
+            [sys.executable, "-m", "mobius_otel", "run", "--", sys.executable, "work.py"],
+            cwd=tmp_path, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            assert any(b"told" in line for line in process.stdout)
+            assert receiver.wait_for(lambda seen: seen.requests)
+            draining = threading.Event()
+
+            def note(_):
+                draining.set()
+                return True
+
+            receiver.behave()
+            receiver.answer(delay=0.5, only_if=note)
+            if leaving:
+                process.stdin.close()
+            else:
+                process.send_signal(signal.SIGTERM)
+            assert draining.wait(20)
+            for _ in range(2):
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == (0 if leaving else -signal.SIGTERM)
+        assert [log["event_name"] for log in receiver.logs] == ["a.b", "audit.stream.ended"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_sigterm_ends_the_stream_of_a_forked_child(tmp_path):
     """And nothing else: the parent goes on."""
