@@ -100,7 +100,7 @@ def main() -> None:
     trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
     with tempfile.TemporaryDirectory() as folder:
         policy = parse_policy(POLICY)
-        keys = ApiKeyManager(f"sqlite:///{folder}/keys.db", pepper="p")
+        keys = ApiKeyManager(f"sqlite:///{folder}/keys.db", pepper="a made-up pepper")
         defaults.install(defaults.Defaults(ledger=Ledger(Path(folder) / "audit.db")))
         secret = keys.issue("bench").secret
         bare, guarded = application(), SecurityMiddleware(application(), Guard(policy, keys, RouteRecorder()))

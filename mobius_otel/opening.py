@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
 from mobius_otel.policy import Policy
+from mobius_otel.secret_files import read_secret, warn_where_exposed
 from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator, ValkeyChannel
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.api_keys.imported import ForeignForms
@@ -181,10 +181,10 @@ def _secret_setting(name: str) -> str | None:
     if value := os.environ.get(name):
         return value
     if path := os.environ.get(f"{name}_FILE"):
+        raw = read_secret(f"{name}_FILE", path)
+        warn_where_exposed(f"{name}_FILE", path)
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"{name}_FILE", path, "a text file that can be read", type(error).__name__
-            ) from None
+            return raw.decode("utf-8") or None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{name}_FILE", path, "a file of text in UTF-8") from None
     return None

@@ -99,7 +99,7 @@ def test_the_pepper_comes_from_the_environment_or_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER_FILE", str(tmp_path / "pepper"))
     with pytest.raises(ConfigurationError, match="MOBIUS_OTEL_KEY_PEPPER_FILE"):
         configure(policy=policy)
-    (tmp_path / "pepper").write_text("from-a-file\n")
+    (tmp_path / "pepper").write_text("made-up-from-a-file\n")
     with configure(policy=policy) as runtime:
         assert runtime.keys.verify(runtime.keys.issue("alice").secret).owner == "alice"
         assert "from-a-file" not in repr(runtime.keys)

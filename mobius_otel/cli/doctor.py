@@ -20,6 +20,7 @@ from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
 from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
+from mobius_otel.secret_files import why_exposed
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.defaults import version_
@@ -63,6 +64,7 @@ def _run(args: argparse.Namespace) -> int:
             )
     if policy is not None:
         findings.append(Finding("policy", "ok", str(policy.file)))
+        findings.extend(_secret_files())
         for check in (_keys, _pepper, _ledger, _audit, _metrics, _limits):
             findings.extend(check(policy))
     findings.extend(_telemetry())
@@ -151,6 +153,13 @@ def _pepper(policy: Policy) -> list[Finding]:
             Finding("pepper", "ok", "no key is under a former pepper any more: MOBIUS_OTEL_KEY_PEPPER_ALSO may go")
         )
     return found
+
+
+def _secret_files() -> list[Finding]:
+    """Say which files of secrets others may read."""
+    names = [f"MOBIUS_OTEL_{name}_FILE" for name in ("KEY_PEPPER", "KEY_PEPPER_ALSO", "AUDIT_KEY")]
+    exposed = [(name, why_exposed(os.environ.get(name, ""))) for name in names]
+    return [Finding("secret file", "warn", f"{name}: {why}") for name, why in exposed if why]
 
 
 def _ledger(policy: Policy) -> list[Finding]:

@@ -1,11 +1,14 @@
 """What `policy check` and `doctor` say before a service starts: what would keep it from that, and what holds."""
 
 import json
+import os
+import shlex
 import socket
 
 import pytest
 
 from mobius_otel.cli.main import main
+from mobius_otel.telemetry.audit.signing import key_from_environment
 
 
 @pytest.fixture
@@ -97,3 +100,55 @@ def test_a_collectors_address_is_judged_as_the_exporter_will(said, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1")
     ((_, text),) = found(said, "", "collector")
     assert text.startswith("127.0.0.1:443 ")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_secret_that_others_may_read_is_a_warning_and_no_refusal(said, tmp_path, monkeypatch, caplog):
+    """Kubernetes mounts secrets for everybody in the container, and a service that starts nowhere is no safer."""
+    policy = '[api_keys]\nrequire = ["/*"]\n[audit]\nledger = "audit.db"\n'
+    pepper, key = tmp_path / "pepper", tmp_path / "audit key"
+    for name, file in (("KEY_PEPPER", pepper), ("AUDIT_KEY", key)):
+        file.write_text(f"a made-up secret of {name}\n")
+        file.chmod(0o600)
+        monkeypatch.setenv(f"MOBIUS_OTEL_{name}_FILE", str(file))
+    assert found(said, policy, "secret file") == []
+    assert "others may use" not in caplog.text
+    key.chmod(0o640)
+    mounted = tmp_path / "mounted"  # as Kubernetes has it: a link to a file
+    mounted.symlink_to(pepper)
+    monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER_FILE", str(mounted))
+    pepper.chmod(0o644)
+    texts = [
+        f"MOBIUS_OTEL_KEY_PEPPER_FILE: others may use {mounted} (mode 0644): chmod 600 {mounted}",
+        f"MOBIUS_OTEL_AUDIT_KEY_FILE: others may use {key} (mode 0640): chmod 600 {shlex.quote(str(key))}",
+    ]
+    for (verdict, text), expected in zip(found(said, policy, "secret file"), texts, strict=True):
+        assert (verdict, text) == ("warn", f"{expected}; of a Kubernetes secret, defaultMode: 0400")
+    for _ in range(2):
+        assert said(policy, "keys", "issue", "alice")[0] == 0
+    for expected in texts:
+        assert caplog.text.count(expected) == 1
+    real = os.stat
+    monkeypatch.setattr(os, "geteuid", lambda: real(key).st_uid + 1)  # a group's file that is somebody else's: fsGroup
+    assert [text.partition(":")[0] for _, text in found(said, policy, "secret file")] == ["MOBIUS_OTEL_KEY_PEPPER_FILE"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_the_public_half_of_a_key_is_no_secret(tmp_path, caplog):
+    """Who checks signatures alone may leave it readable."""
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = Ed25519PrivateKey.generate().public_key()
+    (tmp_path / "audit.pub").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "audit.pub").chmod(0o644)
+    assert key_from_environment({"MOBIUS_OTEL_AUDIT_KEY_FILE": str(tmp_path / "audit.pub")}) is not None
+    assert "others may use" not in caplog.text
+
+
+def test_a_short_pepper_is_one_line(said, monkeypatch):
+    """Of every command that opens the store; the pepper is not repeated."""
+    monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER", "hunter2")
+    status, _, err = said('[api_keys]\nrequire = ["/*"]\n', "keys", "issue", "alice")
+    assert (status, "at least 16 bytes" in err, "token_urlsafe" in err, "hunter2" in err) == (2, True, True, False)

@@ -13,6 +13,7 @@ from hmac import compare_digest
 from typing import TypeAlias
 
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.secret_files import MAKE_ONE, SHORTEST
 from mobius_otel.security.api_keys.secret import CHECK_DIGITS, base62
 
 __all__ = ["NO_PEPPER", "Peppers", "PeppersGiven"]
@@ -29,7 +30,8 @@ class Peppers:
 
     Args:
         given: A pepper, bytes or text (UTF-8); None: the digest is not keyed; or several, the newest first, of which
-            None stands for digests that were made without one.
+            None stands for digests that were made without one. The newest has at least 16 bytes; a former one may be
+            shorter, so that it can be replaced.
 
     Attributes:
         keyed: Whether new digests have a pepper.
@@ -37,7 +39,7 @@ class Peppers:
             tells 24 bits about it, too few to find one that nobody can guess.
 
     Raises:
-        ConfigurationError: One of them is empty, of another type, or given twice.
+        ConfigurationError: One of them is empty, of another type, or given twice, or the newest is short.
 
     Example:
         >>> new, old = Peppers(["a new made-up pepper", "an old made-up pepper"]), Peppers("an old made-up pepper")
@@ -49,6 +51,11 @@ class Peppers:
 
     def __init__(self, given: PeppersGiven) -> None:
         several = given if isinstance(given, list | tuple) else [given]
+        if several and isinstance(several[0], bytes | str) and 0 < len(_bytes(several[0])) < SHORTEST:
+            raise ConfigurationError(
+                "pepper", f"{len(_bytes(several[0]))} bytes", f"at least {SHORTEST} bytes that nobody can guess",
+                f"{MAKE_ONE}. Keys under this one stay good while MOBIUS_OTEL_KEY_PEPPER_ALSO holds it.",
+            )  # fmt: skip
         keys = [_key(pepper) for pepper in several]
         if not keys or len(set(keys)) != len(keys):
             raise ConfigurationError("pepper", f"{len(keys)} peppers", "one or more, each of them once")
@@ -101,15 +108,16 @@ def _label(key: bytes) -> str:
     return hashlib.blake2b(key=key, digest_size=3, person=b"mobius label").hexdigest() if key else NO_PEPPER
 
 
+def _bytes(pepper: bytes | str) -> bytes:
+    return pepper.encode("utf-8", "surrogatepass") if isinstance(pepper, str) else pepper
+
+
 def _key(pepper: object) -> bytes:
     if pepper is None:
         return b""
     if not isinstance(pepper, bytes | str):
         raise ConfigurationError("pepper", type(pepper).__qualname__, "bytes or text")
-    key = pepper.encode("utf-8", "surrogatepass") if isinstance(pepper, str) else pepper
+    key = _bytes(pepper)
     if not key:
-        raise ConfigurationError(
-            "pepper", "", "bytes or text that nobody can guess, or None for no pepper",
-            "To make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
-        )  # fmt: skip
+        raise ConfigurationError("pepper", "", "bytes or text that nobody can guess, or None for no pepper", MAKE_ONE)
     return key if len(key) <= _LONGEST_BLAKE_KEY else hashlib.blake2b(key).digest()

@@ -12,10 +12,10 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
+from mobius_otel.secret_files import MAKE_ONE, SHORTEST, read_secret, warn_where_exposed
 
 __all__ = ["AuditKey", "Ed25519Key", "HmacKey", "SignScope", "key_from", "key_from_environment", "sign", "verify"]
 
@@ -23,7 +23,6 @@ __all__ = ["AuditKey", "Ed25519Key", "HmacKey", "SignScope", "key_from", "key_fr
 SignScope = Literal["record", "checkpoint"]
 SCOPES: Final = ("record", "checkpoint")
 _VARIABLE: Final = "MOBIUS_OTEL_AUDIT_KEY"
-_SHORTEST: Final = 16
 
 
 class AuditKey(Protocol):
@@ -64,8 +63,8 @@ class HmacKey:
 
     def __init__(self, secret: bytes | str) -> None:
         raw = secret.encode() if isinstance(secret, str) else bytes(secret)
-        if len(raw) < _SHORTEST:
-            raise ConfigurationError("audit key", f"{len(raw)} bytes", f"at least {_SHORTEST} bytes of secret")
+        if len(raw) < SHORTEST:
+            raise ConfigurationError("audit key", f"{len(raw)} bytes", f"at least {SHORTEST} bytes of secret", MAKE_ONE)
         self._secret = raw
         self.name = f"hmac-sha256:{hmac.digest(raw, b'mobius_otel audit key id', 'sha256').hex()[:8]}"
 
@@ -172,10 +171,10 @@ def key_from_environment(environ: Mapping[str, str] | None = None) -> AuditKey |
         return key_from(text)
     if not (path := environ.get(f"{_VARIABLE}_FILE")):
         return None
-    try:
-        return key_from(Path(path).read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"{_VARIABLE}_FILE", path, "a file that can be read", type(error).__name__) from None
+    content = read_secret(f"{_VARIABLE}_FILE", path)
+    if b"PUBLIC KEY" not in content:  # who checks signatures alone has the public half, which is no secret
+        warn_where_exposed(f"{_VARIABLE}_FILE", path)
+    return key_from(content)
 
 
 def _message(scope: str, digest: bytes) -> bytes:

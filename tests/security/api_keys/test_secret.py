@@ -112,11 +112,23 @@ def test_the_longest_prefix_and_environment_fit():
     assert parse(secret)
 
 
+@pytest.mark.parametrize("short", ["hunter2-hunter2", b"hunter2-hunter2", "ä" * 7])
+def test_a_short_pepper_is_refused_with_the_command_that_makes_a_good_one(short):
+    """Who can guess it tests a stolen store. A former one may be short: it has to be replaced somehow."""
+    for given in (short, [short, "an old made-up pepper"]):
+        with pytest.raises(ConfigurationError, match=r"at least 16 bytes .*token_urlsafe\(32\)") as caught:
+            Peppers(given)
+        assert f"'{len(short.encode() if isinstance(short, str) else short)} bytes'" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+    assert Peppers(["a new made-up pepper", short]).keyed
+    assert Peppers("sixteen bytes ok").keyed
+
+
 def test_the_digest_is_keyed_blake2b_over_the_whole_secret():
     """32 bytes; text is taken as UTF-8; a long pepper is hashed first; no pepper: no key."""
     raw = made_up().encode()
-    expected = hashlib.blake2b(raw, key="pfeffer-ä".encode(), digest_size=32).digest()
-    assert Peppers("pfeffer-ä").digest(raw) == Peppers("pfeffer-ä".encode()).digest(raw) == expected
+    expected = hashlib.blake2b(raw, key="pfeffer-ä-erdacht".encode(), digest_size=32).digest()
+    assert Peppers("pfeffer-ä-erdacht").digest(raw) == Peppers("pfeffer-ä-erdacht".encode()).digest(raw) == expected
     long = b"p" * 200
     assert (
         Peppers(long).digest(raw)
@@ -124,7 +136,7 @@ def test_the_digest_is_keyed_blake2b_over_the_whole_secret():
         != Peppers(b"p" * 201).digest(raw)
     )
     assert Peppers(None).digest(raw) == hashlib.blake2b(raw, digest_size=32).digest()
-    peppers = Peppers("x")
+    peppers = Peppers("x" * 16)
     assert peppers.digest(raw) == peppers.digest(raw) != peppers.digest(raw + b"A")
 
 
