@@ -15,8 +15,8 @@ from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 
 __all__ = [
-    "POLICY_HELP", "add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "shown_store",
-    "why_not_imported",
+    "POLICY_HELP", "add_json", "add_ledger", "add_policy", "ledger_of", "policy_of", "records", "shown_limits",
+    "shown_store",     "why_not_imported",
 ]  # fmt: skip
 
 Subparsers = Any
@@ -68,6 +68,14 @@ def policy_of(args: argparse.Namespace) -> Policy:
     if changes := getattr(args, "policy_changes", None):
         policy = dataclasses.replace(policy, api_keys=dataclasses.replace(policy.api_keys, **changes))
     return policy
+
+
+def shown_limits(policy: Policy) -> list[str]:
+    """Return each rule of a policy with its limits; one that only counts says so."""
+    return [
+        f"{rule.name} ({' and '.join(rule.limit)}{', only counted' if rule.mode == 'shadow' else ''})"
+        for rule in policy.rate_limit.rules
+    ]
 
 
 def shown_store(policy: Policy) -> str:

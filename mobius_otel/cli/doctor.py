@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -14,7 +15,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from mobius_otel import compat
-from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_store
+from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_limits, shown_store
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
@@ -49,6 +50,21 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    log = logging.getLogger("mobius_otel")
+    before = log.level
+    log.setLevel(logging.ERROR)  # what is opened warns of what the findings say
+    try:
+        findings = _findings(args)
+    finally:
+        log.setLevel(before)
+    if args.json:
+        json_line({"ok": all(f.verdict != "fail" for f in findings), "findings": [asdict(f) for f in findings]})
+    else:
+        table(["", "what", "found"], [[f.verdict, f.what, f.text] for f in findings])
+    return 1 if any(f.verdict == "fail" for f in findings) else 0
+
+
+def _findings(args: argparse.Namespace) -> list[Finding]:
     findings = [_versions()]
     try:
         policy = load_policy(args.policy)
@@ -69,11 +85,7 @@ def _run(args: argparse.Namespace) -> int:
             findings.extend(check(policy))
     findings.extend(_telemetry())
     findings.extend(_frameworks())
-    if args.json:
-        json_line({"ok": all(f.verdict != "fail" for f in findings), "findings": [asdict(f) for f in findings]})
-    else:
-        table(["", "what", "found"], [[f.verdict, f.what, f.text] for f in findings])
-    return 1 if any(f.verdict == "fail" for f in findings) else 0
+    return findings
 
 
 def _versions() -> Finding:
@@ -182,7 +194,7 @@ def _metrics(policy: Policy) -> list[Finding]:
 
 
 def _limits(policy: Policy) -> list[Finding]:
-    names = ", ".join(f"{rule.name} ({' and '.join(rule.limit)})" for rule in policy.rate_limit.rules)
+    names = ", ".join(shown_limits(policy))
     if not names:
         return [Finding("rate limits", "warn", "none: [[rate_limit.rules]]")]
     try:

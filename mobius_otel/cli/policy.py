@@ -8,7 +8,7 @@ import os
 import shlex
 from pathlib import Path
 
-from mobius_otel.cli.common import POLICY_HELP, Subparsers, add_json, shown_store
+from mobius_otel.cli.common import POLICY_HELP, Subparsers, add_json, shown_limits, shown_store
 from mobius_otel.cli.output import json_line, note
 from mobius_otel.cli.targets import missing_functions
 from mobius_otel.errors import ConfigurationError, PolicyError
@@ -151,7 +151,7 @@ _SURVIVES = {"process": "a killed process", "power": "a power cut", "sink": "the
 
 def _summary(policy: Policy) -> str:
     keys = policy.api_keys
-    limits = ", ".join(f"{rule.name} {' and '.join(rule.limit)}" for rule in policy.rate_limit.rules)
+    limits = ", ".join(shown_limits(policy))
     modes = (f"{name} {mode}" for name, mode in policy.audit.fail_modes.items())
     unkept = ", ".join([policy.audit.fail_mode, *modes])
     survives = f"{_SURVIVES[policy.audit.durability]}; where it cannot be kept: {unkept}"

@@ -152,7 +152,7 @@ def test_a_service_without_a_policy_is_told_what_is_off_and_what_to_type(tmp_pat
         checked = shop.cli("policy", "check").stdout
         for part in (
             "keys demanded   nowhere",
-            "per-client 100/minute",
+            "per-client (100/minute, only counted)",
             "audit ledger    audit.db",
             "headers         api",
         ):

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from mobius_otel import secret_files
 from mobius_otel.cli.main import main
 from mobius_otel.telemetry.audit.signing import key_from_environment
 
@@ -124,6 +125,8 @@ def test_a_secret_that_others_may_read_is_a_warning_and_no_refusal(said, tmp_pat
     ]
     for (verdict, text), expected in zip(found(said, policy, "secret file"), texts, strict=True):
         assert (verdict, text) == ("warn", f"{expected}; of a Kubernetes secret, defaultMode: 0400")
+    assert "others may use" not in caplog.text  # the finding says it
+    monkeypatch.setattr(secret_files, "_told", set())
     for _ in range(2):
         assert said(policy, "keys", "issue", "alice")[0] == 0
     for expected in texts:
@@ -152,3 +155,14 @@ def test_a_short_pepper_is_one_line(said, monkeypatch):
     monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER", "hunter2")
     status, _, err = said('[api_keys]\nrequire = ["/*"]\n', "keys", "issue", "alice")
     assert (status, "at least 16 bytes" in err, "token_urlsafe" in err, "hunter2" in err) == (2, True, True, False)
+
+
+def test_the_doctor_says_a_thing_once(said, monkeypatch, caplog):
+    """Without a pepper there is a finding, and no line of the log for every time that the store was opened."""
+    monkeypatch.delenv("MOBIUS_OTEL_KEY_PEPPER", raising=False)
+    policy = '[api_keys]\nrequire = ["/*"]\n[[rate_limit.rules]]\nname = "a"\nlimit = "1/hour"\nmode = "shadow"\n'
+    assert [verdict for verdict, _ in found(said, policy, "pepper")] == ["warn"]
+    assert "without a pepper" not in caplog.text
+    said(policy, "keys", "list")
+    assert "without a pepper" in caplog.text
+    assert found(said, policy, "rate limits") == [("ok", "a (1/hour, only counted); counted in each worker by itself")]

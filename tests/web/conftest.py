@@ -38,7 +38,9 @@ path = "/metrics"
 def keys():
     """A manager whose keys are gone with the test."""
     throttle = FailureThrottle("5/minute")
-    with ApiKeyManager("memory://", pepper="a made-up pepper", throttle=throttle.wait, on_rejected=throttle.note) as manager:
+    with ApiKeyManager(
+        "memory://", pepper="a made-up pepper", throttle=throttle.wait, on_rejected=throttle.note
+    ) as manager:
         yield manager
 
 
