@@ -171,7 +171,8 @@ class Screen:
             found.append((PEM, places))
         folded = raw if low is text else low.encode("latin-1", "replace")
         words = self._words.intersection(folded.translate(WORDS).split())
-        if words and (telling := words & TELLING_WORDS) and (places := may_tell(text.lower(), telling)):
+        telling = words & TELLING_WORDS
+        if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
             found.append((SENTENCE, places))
         if places := self._tokens.vendors(text, words):
             found.append((TOKEN, places))

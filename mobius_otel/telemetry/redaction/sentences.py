@@ -84,18 +84,47 @@ def inserted(text: str, of: _Of) -> _Spans:
 
 # --- prose --------------------------------------------------------------------------------------------------
 
+# What may stand between the name and the secret: "for ann is", "has been reset to", "provided:".
+_LINK = (
+    r"(?: for [^\s:='\"]{1,64}+(?= is|:| =))?(?: \([a-z ]{1,20}\)(?=:))?"
+    r"(?: (?:(?:has been |was |is |been )?(?:(?:re)?set|changed|updated) to"
+    r"|is|was|of|to|as|now|=|ist|lautet|est|es|provided))?(?: ?:)?"
+)
 _SAID = re.compile(
-    r"\b(pass(?:word|phrase|code|wd)|pwd|pin(?: code)?|otp|secret|token|api key|cvv|cvc|ssn|cookie"
-    r"|(?:access|security|verification|sms|mfa|recovery) code|(?:access|refresh|bearer|auth) token"
-    r"|identified by|(?:with|alter) password)"
-    r"( (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+([^\s\"'`]{3,512}+)",
+    r"\b((?:api|secret|access|secret access|private) key|session id|one-time (?:password|passcode|pin|code)"
+    r"|pass(?:word|phrase|code|wd|wort)|kennwort|mot de passe|senha|wachtwoord|contrasena|pwd?|pin(?: code)?|otp|secret"
+    r"|token|cvv|cvc|ssn|cookie"
+    r"|(?:access|security|verification|sms|mfa|recovery|backup|login|confirmation|auth) code"
+    r"|your (?:[a-z0-9]{1,20} )?code|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password)"
+    rf"({_LINK})[ \t]{{1,2}}[\"'`]?+([^\s\"'`]{{3,512}}+)",
     re.ASCII,
 )
-_BEHIND = r"(?: (?:is|was|of|to|as|now|=))?[ \t]{1,2}[\"'`]?+"
+# Said the other way round, as short messages do: "123456 is your Acme verification code".
+_TURNED = re.compile(
+    r"(?<![\w.\-])(?:g-)?([0-9]{4,8}) is your (?:[\w.]{1,20} ){0,3}(?:code|pin|otp|passcode|password)\b"
+)
+_PASSWORDS = frozenset({
+    "identified by", "passwort", "kennwort", "mot de passe", "senha", "wachtwoord", "contrasena", "pw",
+})  # fmt: skip
+# What has letters beyond ASCII, or stands in a script of its own.
+_FOREIGN = re.compile(
+    r"(?:contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호)(?: (?:es|is|to|jest))?"
+    r"[ \t]{0,2}[:\uff1a=]?[ \t]{0,2}[\"'`«]?([^\s\"'`»:\uff1a=]{3,512}+)"
+)
+_CODES_OF_OTHERS = word_set(
+    "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
+    " source bar qr product response return language currency"
+)
+_BEHIND = rf"{_LINK}[ \t]{{1,2}}[\"'`]?+"
 _WITH_DIGIT, _LONG_ENOUGH = r"[^\s\"'`0-9]{0,512}+[0-9]", r"[^\s\"'`]{3}"
 _LAST_WORDS = {word: word for word in word_set(
-    "password passphrase passcode passwd pwd pin code otp secret token cvv cvc ssn cookie"
-)} | {"key": "(?<=api )key", "identified": "identified by"}  # fmt: skip
+    "password passphrase passcode passwd passwort kennwort passe senha wachtwoord contrasena pw pwd pin code otp secret"
+    " token cvv cvc ssn cookie"
+)} | {
+    "key": "key(?:(?<=api key)|(?<=access key)|(?<=secret key)|(?<=private key))",
+    "id": "id(?<=session id)",
+    "identified": "identified by",
+}  # fmt: skip
 #: What a sentence tells ends with one of these words, and a digit is in the word behind it, unless it is "my" one: the
 #: first pattern of each, and the second.
 _TOLD = {
@@ -118,6 +147,10 @@ def may_tell(low: str, words: Iterable[bytes]) -> list[int]:
     """
     places: list[int] = []
     mine = "my " in low
+    if not low.isascii():
+        places += [found.start() for found in _FOREIGN.finditer(low)]
+    if " is your " in low:
+        places += [found.start() for found in _TURNED.finditer(low)]
     for word in words:
         if tells := _TOLD.get(word):
             if tells[mine].search(low):
@@ -134,22 +167,44 @@ def said(text: str, of: _Of) -> _Spans:
     low = text.lower()
     if len(low) != len(text):  # a letter whose lower case is two
         low = "".join(c.lower() if c.isascii() else c for c in text)
+    yield from sorted(_said(text, low, of), key=lambda span: span[0])
+
+
+def _said(text: str, low: str, of: _Of) -> _Spans:
     for found in _SAID.finditer(low):
-        what = found.group(1)
-        kind = "password" if what == "identified by" else of(what)
+        what, link = found.group(1), bool(found.group(2))
+        kind = _told(what, of)
         start, end = found.span(3)
         value = text[start:end].rstrip(".,;!?)")
-        mine = bool(found.group(2)) and low.startswith("my ", max(0, found.start() - 3))
+        mine = link and low.startswith("my ", max(0, found.start() - 3))
         if (
             kind in (SCAN, TRUST)
             or keeps(kind, value)
             or not (
-                _tells(kind, value, bool(found.group(2)))
+                _tells(kind, value, link)
                 or (mine and kind == "password" and len(value) > 5 and low[start : start + len(value)] not in PROSE)
             )
         ):
             continue
         yield start, start + len(value), kind
+    if " is your " in low and of("otp") != SCAN:
+        for found in _TURNED.finditer(low):
+            yield *found.span(1), "otp"
+    if not low.isascii() and of("password") != SCAN:
+        for found in _FOREIGN.finditer(low):
+            start, end = found.span(1)
+            value = text[start:end].rstrip(".,;!?)")
+            if not keeps("password", value) and _tells("password", value, said=True):
+                yield start, start + len(value), "password"
+
+
+def _told(what: str, of: _Of) -> str:
+    """Return the kind that a name in a sentence tells."""
+    if what in _PASSWORDS:
+        return of("password")
+    if what.startswith("your "):
+        return SCAN if what.split()[1] in _CODES_OF_OTHERS else of("otp")
+    return of("otp") if what.startswith("one-time ") else of(what)
 
 
 def _tells(kind: str, value: str, said: bool) -> bool:
@@ -161,6 +216,8 @@ def _tells(kind: str, value: str, said: bool) -> bool:
         said: Whether "is" or the like stands before it.
     """
     digits = sum(map(str.isdigit, value))
+    if kind == "otp" and digits > 1 and len(value) >= 8 and "-" in value:
+        return all(part.isalnum() for part in value.split("-"))  # a recovery code
     if kind in {"pin", "cvv", "otp"}:
         return value.isdigit() and 3 <= digits <= 8
     if kind == "password":

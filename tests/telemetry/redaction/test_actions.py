@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobius_otel import RedactionPolicy, Redactor
@@ -90,6 +90,7 @@ def test_twice_is_once_with_every_action():
 
 
 @given(st.text(max_size=80))
+@settings(deadline=None)
 def test_a_pseudonym_never_holds_its_value(value):
     """Whatever it is of, it is a marker of its own form."""
     shown = KEYS.of("email", value)

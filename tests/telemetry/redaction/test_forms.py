@@ -37,6 +37,19 @@ FORMS = [
     ("curl -ubob:{} https://x", "curl -ubob:[redacted:url_credential] https://x"),
     ("curl --user=bob:{} https://x", "curl --user=bob:[redacted:url_credential] https://x"),
     ("aws configure set aws_secret_access_key {}", "aws configure set aws_secret_access_key [redacted:api_key]"),
+    # sentences
+    ("Your temporary password is: {}", "Your temporary password is: [redacted:password]"),
+    ("password has been reset to {}", "password has been reset to [redacted:password]"),
+    ("the password was set to {}.", "the password was set to [redacted:password]."),
+    ("new password for bob is '{}'", "new password for bob is '[redacted:password]'"),
+    ("Password for bob: {}", "Password for bob: [redacted:password]"),
+    ("SET PASSWORD FOR bob = '{}'", "SET PASSWORD FOR bob = '[redacted:password]'"),
+    ("Das Passwort lautet {}", "Das Passwort lautet [redacted:password]"),
+    ("Mot de passe : {}", "Mot de passe : [redacted:password]"),
+    ("Contrase\u00f1a: {}", "Contrase\u00f1a: [redacted:password]"),
+    ("session id {}0123456789 not found", "session id [redacted:session] not found"),
+    ("Incorrect API key provided: {}", "Incorrect API key provided: [redacted:api_key]"),
+    ("secret access key is {}", "secret access key is [redacted:api_key]"),
     # addresses
     ("GET /reset-password?code={}", "GET /reset-password?code=[redacted:token]"),
     ("https://x.example/?key={}long1long1&b=1", "https://x.example/?key=[redacted:api_key]&b=1"),
@@ -53,6 +66,9 @@ HARMLESS = [
     'token = config.get("token")', 'password: t("login.password")', "docker run -p 8080:80 nginx",
     "mysql -u root -p shop", 'fields = ("password", "email")', "- name: LOG_LEVEL\n  value: debug",
     '<add key="Timeout" value="30"/>', "git config user.name bob", 'curl --user "$U:$P" https://x.example',
+    "your postal code is 12345", "password for user bob2 was rejected", "token for job-123456789012 is expired",
+    "Your booking code is 123456", "password for bob: expired", "passwort f\u00fcr bob42x wurde ge\u00e4ndert",
+    "error code is 1234",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
 ]  # fmt: skip
 
@@ -79,3 +95,13 @@ def test_a_form_is_suspected_behind_any_text(text, clean):
     assert SCANNER.scan(text, Hits()) == clean
     for before in ('form-data; name="x"', "Key (a)=(", "<a b='", '("password", "', "- name: x", "mysql "):
         assert 1 in SCANNER.suspects([before, text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["953372 is your Acme verification code", "Your Acme code is 953372. Do not share it", "one-time password 953372",
+     "Your code is 953372"],
+)  # fmt: skip
+def test_a_one_time_code_in_a_short_message_goes(text):
+    """Whichever way round it is said."""
+    assert REDACTOR.redact({"sms": text}).value == {"sms": text.replace("953372", "[redacted:otp]")}

@@ -8,7 +8,7 @@ from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
 REDACTOR = Redactor()
 CARRIERS = [
     "{}", "the value {} was given", "id={},", "({})", "x {}.", "'{}'", '"{}"', "note: {}\n", "<a>{}</a>", "a/{}/b?x=1",
-    "[ {} .", "thing:{};", "{},{}", "\u5bc6\u7801 {}",
+    "[ {} .", "thing:{};", "{},{}", "\u8ba2\u5355 {}",
 ]  # fmt: skip
 KINDS = [(kind, value) for kind, values in BY_VALUE.items() for value in values]
 
