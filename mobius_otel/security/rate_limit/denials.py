@@ -48,17 +48,17 @@ class Sketch:
 
     def add(self, keys: list[Hashable]) -> None:
         """Count `keys`."""
-        counts, different = self._counts, len(set(keys))
+        counts, different = self._counts, set(keys)
         least = 0
-        if different == 1:  # one key that is denied again and again is the usual flood
+        if len(different) == 1:  # one key that is denied again and again is the usual flood
             counts[keys[0]] += len(keys)
-        elif different == len(keys) > self._size and counts.keys().isdisjoint(keys):
+        elif len(different) == len(keys) > self._size and different.isdisjoint(counts):
             least = 1  # so many new ones, once each: more than there is room for, and each of them cuts itself off
         else:
             counts.update(keys)
         if len(counts) > self._size:
             least = sorted(counts.values(), reverse=True)[self._size]
-        if least:
+        if least and counts:
             self._counts = Counter({key: count - least for key, count in counts.items() if count > least})
 
     def top(self, number: int) -> list[tuple[Hashable, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Hashable
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, Never, ParamSpec, TypeVar
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
@@ -28,7 +28,7 @@ from mobius_otel.security.rate_limit.checks import (
 from mobius_otel.security.rate_limit.decision import Decision
 from mobius_otel.security.rate_limit.decorator import limited
 from mobius_otel.security.rate_limit.facts import ALGORITHMS, Facts
-from mobius_otel.security.rate_limit.fast import fast_paths
+from mobius_otel.security.rate_limit.fast import FastPaths
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.reporting import Reporter
 from mobius_otel.security.rate_limit.waiting import Answer, Ask, Lines, wait, wait_async
@@ -42,7 +42,7 @@ R = TypeVar("R")
 Mode = Literal["enforce", "shadow"]
 
 
-class RateLimiter:
+class RateLimiter(FastPaths):
     """Says who may go on and who came too fast.
 
     With the default algorithm never more than ``limit`` units of a key pass in any window of ``per`` seconds, and
@@ -132,36 +132,12 @@ class RateLimiter:
             now=memory.now if memory is not None else time.monotonic_ns,
             gone=self._remote.look if self._remote is not None else None,
         )
-        self._acquire, self._allow = fast_paths(self._counts, self._reporter, _acquire)
+        self._choose_paths(self._counts, _acquire)
         defaults.on_install(self)
         self._lines = Lines(clock)
         on_fork(self)
 
     # --- deciding -------------------------------------------------------------------------------------------
-
-    def acquire(self, key: Hashable, cost: int = 1) -> Decision:
-        """Charge `cost` units to `key` if every limit allows it.
-
-        Args:
-            key: Who asks: a client's id, an address, or any value that can be a key of a dict.
-            cost: Units. 0 charges nothing and is allowed, but counts as a decision; a cost above a limit is
-                refused with an infinite ``retry_after``.
-
-        Raises:
-            ConfigurationError: The cost is no whole number, or below zero.
-        """
-        acquire = self._acquire  # by a name of its own it is found faster than as a method
-        return acquire(self, key, cost)
-
-    def allow(self, key: Hashable, cost: int = 1) -> bool:
-        """Charge `cost` units to `key` if every limit allows it, and return whether it did.
-
-        The quickest way to ask: no :class:`Decision` is made.
-
-        Args and Raises: as :meth:`acquire`.
-        """
-        allow = self._allow
-        return allow(self, key, cost)
 
     def peek(self, key: Hashable, cost: int = 1) -> Decision:
         """Return what :meth:`acquire` would decide now; nothing is charged and nothing is said about it.
@@ -225,19 +201,23 @@ class RateLimiter:
         return self._told(answer, key, cost, start_ns)
 
     def limit(
-        self, key: Hashable | Callable[..., Hashable] = None, cost: int = 1
+        self, *given: Never, key: Hashable | Callable[..., Hashable] = None, cost: int = 1
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Limit the calls of a function, which may be a coroutine function or a generator of either kind.
 
         A call is charged when it begins to run: a coroutine when it is awaited, a generator at its first step.
 
         Args:
+            given: Nothing: ``@limiter.limit`` without parentheses cannot be told from a key that is a function.
             key: What a call is counted by: a function of the call's arguments, or one value for all calls;
                 default: the function's name.
             cost: Units of a call.
 
         Returns:
             A decorator; the function then raises ``RateLimitExceeded`` instead of being called too fast.
+
+        Raises:
+            ConfigurationError: The cost breaks its rule, or something was given without a name.
 
         Example:
             >>> @RateLimiter("1/minute").limit(key=lambda customer: customer)
@@ -250,6 +230,10 @@ class RateLimiter:
             ...
             mobius_otel.security.rate_limit.decision.RateLimitExceeded: limit 'default' is used up; try again in 60 s
         """
+        if given:
+            raise ConfigurationError(
+                "limit", given[0], "given its key by name", "Write @limiter.limit() or @limiter.limit(key=...)."
+            )
         cost = checked_cost(cost)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -444,7 +428,7 @@ class RateLimiter:
 
     def _defaults_changed(self) -> None:
         self._reporter.bind()
-        self._acquire, self._allow = fast_paths(self._counts, self._reporter, _acquire)
+        self._choose_paths(self._counts, _acquire)
 
     def _after_fork_in_child(self) -> None:
         self._lines.begin()

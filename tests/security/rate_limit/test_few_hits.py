@@ -213,6 +213,33 @@ def test_a_key_that_is_forgotten_meanwhile_begins_anew(method):
     assert limiter.peek("k").remaining == 4
 
 
+@pytest.mark.parametrize("method", ["allow", "acquire"])
+@pytest.mark.parametrize(
+    ("what", "left"), [("allow", 2), ("acquire", 2), ("reset", 4), ("take", 2), ("two at once", 1)]
+)
+def test_who_comes_between_the_look_and_the_change_is_counted(method, what, left):
+    """As a signal's handler or another thread may, by whichever way."""
+    limiter = RateLimiter("5/minute", audit=False)
+    ask, came = getattr(limiter, method), []
+    by = {"take": lambda: limiter._counts.take("k", 1), "two at once": lambda: ask("k", 2)}
+    comes = by.get(what) or (lambda: getattr(limiter, what)("k"))
+
+    def between(_, event, function):
+        if event == "c_call" and function.__name__ == "to_bytes" and not came:
+            came.append(comes())
+
+    assert ask("k")
+    before = sys.getprofile()
+    sys.setprofile(between)
+    try:
+        passed = ask("k")
+    finally:
+        sys.setprofile(before)
+    assert passed
+    assert len(came) == 1
+    assert limiter.peek("k").remaining == left
+
+
 INTERRUPTED = """
 import signal, sys
 from mobius_otel import RateLimiter

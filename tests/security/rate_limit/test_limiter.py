@@ -329,6 +329,15 @@ def test_the_decorator_limits_functions_and_coroutines(clock):
         export("bob")
 
 
+@pytest.mark.parametrize("given", [lambda: 1, "client-42"])
+def test_the_decorator_without_parentheses_is_refused_where_it_stands(given):
+    """Not when the function is called, and not with what is known to nobody."""
+    with pytest.raises(
+        ConfigurationError, match=r"^limit = .*: it must be .*@limiter\.limit\(\) or @limiter\.limit\(key="
+    ):
+        RateLimiter("1/minute").limit(given)
+
+
 def test_without_a_key_each_function_has_its_own_count(clock):
     """Two functions of one limiter."""
     limiter = RateLimiter("1/minute", clock=clock)

@@ -15,9 +15,11 @@ class Held(Protocol):
 
     Attributes:
         held: Empty while nobody does; else what the one who does has put there.
+        changed: Another object after each time that somebody did.
     """
 
     held: dict[int, list[None]]
+    changed: object
 
 
 T = TypeVar("T", bound=Held)
@@ -40,6 +42,7 @@ def alone(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P],
         >>> class Total:
         ...     def __init__(self) -> None:
         ...         self.held: dict[int, list[None]] = {}
+        ...         self.changed: object = None
         ...         self.value = 0
         ...
         ...     @alone
@@ -61,8 +64,10 @@ def alone(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P],
             answer = method(self, *args, **kwargs)
         except BaseException:
             if 0 in held and held[0] is mine:
+                self.changed = mine
                 del held[0]
             raise
+        self.changed = mine
         del held[0]
         return answer
 

@@ -76,8 +76,8 @@ class MemoryCounts:
     """
 
     __slots__ = (
-        "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_past", "_said_full", "clock",
-        "held", "plan", "turn", "young",
+        "__weakref__", "_last", "_max_keys", "_name", "_offset", "_older", "_own", "_past", "_said_full", "changed",
+        "clock", "held", "plan", "turn", "young",
     )  # fmt: skip
 
     source = "local"
@@ -103,6 +103,8 @@ class MemoryCounts:
     def _begin(self) -> None:
         #: Empty while no thread reads or writes anything else; see :func:`alone`.
         self.held: dict[int, list[None]] = {}
+        #: Another object after each change of a state.
+        self.changed: object = self.held
         self.plan = self.make_plan(self.plan.limits)
         #: The states of the keys that were asked for since the last turn.
         self.young: dict[Hashable, Any] = {}
