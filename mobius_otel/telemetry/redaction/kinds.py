@@ -32,13 +32,14 @@ MEANINGS: Final[dict[str, str]] = {
     "name": "A value under one of your own `names`.",
     "npm": "A token of npm: `npm_…`.",
     "openai": "A key of OpenAI: `sk-…`, `sk-proj-…`.",
-    "otp": "A value under `otp`, `mfa_code`, `totp_seed`.",
-    "password": "A value under `password`, `passwd`, `DB_PASS`; `IDENTIFIED BY '…'`, `the password is …`.",
+    "otp": "A value under `otp`, `mfa_code`, `twoFactorCode`, `totp_seed`.",
+    "password": "A value under `password`, `passwd`, `DB_PASS`, `psk`, `mot_de_passe`; `IDENTIFIED BY '…'`,"
+    " `the password is …`.",
     "phone": "A telephone number as people write it (`+49 30 …`, `(415) 555-…`), or digits under `phone`, `mobile`.",
     "pin": "A value under `pin`, `pin_code`.",
     "private_key": "A key in PEM form, also cut off; a value under `private_key`. Certificates and public keys stay.",
     "pypi": "A token of PyPI: `pypi-…`.",
-    "secret": "A value under `secret`, `client_secret`, `pepper`.",
+    "secret": "A value under `secret`, `client_secret`, `SECRET_KEY_BASE`, `security_answer`.",
     "sendgrid": "A key of SendGrid: `SG.….…`.",
     "session": "A value under `session_id`, `PHPSESSID`.",
     "signature": "A value under `signature`, `sig`, `X-Amz-Signature`.",
@@ -46,7 +47,8 @@ MEANINGS: Final[dict[str, str]] = {
     "ssn": "A US social security number; those that were never given out stay.",
     "stripe": "A key of Stripe: `sk_live_…`, `rk_test_…`, `whsec_…`; `pk_…` and ids stay.",
     "telegram": "A token of a Telegram bot: `123456789:AA…`.",
-    "token": "A value under `token`, `access_token`, `csrf`; `token_count` and `next_page_token` stay.",
+    "token": "A value under `token`, `access_token`, `csrf`, `code_verifier`, `SAMLResponse`; `token_count` and"
+    " `next_page_token` stay.",
     "twilio": "A key of Twilio: `SK` or `AC` and 32 hexadecimal digits.",
     "url_credential": "`user:password@` in a URL or a DSN, `-u user:password`; the user stays where it has a password.",
     "vendor_token": "Tokens of further vendors, by their published shapes: DigitalOcean, Shopify, Square, Vault,"

@@ -160,6 +160,8 @@ class Look:
                 if not 0 <= item < _SMALL and not _is_no_card(item):
                     self.spots.append((place, index, SCAN))
             elif item is not None and sort is not bool and sort is not float:
+                if sort is bytes and memory.tells_next(item, index, pairs=pair) != SCAN:
+                    self._wholes.append(place)
                 self.spots.append((place, index, SCAN))
 
     def _of_new(self, place: Place, name: str) -> str:

@@ -15,21 +15,52 @@ from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
 
-__all__ = ["LONGEST_REMEMBERED", "NAMED", "NAMERS", "Memory"]
+__all__ = ["CARRIERS", "LONGEST_REMEMBERED", "NAMED", "NAMERS", "Memory", "is_count"]
 
-#: Names whose value names another one: ``{"field": "password", "after": …}``.
+#: Names whose value names another one: ``{"field": "password", "after": …}``, ``{"Name": "DB_PASS", "Value": …}``.
 NAMERS: Final = frozenset(
-    {"name", "key", "field", "attribute", "property", "column", "header", "param", "option", "path"}
+    spelled
+    for name in word_set(
+        "name key field attribute attr property column header param parameter option setting variable path loc k"
+        " field_name column_name attribute_name property_name header_name parameter_name parameter_key tag_key"
+    )
+    for camel in ["".join(map(str.title, name.split("_")))]
+    for spelled in (name, name.upper(), camel, camel[0].lower() + camel[1:])
 )
-#: Names of the values that such a one is about.
+#: Names of the values that such a one is about, in lower case.
 NAMED: Final = word_set(
     "value before after old new from to old_value new_value previous current original default values oldvalue newvalue"
+    " val v lhs rhs before_value after_value beforevalue aftervalue parametervalue parameter_value tagvalue tag_value"
+    " input"
 )
+#: In what stands under a telling name, the names of the value itself: ``{"session_id": {"before": …}}``, and the
+#: ``stringValue`` of OpenTelemetry's JSON.
+CARRIERS: Final = (NAMED - {"input"}) | word_set(
+    "stringvalue string_value intvalue int_value doublevalue double_value bytesvalue bytes_value arrayvalue array_value"
+)
+_OTLP_NUMBERS: Final = frozenset({"intValue", "doubleValue", "int_value", "double_value"})
 LONGEST_REMEMBERED: Final = 1024
 _MOST_TEXTS = 16384
 _MOST_CHARACTERS = 2_000_000
 _LONGEST_NAME = 64
 _LONGEST_TOLD = 128
+
+
+def is_count(name: str) -> bool:
+    """Return whether a number under this name counts things: ``tokens``, and not ``DB_PASS``."""
+    return name[-1:] in {"s", "S"} and not name.lower().endswith("pass")
+
+
+def _has_numbers(value: dict[Any, Any]) -> bool:
+    """Return whether what stands beside a name that names another one are numbers."""
+    named = [item for key, item in value.items() if type(key) is str and key.lower() in NAMED]
+    return all(
+        item is None
+        or type(item) is int
+        or type(item) is float
+        or (type(item) is dict and item.keys() <= _OTLP_NUMBERS)
+        for item in named
+    )
 
 
 class Memory:
@@ -142,9 +173,11 @@ class Memory:
                 return SCAN
         for namer in NAMERS & value.keys():
             said = value[namer]
+            if type(said) is list or type(said) is tuple:  # a path: ["user", "password", 0]
+                said = next((step for step in said[:-5:-1] if type(step) is str), None)
             if type(said) is str and len(said) <= _LONGEST_TOLD:
                 kind = self.rules.of(said)
-                if kind not in (SCAN, TRUST):
+                if kind not in (SCAN, TRUST) and not (is_count(said) and _has_numbers(value)):
                     return kind
         return SCAN
 
@@ -172,7 +205,7 @@ class Memory:
             self.beside[owner, name] = told
         return told, False
 
-    def tells_next(self, item: str, index: int, *, pairs: bool) -> str:
+    def tells_next(self, item: str | bytes, index: int, *, pairs: bool) -> str:
         """Return what an item of a list says of the next: ``["--password", …]``, ``[["authorization", …], …]``.
 
         Args:
@@ -180,10 +213,12 @@ class Memory:
             index: Where it stands.
             pairs: Whether the list is one of a name and its value.
         """
-        if item[:1] == "-":
-            told = self.rules.of(item.lstrip("-")) if 2 < len(item) <= _LONGEST_TOLD and "=" not in item else SCAN
-        elif pairs and index == 0 and 2 < len(item) <= _LONGEST_TOLD and " " not in item:
-            told = self.rules.of(item)
+        # [(b"x-api-key", b"…")], as ASGI writes headers
+        word = item[: _LONGEST_TOLD + 1].decode("latin-1") if isinstance(item, bytes) else item
+        if word[:1] == "-":
+            told = self.rules.of(word.lstrip("-")) if 2 < len(word) <= _LONGEST_TOLD and "=" not in word else SCAN
+        elif pairs and index == 0 and 2 < len(word) <= _LONGEST_TOLD and " " not in word:
+            told = self.rules.of(word)
         else:
             return SCAN
         return SCAN if told == TRUST else told

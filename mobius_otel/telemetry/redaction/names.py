@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
+from mobius_otel.telemetry.redaction import languages
+
 __all__ = ["HARMLESS_INSIDE", "NAME_KINDS", "SCAN", "TRUST", "NameRules", "keeps", "word_set", "words"]
 
 #: The value under this name is looked into.
@@ -20,7 +22,7 @@ TRUST = "+"
 
 _LONGEST = 256
 _CACHED = 4096
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 
 #: What no name holds: a text that happens to end with a telling word tells nothing of what stands beside it.
@@ -38,28 +40,48 @@ NAME_KINDS = word_set(
     " signature phone name"
 )
 
-_PASSWORD = word_set("password passwords passwd pwd passphrase passphrases passcode passwort pswd psw passw")
-_SECRET = word_set("secret secrets pepper mnemonic")
-_TOKEN = word_set("token tokens jwt jwts bearer csrf xsrf")
-_COOKIE = word_set("cookie cookies")
-_CREDENTIAL = word_set("credential credentials cred creds")
-_CVV = word_set("cvv cvc cvn csc")
+#: Words that tell wherever they stand last.
+_WORDS = {
+    **languages.WORDS,
+    **dict.fromkeys(word_set("password passwords passwd pwd passphrase passphrases passcode"), "password"),
+    **dict.fromkeys(word_set("pswd psw passw psk"), "password"),
+    **dict.fromkeys(word_set("secret secrets pepper mnemonic salt"), "secret"),
+    **dict.fromkeys(word_set("cookie cookies"), "cookie"),
+    **dict.fromkeys(word_set("credential credentials cred creds"), "credential"),
+    **dict.fromkeys(word_set("cvv cvc cvn csc"), "cvv"),
+    **dict.fromkeys(word_set("otp totp hotp"), "otp"),
+    **dict.fromkeys(word_set("ssn itin"), "ssn"),
+    "authorization": "authorization", "iban": "iban", "pan": "card",
+}  # fmt: skip
 _PHONE = word_set("phone phones telephone telephones mobile msisdn fax cellphone whatsapp")
-_OTP = word_set("otp totp hotp")
+_WORDS.update(dict.fromkeys(_PHONE, "phone"))
+#: Two words that tell together.
+_PHRASES = {
+    **languages.PHRASES,
+    **dict.fromkeys(("seed phrase", "recovery phrase", "secret phrase", "pass phrase", "key base"), "secret"),
+    **dict.fromkeys(("security answer", "security answers", "secret answer", "secret answers"), "secret"),
+    **dict.fromkeys(("code verifier", "oauth verifier", "client assertion", "token hint"), "token"),
+    **dict.fromkeys(("saml response", "saml request", "saml assertion"), "token"),
+    **dict.fromkeys(("session id", "sess id", "connect sid"), "session"),
+    **dict.fromkeys(("credit card", "debit card", "bank card", "payment card"), "card"),
+    "social security": "ssn",
+}
+_TOKEN = word_set("token tokens jwt jwts bearer csrf xsrf")
 #: A token after one of these is a place in a list or a piece of text, not a secret.
 _CURSORS = word_set(
     "next page continuation pagination sync resume cursor prev previous stop eos bos pad unk mask special first last"
-    " cancellation cancel"
+    " cancellation cancel design"
 )
 _API_KEYS = word_set(
     "api access account shared subscription service app application license licence deploy webhook auth storage client"
-    " function project integration consumer admin write"
+    " function functions project integration consumer admin write"
 )
 _PRIVATE_KEYS = word_set(
-    "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls"
+    "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"
 )
 _CODES = word_set(
-    "mfa otp totp fa verification verify auth authorization sms recovery backup access reset login time pass"
+    "mfa otp totp fa tfa factor verification verify confirmation auth authorization authenticator sms recovery backup"
+    " access reset login time pass"
 )
 #: Words before "pass" that make it something else than a password.
 _PASSES = word_set(
@@ -75,6 +97,7 @@ _ENDINGS = word_set(
     "value val raw plain plaintext text string str input new old current confirm confirmation again repeat b64 base64"
     " hex encoded encrypted hash hashed primary secondary prod production dev staging live env bytes header"
 )
+_ENDINGS |= languages.ENDINGS
 #: Names written in one piece, by what they end with.
 _SUFFIXES = (
     ("password", "password"), ("passwd", "password"), ("passphrase", "password"), ("passcode", "password"),
@@ -92,6 +115,8 @@ _SUFFIXES = (
     ("dbpass", "password"), ("dbpwd", "password"),
     ("userpass", "password"), ("userpwd", "password"), ("sshpass", "password"), ("mysqlpwd", "password"),
     ("awsaccesskeyid", "aws"), ("googleaccessid", "credential"), ("accesssignature", "signature"),
+    ("presharedkey", "api_key"), ("secretkeybase", "secret"), ("samlresponse", "token"), ("samlrequest", "token"),
+    *languages.SUFFIXES,
 )  # fmt: skip
 
 _ANY_SUFFIX = tuple(suffix for suffix, _ in _SUFFIXES)
@@ -133,7 +158,8 @@ def words(name: str) -> tuple[str, ...]:
         >>> words("X-ApiKey_v2"), words("user[newPassword]"), words("APIKeyID")
         (('x', 'api', 'key', 'v', '2'), ('user', 'new', 'password'), ('api', 'key', 'id'))
     """
-    return tuple(word.lower() for word in _WORD.findall(name[-_LONGEST:]))
+    end = name[-_LONGEST:]
+    return tuple(word.lower() for word in _WORD.findall(end if end.isascii() else languages.plain(end)))
 
 
 def _key(owner: str, all_words: tuple[str, ...]) -> str:
@@ -164,42 +190,26 @@ def _number(owner: str, all_words: tuple[str, ...]) -> str:
 
 def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     """Return the kind that the last word tells, looking at the one before it where that decides."""
-    if last in _PASSWORD or (last == "pass" and owner not in _PASSES):
-        return "password"
-    if last in _SECRET or (last == "salt") or (last == "phrase" and owner in {"seed", "recovery", "secret", "pass"}):
-        return "secret"
+    if known := _WORDS.get(last) or _PHRASES.get(f"{owner} {last}"):
+        return known
+    if last == "pass":
+        return SCAN if owner in _PASSES else "password"
     if last in _TOKEN:
         return SCAN if owner in _CURSORS else "token"
     if last in {"key", "keys"}:
         return _key(owner, all_words)
-    if last == "authorization" or (last == "auth" and owner in {"", "x", "http", "basic", "proxy", "bearer"}):
-        return "authorization"
-    if last in _COOKIE:
-        return "cookie"
-    if last in _CREDENTIAL:
-        return "credential"
-    if (last == "id" and owner in {"session", "sess"}) or (last == "sid" and owner in {"", "connect"}):
-        return "session"
-    if last == "session" and owner == "":
-        return "session"
+    if last == "auth":
+        return "authorization" if owner in {"", "x", "http", "basic", "proxy", "bearer"} else SCAN
+    if last in {"sid", "session"}:
+        return SCAN if owner else "session"
     if last == "pin":
         return SCAN if owner in {"gpio", "led", "analog", "digital", "map", "board"} else "pin"
-    if last in _CVV:
-        return "cvv"
-    if last in _OTP or (last == "seed" and owner in _CODES):
-        return "otp"
+    if last == "seed":
+        return "otp" if owner in _CODES else SCAN
     if last in {"code", "codes"}:
         return _code(owner)
     if last in {"number", "num", "no"}:
         return _number(owner, all_words)
-    if last in {"ssn", "itin"} or (last == "security" and owner == "social"):
-        return "ssn"
-    if last == "iban":
-        return "iban"
-    if last in _PHONE:
-        return "phone"
-    if last == "pan" or (last == "card" and owner in {"credit", "debit", "bank", "payment"}):
-        return "card"
     if last in {"signature", "sig"} and owner not in {"method", "function", "call", "type", "event"}:
         return "signature"
     return SCAN
@@ -214,11 +224,15 @@ def _judge(name: str) -> str:
     end = len(found)
     while end > 1 and (found[end - 1] in _ENDINGS or found[end - 1].isdigit()):
         end -= 1
-    if kind := _by_last_word(found[end - 1], found[end - 2] if end > 1 else "", found):
+    tail, before = found[end - 1], end - 2
+    while before > 0 and found[before] in languages.LINKS:  # "mot de passe"
+        before -= 1
+    if kind := _by_last_word(tail, found[before] if before >= 0 else "", found):
         return kind
-    tail = found[end - 1]
     if tail.endswith(_ANY_SUFFIX):
         return next(kind for suffix, kind in _SUFFIXES if tail.endswith(suffix))
+    if found[:2] == ("tf", "token"):  # TF_TOKEN_app_terraform_io
+        return "token"
     if len(found) > 1:  # pAssWord, Api_Key_ID: the whole name in one piece
         whole = "".join(found)
         return "password" if whole == "password" else ("aws" if whole == "awsaccesskeyid" else SCAN)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.hits import Hits, marker
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
-from mobius_otel.telemetry.redaction.memory import LONGEST_REMEMBERED, NAMED, Memory
+from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, NAMED, Memory, is_count
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
@@ -28,7 +28,8 @@ __all__ = ["DROPPED", "Walk"]
 DROPPED: Final = object()
 _SMALL = 10**13  # no card has as few digits
 _CHARACTERS = 8  # strings of the greatest length that one record may hold
-#: Kinds that a container with a secret name hands on to everything in it.
+#: Kinds that a container with a secret name hands on to everything in it; the others go to CARRIERS alone, as a session
+#: has a start and a card an issuer.
 _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
 
@@ -232,7 +233,7 @@ class Walk:
         elif kind == SCAN:
             # No one's number; and a number of thousands of digits takes long to be written.
             return value if not isinstance(value, int) or value.bit_length() < 4096 else self._blank("length")
-        if name.endswith("s") and not name.lower().endswith("pass"):
+        if is_count(name):
             return value
         self._name = name
         return self._whole(kind, str(value), value)
@@ -245,8 +246,6 @@ class Walk:
             return self._blank("cycle")
         self._open.add(id(value))
         try:
-            if kind not in _HANDED_ON and walk != self._sequence:
-                kind = SCAN
             return walk(value, name, kind, depth + 1)
         finally:
             self._open.discard(id(value))
@@ -280,13 +279,14 @@ class Walk:
         before = len(self.matches)
         self._in_sequence = False
         shown = self._key(key, depth)
-        if type(key) is not str:
-            new = self.value(item, "", kind, depth)
+        said = key.decode("latin-1") if type(key) is bytes else key
+        if type(said) is not str:
+            new = self.value(item, "", kind if kind in _HANDED_ON else SCAN, depth)
         else:
-            tells = self._tells(key, item, name, kind, told)
-            new = self.value(item, key, tells, depth)
+            tells = self._tells(said, item, name, kind, told)
+            new = self.value(item, said, tells, depth)
         if len(self.matches) > before:
-            self._under(before, str(shown))
+            self._under(before, said if shown is key and type(said) is str else str(shown))
         return shown, new
 
     def _tells(self, key: str, item: Any, name: str, kind: str, told: str) -> str:
@@ -295,10 +295,12 @@ class Walk:
         if alone != SCAN:
             return alone
         lower = key.lower()
-        if kind != SCAN:
+        if kind in _HANDED_ON:
             return SCAN if lower in HARMLESS_INSIDE or type(item) in {int, float} else kind
+        if kind not in (SCAN, TRUST) and lower in CARRIERS:
+            return kind
         if told != SCAN and lower in NAMED:
-            return told
+            return SCAN if lower == "input" and type(item) is dict else told  # all that a missing field is missing in
         return self._memory.tells(name, key)[0]
 
     def _key(self, key: Any, depth: int) -> Any:
@@ -309,7 +311,12 @@ class Walk:
             return key if key.isidentifier() and len(key) < 14 else self.text(key, depth)
         if sort is int or sort is float:
             return self._number(key, "", SCAN)
-        return key if key is None or sort is bool else str(self.value(key, "", SCAN, depth))
+        if key is None or sort is bool:
+            return key
+        clean = self.value(key, "", SCAN, depth)
+        if clean is key:
+            return key
+        return clean.decode("latin-1") if type(clean) is bytes else str(clean)
 
     def _under(self, before: int, key: str) -> None:
         """Put what was found since under the place it was found at."""
@@ -333,11 +340,10 @@ class Walk:
             before = len(self.matches)
             self._in_sequence = True
             tells = flagged if flagged != SCAN else kind
-            if tells not in _HANDED_ON and type(item) is not str:
+            if tells not in _HANDED_ON and not isinstance(item, str | bytes | Mapping):
                 tells = SCAN  # a list of codes holds codes; a list of sessions holds what is known of them
             new = self.value(item, name, tells, depth)
-            word = item.decode("latin-1") if isinstance(item, bytes) else item
-            flagged = self._memory.tells_next(word, index, pairs=pairs) if isinstance(word, str) else SCAN
+            flagged = self._memory.tells_next(item, index, pairs=pairs) if isinstance(item, str | bytes) else SCAN
             if len(self.matches) > before:
                 self._under(before, f"[{index}]")
             changed = changed or new is not item

@@ -1,5 +1,7 @@
 """Names: what tells a secret, and what only looks like it."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,9 @@ verificationCode passphrase password_confirmation password_hash PGPASSWORD peppe
 DB_PASSWORD_1 OAuth2Token proxy-authorization x-auth-token AccountKey SharedAccessKey signature
 x-hub-signature-256 recoveryCodes secrets credentials refresh_token bearer pAssWord api%5Fkey
 primary_account_number
+SECRET_KEY_BASE secretKeyBase fernetKey FERNET_KEY psk wifi_psk preSharedKey x-functions-key security_answer
+twoFactorCode tfa_code 2fa_code confirmation_code authenticatorCode code_verifier oauth_verifier client_assertion
+SAMLResponse samlRequest id_token_hint TF_TOKEN_app_terraform_io
 """.split()  # noqa: SIM905 - a list that can be read
 HARMLESS = """
 author monkey token_count password_changed_at secret_rotation_days auth_method session_count compass
@@ -25,8 +30,25 @@ authority author_id key keyboard next_page_token nextToken has_password total_to
 cookie_consent secretary pass_rate passed code status_code error_code order_number user_id token_expires_at
 password_policy ssh_public_key idempotency_key partition_key primary_key session_duration spinner pan_zoom
 signature_algorithm authenticated password_strength key_count api_key_count secret_name credential_type
-card_type card_brand account_id apiKeyId access_key_id primary_no boarding_pass gpio_pin
+card_type card_brand account_id apiKeyId access_key_id primary_no boarding_pass gpio_pin design_token data_key
+response saml_provider assertion_count code_challenge_method factor knowledge_base clave clavel chave_type cle_de_sol
+numero passerelle parole schlüsselbund haslohn tokenkurs passwort_vergessen contraseña_olvidada größe straße naïve
+密码策略 パスワード設定
 """.split()  # noqa: SIM905 - a list that can be read
+FOREIGN = {
+    "password": "Passwort neuesPasswort passwortNeu DB_PASSWORT kennwort benutzerkennwort mot_de_passe"
+    " motDePasse mot-de-passe nouveauMotDePasse mdp contraseña CONTRASEÑA contrasena"
+    " nueva_contraseña contraseñaActual clave_acceso clave_de_acceso senha novaSenha"
+    " palavra_passe palavraPasse wachtwoord hasło haslo HASŁO пароль ПАРОЛЬ новыйПароль"
+    " parol lösenord 密码 用户密码 パスワード 비밀번호",
+    "secret": "geheimnis Geheim clave_secreta claveSecreta clé_secrète cle_secrete segredo codice_segreto",
+    "api_key": "clé_api cle_api cléApi clave_api chave_api chaveApi chiave_api",
+    "private_key": "clé_privée clave_privada chiave_privata",
+    "token": "jeton token_acesso token_de_acceso jeton_d_accès 令牌 токен",
+    "credential": "zugangsdaten",
+    "card": "kartennummer Kreditkartennummer numero_carte numéroDeCarte número_tarjeta",
+    "cvv": "prüfziffer kartenprüfnummer pruefziffer",
+}
 
 
 @pytest.mark.parametrize("name", TELLING)
@@ -39,6 +61,15 @@ def test_a_telling_name_is_told_in_every_way_of_writing(name):
 def test_a_look_alike_is_no_secret_name(name):
     """Words are judged whole and by their place, never as a part of another."""
     assert NameRules().of(name) in (SCAN, TRUST)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for kind, all_names in FOREIGN.items() for name in all_names.split()]
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_in_another_language_tells_the_same(name, kind, form):
+    """With accents, composed or not, and without; as a word, never as a part of one."""
+    assert NameRules().of(unicodedata.normalize(form, name)) == kind
 
 
 @pytest.mark.parametrize("name", ["user_agent.original", "http.route", "network.peer.address", "client.address"])

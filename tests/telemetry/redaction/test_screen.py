@@ -109,8 +109,10 @@ _LEAVES = st.one_of(
 )  # fmt: skip
 _NAMES = st.sampled_from(
     ["a", "id", "key", "number", "card", "password", "field", "before", "after", "name", "tokens", "headers", "auth",
-     "path", "pwd", "secret", "http.route", "user_agent", "authorization", "X-Api-Key", "new\nline", "my PIN is 1234"]
+     "path", "pwd", "secret", "http.route", "user_agent", "authorization", "X-Api-Key", "new\nline", "my PIN is 1234",
+     "Name", "Value", "lhs", "session", "pin", "stringValue", "intValue", "loc", "input", "labels", "contraseña"]
 )  # fmt: skip
+_KEYS = st.integers(0, 9) | st.sampled_from([4111111111111111, b"password", b"x", b"token=abc123", (1, 2), ("pin", 1)])
 _VALUES = st.recursive(
     _LEAVES,
     lambda inner: st.one_of(
@@ -118,12 +120,13 @@ _VALUES = st.recursive(
         st.lists(inner, max_size=4),
         st.tuples(inner, inner),
         st.tuples(st.sampled_from(["password", "x-request-id", "authorization", "--token"]), _TEXTS),
+        st.tuples(st.sampled_from([b"x-api-key", b"host"]), st.binary(max_size=8) | st.just(CANARY.encode())),
     ),
     max_leaves=12,
 )
 
 
-@given(st.dictionaries(_NAMES | st.integers(0, 9) | st.just(4111111111111111), _VALUES, max_size=6))
+@given(st.dictionaries(_NAMES | _KEYS, _VALUES, max_size=6))
 @settings(max_examples=600, deadline=None)
 def test_a_look_leads_to_what_the_walk_finds(value):
     """Whichever way a value goes, the same is taken out of it, and what was remembered changes nothing."""

@@ -1,0 +1,90 @@
+"""Records as services and libraries write them: the name stands in one place, what it tells of in another."""
+
+import json
+
+import pytest
+
+from mobius_otel.telemetry.redaction import Redactor
+from tests.telemetry.redaction.secrets_kit import CANARY
+
+REDACTOR = Redactor()
+C = CANARY
+RAW = CANARY.encode()
+
+
+@pytest.mark.parametrize(
+    ("record", "path", "kind"),
+    [
+        ({"Name": "DB_PASSWORD", "Value": C}, "Value", "password"),
+        ({"ParameterKey": "DbPassword", "ParameterValue": C}, "ParameterValue", "password"),
+        ({"Key": "password", "Value": C}, "Value", "password"),
+        ({"KEY": "api_key", "VALUE": C}, "VALUE", "api_key"),
+        ({"key": "api_key", "val": C}, "val", "api_key"),
+        ({"k": "password", "v": C}, "v", "password"),
+        ({"tagKey": "secret", "tagValue": C}, "tagValue", "secret"),
+        ({"column_name": "password", "old_value": C, "new_value": None}, "old_value", "password"),
+        ({"columnName": "password", "oldValue": None, "newValue": C}, "newValue", "password"),
+        ({"attr": "password", "from": C, "to": None}, "from", "password"),
+        ({"attribute": "pin", "old": "8391"}, "old", "pin"),
+        ({"property": "apiKey", "before": C, "after": "***"}, "before", "api_key"),
+        ({"kind": "E", "path": ["password"], "lhs": C, "rhs": ""}, "lhs", "password"),
+        ({"kind": "E", "path": ("users", "session_id", 0), "lhs": "", "rhs": C}, "rhs", "session"),
+        ({"op": "replace", "path": "/user/password", "value": C}, "value", "password"),
+        ({"loc": ["body", "password"], "msg": "too short", "input": C}, "input", "password"),
+        ({"key": "api_key", "value": {"stringValue": C}}, "value.stringValue", "api_key"),
+        ({"key": "session_id", "value": {"stringValue": C}}, "value.stringValue", "session"),
+        ({"key": "user_pin", "value": {"intValue": 3399}}, "value.intValue", "pin"),
+        (
+            {"key": "authorization", "value": {"arrayValue": {"values": [{"stringValue": C}]}}},
+            "value.arrayValue.values[0].stringValue",
+            "authorization",
+        ),
+        ({"changes": {"session_id": {"before": C, "after": None}}}, "changes.session_id.before", "session"),
+        ({"changes": {"signature": {"old": C, "new": None}}}, "changes.signature.old", "signature"),
+        ({"changes": {"cvv": {"from": "", "to": "839"}}}, "changes.cvv.to", "cvv"),
+        ({"changes": {"otp": [{"lhs": "839201"}]}}, "changes.otp[0].lhs", "otp"),
+        ({"changes": {"pin": {"old": 8391}}}, "changes.pin.old", "pin"),
+        ({"headers": [(b"x-api-key", RAW)]}, "headers[0][1]", "api_key"),
+        ({"headers": [[b"X-Auth-Token", RAW], [b"host", b"x"]]}, "headers[0][1]", "token"),
+        ([(b"authorization", RAW)], "[0][1]", "authorization"),
+        ({"argv": [b"--password", RAW]}, "argv[1]", "password"),
+        ({b"password": C}, "password", "password"),
+        ({"headers": {b"x-api-key": RAW}}, "headers.x-api-key", "api_key"),
+    ],
+)
+def test_what_a_record_tells_of_its_neighbour_is_found(record, path, kind):
+    """Names and values as tags, parameters, changes, patches, attributes and headers are written."""
+    result = REDACTOR.redact(record)
+    assert [(match.path, match.kind) for match in result.matches] == [(path, kind)]
+    assert C not in repr(result)
+    assert REDACTOR.redact(result.value).value is result.value
+
+
+def test_a_pair_of_name_and_value_in_a_text_is_found():
+    """The same holds for JSON that somebody has written into a text."""
+    text = json.dumps({"Name": "DB_PASSWORD", "Value": C})
+    assert REDACTOR.text(text) == '{"Name": "DB_PASSWORD", "Value": "[redacted:password]"}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"session": {"started_at": "2026-01-01T10:00:00Z", "pages": 3}},
+        {"sessions": [{"user": "ann", "old": True}]},
+        {"card": {"brand": "visa", "last4": "4242"}},
+        {"Key": "exports/2026/a.png", "Bucket": "logs", "Value": "x"},
+        {"name": "llm.tokens", "value": 512},
+        {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "512"}},
+        {"loc": ["body", "password"], "type": "missing", "msg": "Field required", "input": {"user": "ann"}},
+        {"headers": [(b"host", b"example.com"), (b"content-length", b"12")]},
+        {b"x": 1, b"host": b"example.com", (1, 2): "a", None: 2, 1.5: ["b"]},
+    ],
+)
+def test_a_record_that_tells_nothing_is_the_same_object(record):
+    """Starts of sessions, brands of cards, counts; and keys that are no texts stay what they are."""
+    assert REDACTOR.redact(record).value is record
+
+
+def test_a_key_in_bytes_that_holds_a_secret_becomes_a_text_without_it():
+    """A key is changed where it has to be, and nowhere else."""
+    assert REDACTOR.redact({b"token=" + RAW: 1, b"x": 2}).value == {"token=[redacted:token]": 1, b"x": 2}
