@@ -52,5 +52,6 @@ MEANINGS: Final[dict[str, str]] = {
     "twilio": "A key of Twilio: `SK` or `AC` and 32 hexadecimal digits.",
     "url_credential": "`user:password@` in a URL or a DSN, `-u user:password`; the user stays where it has a password.",
     "vendor_token": "Tokens of further vendors, by their published shapes: DigitalOcean, Shopify, Square, Vault,"
-    " Doppler, Figma, Grafana, Sentry, Docker, RubyGems, Databricks, Discord, Mailgun, Atlassian and others.",
+    " Doppler, Figma, Grafana, Sentry, Docker, RubyGems, Databricks, Discord, Mailgun, Atlassian, Pulumi,"
+    " Terraform Cloud, Dynatrace, Mapbox, Supabase, SonarQube, CircleCI, Microsoft Teams and others.",
 }

@@ -144,6 +144,7 @@ _LOGIN_URL = re.compile(
 )
 _LONG_VALUE = re.compile(r"=(?=[A-Za-z_\-]{0,200}+[0-9])[\w\-]{20,}+", re.ASCII)
 _SHORTEST_IBAN = 15
+_LONGEST_ARN = 256
 
 
 def _first_name(run: str, start: int) -> tuple[str, int]:
@@ -308,7 +309,7 @@ class PairScanner:
             if name_start < done:
                 continue
             kind = self._kind(text, name, name_start, login)
-            if kind and not in_marker(text, name_start):
+            if kind and not in_marker(text, name_start) and not _in_arn(text, name_start):
                 blanks = _BLANKS.match(text, length - found.start())
                 end = blanks.end() if blanks else length - found.start()
                 pair = _Pair(run_start, name_start, name, found.group(2)[::-1], found.group(1)[::-1], end)
@@ -388,6 +389,15 @@ _MARKED_LOGIN = re.compile(rf"{MARKER}(?=@)")
 _ELEMENT = re.compile(r"<(?:[\w.\-]{1,32}:)?\Z|<[\w.:\-]{1,32}[ \t]{1,4}(?:key|name|id)=\\{0,4}[\"']\Z", re.ASCII)
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
 _BEFORE_HALF = frozenset(" ?&\\")
+
+
+def _in_arn(text: str, at: int) -> bool:
+    """Return whether what begins at `at` is a part of an ARN: ``arn:aws:secretsmanager:…:secret:prod/db``."""
+    if text[at - 1 : at] != ":":
+        return False
+    before = text[max(0, at - _LONGEST_ARN) : at]
+    begin = before.rfind("arn:aws")
+    return begin >= 0 and before[begin:].isprintable() and " " not in before[begin:]
 
 
 def _says_no_secret(name: str, value: str, kind: str) -> bool:

@@ -59,6 +59,7 @@ FORMS = [
     ("Authorization: SSWS {}", "Authorization: SSWS [redacted:authorization]"),
 ]  # fmt: skip
 HARMLESS = [
+    "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-umVEJz",
     "cookie: enabled", "cookies: 3", "tokens=12/100", "signature=ok", "first pass: done", "boarding pass: gate B22",
     "env: API_TOKEN: ${{ secrets.API_TOKEN }}", "password = (sensitive value)", "password = (known after apply)",
     "password=[PROTECTED]", "password = var.db_password", "password: !Ref DbPassword", "pin=13 mode=output",
