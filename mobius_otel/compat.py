@@ -177,6 +177,28 @@ def linear_pattern(pattern: str) -> Any:
         return None
 
 
+def linear_set(patterns: Iterable[str]) -> Callable[[bytes], list[int] | None] | None:
+    """Return what tells which of some regular expressions are found in a text in latin-1, by one pass of RE2.
+
+    Args:
+        patterns: Expressions that RE2 can run.
+
+    Returns:
+        None where RE2 is not installed; else a function that returns the numbers of the expressions, or None.
+    """
+    try:
+        import re2  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    found = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        found.Add(pattern.encode("latin-1"))
+    found.Compile()
+    return cast(Callable[[bytes], list[int] | None], found.Match)
+
+
 def plain_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return attributes as a dictionary of their own."""
     if type(attributes) is BoundedAttributes:

@@ -16,7 +16,7 @@ from mobius_otel.telemetry.redaction.personal import (
     phones,
     ssns,
 )
-from mobius_otel.telemetry.redaction.screen import ADDRESS, AT, CARD, IBAN, JWT, OWN, PHONE, SSN, TOKEN
+from mobius_otel.telemetry.redaction.sorts import ADDRESS, AT, CARD, IBAN, INNER, JWT, OWN, PHONE, SSN, TOKEN
 from mobius_otel.telemetry.redaction.tokens import VENDOR_KINDS, jwt, own_keys, vendor_tokens
 
 __all__ = ["VALUE_KINDS", "value_detectors"]
@@ -28,10 +28,12 @@ def value_detectors(off: frozenset[str] = frozenset()) -> tuple[tuple[int, Detec
     Args:
         off: Kinds that are not looked for.
     """
+    by_beginning, by_inside = vendor_tokens(off)
     wanted: tuple[tuple[int, str, Detector], ...] = (
         (OWN, "mobius_key", own_keys),
         (JWT, "jwt", jwt),
-        (TOKEN, "", vendor_tokens(off)),
+        (TOKEN, "", by_beginning),
+        (INNER, "", by_inside),
         (AT, "email", email),
         (IBAN, "iban", ibans),
         (CARD, "card", cards),

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-from mobius_otel.telemetry.redaction.memory import NAMERS, Memory
+from mobius_otel.telemetry.redaction.memory import DEPENDS, MOST_SCREENED, NAMERS, Memory
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST
 from mobius_otel.telemetry.redaction.personal import is_card
-from mobius_otel.telemetry.redaction.screen import ANYTHING
+from mobius_otel.telemetry.redaction.sorts import ANYTHING
 
 __all__ = ["Look", "Place", "changed", "depth_of", "way"]
 
 #: Where a container stands: itself, the name that it or the list around it stands under, what that name tells, the
 #: place of the container that it is in (None: it is the value that is looked at) and what it stands under there.
 Place: TypeAlias = tuple[Any, str, str, Any, Any]
-_MOST_CHARACTERS = 32768
 _SMALL = 10**13  # no card has as few digits
 _MOST_CARD_DIGITS = 10**20
 #: Stands for the key of a text that is a key itself.
 _A_KEY: Final = object()
+_CONTAINERS: Final = frozenset({dict, list, tuple})
 
 
 class Look:
@@ -71,7 +71,7 @@ class Look:
             return not self.suspects
         if sort is dict or sort is list or sort is tuple:
             self._inside((value, name, SCAN, None, None))
-        elif not (value is None or sort is bool or sort is float or (sort is int and _is_no_card(value))):
+        elif not _is_plain(value):
             self.plain = False
         if self._texts:
             self._screen()
@@ -94,21 +94,21 @@ class Look:
                 if type(value) is not dict:
                     self._sequence(place, below)
                     continue
-                if not NAMERS.isdisjoint(value) and memory.told(value) != SCAN:
-                    self._wholes.append(place)
+                names_another = False
                 for key, item in value.items():
-                    if type(key) is str:
-                        told = names.get(key)
-                        if told is None:
-                            told = beside.get((owner, key))
-                            if told is None:
-                                told = self._of_new(place, key)
-                        name = key
-                    elif type(key) is int and _is_no_card(key):
-                        told, name = SCAN, ""  # the number of something, which is no name
+                    try:
+                        told = names[key]
+                    except Exception:  # not known, or a key of a sort that cannot be compared
+                        if type(key) is not str:
+                            self._under_no_text(place, key, item, below)
+                            continue
+                        told = self._of_new(place, key)
+                        names_another = names_another or key in NAMERS
                     else:
-                        self._wholes.append(place)
-                        continue
+                        if told is DEPENDS:
+                            names_another = names_another or key in NAMERS
+                            known = beside.get((owner, key))
+                            told = self._of_new(place, key) if known is None else known
                     sort = type(item)
                     if sort is str:
                         if not told:
@@ -124,12 +124,14 @@ class Look:
                         elif sort is int and not 0 <= item < _SMALL and not _is_no_card(item):
                             spots.append((place, key, told))
                     elif sort is dict or sort is list or sort is tuple:
-                        inner = (item, name, told, place, key)
+                        inner = (item, key, told, place, key)
                         below.append(inner)
                         if told and told != TRUST:
                             self._wholes.append(inner)
                     elif item is not None and sort is not bool:
                         spots.append((place, key, told))
+                if names_another and memory.told(value) != SCAN:
+                    self._wholes.append(place)
             if not below:
                 self.left = left
                 return
@@ -164,6 +166,19 @@ class Look:
                     self._wholes.append(place)
                 self.spots.append((place, index, SCAN))
 
+    def _under_no_text(self, place: Place, key: Any, item: Any, below: list[Place]) -> None:
+        """Look at what stands under the number of something, which is no name; all else is a matter for the walk."""
+        if type(key) is not int or not _is_no_card(key):
+            self._wholes.append(place)
+        elif type(item) in _CONTAINERS:
+            below.append((item, "", SCAN, place, key))
+        elif type(item) is str:
+            if item not in self._memory.clean:
+                self._texts.append(item)
+                self._places.append((place, key))
+        elif not _is_plain(item):
+            self.spots.append((place, key, SCAN))
+
     def _of_new(self, place: Place, name: str) -> str:
         """Return what a name tells that is not known; it is a text that may hold a secret itself."""
         memory = self._memory
@@ -171,14 +186,13 @@ class Look:
         if name not in memory.clean:
             self._texts.append(name)
             self._places.append((place, _A_KEY))
-        if alone:
-            self._new.append((name, told))
+        self._new.append((name, told if alone else DEPENDS))
         return told
 
     def _screen(self) -> None:
         memory, suspects = self._memory, self.suspects
         unknown = memory.unknown(self._texts)
-        if unknown and self._is_little(unknown):
+        if unknown and (sum(map(len, unknown)) <= memory.most or self._is_little(unknown)):
             texts = list(unknown)
             for index, sorts in memory.scanner.suspects(texts).items():
                 suspects[texts[index]] = sorts
@@ -192,14 +206,12 @@ class Look:
                 memory.remember_name(name, told)
 
     def _is_little(self, unknown: dict[str, bytes]) -> bool:
-        """Return whether texts are little enough to be screened; one that is too long, and is cut, is suspected."""
+        """Return whether texts of many characters are screened all the same; one that will be cut is suspected."""
         longest = self._memory.policy.max_length
-        if sum(map(len, unknown)) <= min(longest, _MOST_CHARACTERS):
-            return True
         for text in [text for text in unknown if len(text) > longest]:
             self.suspects[text] = ANYTHING
             del unknown[text]
-        self.plain = self.plain and (len(unknown) <= 1 or sum(map(len, unknown)) <= _MOST_CHARACTERS)
+        self.plain = self.plain and (len(unknown) <= 1 or sum(map(len, unknown)) <= MOST_SCREENED)
         return self.plain
 
     def _spot(self) -> None:
@@ -306,6 +318,11 @@ def _frozen(place: Place, copies: dict[int, Any], value: Any) -> Any:
         return made
     copies[id(place[3])][place[4]] = made
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    sort = type(value)
+    return value is None or sort is bool or sort is float or (sort is int and _is_no_card(value))
 
 
 def _is_no_card(number: int) -> bool:

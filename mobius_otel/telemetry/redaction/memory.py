@@ -15,7 +15,9 @@ from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
 
-__all__ = ["CARRIERS", "LONGEST_REMEMBERED", "NAMED", "NAMERS", "Memory", "is_count"]
+__all__ = [
+    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MOST_SCREENED", "NAMED", "NAMERS", "Memory", "is_count",
+]  # fmt: skip
 
 #: Names whose value names another one: ``{"field": "password", "after": …}``, ``{"Name": "DB_PASS", "Value": …}``.
 NAMERS: Final = frozenset(
@@ -39,7 +41,11 @@ CARRIERS: Final = (NAMED - {"input"}) | word_set(
     "stringvalue string_value intvalue int_value doublevalue double_value bytesvalue bytes_value arrayvalue array_value"
 )
 _OTLP_NUMBERS: Final = frozenset({"intValue", "doubleValue", "int_value", "double_value"})
+#: What a name tells depends on what it stands inside of, or it names another one.
+DEPENDS: Final = "depends"
 LONGEST_REMEMBERED: Final = 1024
+#: Characters that are screened together.
+MOST_SCREENED: Final = 32768
 _MOST_TEXTS = 16384
 _MOST_CHARACTERS = 2_000_000
 _LONGEST_NAME = 64
@@ -74,16 +80,17 @@ class Memory:
     """
 
     __slots__ = (
-        "_any_digits", "_seen", "_size", "_templates", "beside", "clean", "names", "policy", "rules", "scanner",
+        "_any_digits", "_seen", "_size", "_templates", "beside", "clean", "most", "names", "policy", "rules", "scanner",
     )  # fmt: skip
 
     def __init__(self, policy: RedactionPolicy) -> None:
         self.policy = policy
+        self.most = min(policy.max_length, MOST_SCREENED)
         self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off)
         self.scanner = TextScanner(policy, self.rules)
         #: Texts without a secret, as long as no name says that they are one.
         self.clean: set[str] = set()
-        #: What names tell, whatever they stand beside; themselves they hold no secret.
+        #: What names tell, whatever they stand beside, or that it depends; themselves they hold no secret.
         self.names: dict[str, str] = {}
         #: What names tell inside of what another name stands for: "number" in "card".
         self.beside: dict[tuple[str, str], str] = {}
@@ -99,10 +106,10 @@ class Memory:
 
         Args:
             name: The name, itself no secret.
-            told: What it tells.
+            told: What it tells wherever it stands, or :data:`DEPENDS`.
         """
-        if len(name) > _LONGEST_NAME or name.lower() in HALF_NAMES:
-            return  # "number" is plain here and telling inside of "card"
+        if len(name) > _LONGEST_NAME:
+            return
         if len(self.names) >= _MOST_TEXTS:
             self.names.clear()
         self.names[name] = told
@@ -192,14 +199,14 @@ class Memory:
         if told is not None:
             return told, False
         told = self.rules.of(name)
-        if told != SCAN:
+        half = name.lower() in HALF_NAMES
+        if not half and name not in NAMERS:
             return told, True
-        if name.lower() not in HALF_NAMES:
-            return SCAN, True
-        told = self.rules.of(f"{owner}.{name}") if owner else SCAN
-        if told == TRUST:
-            told = SCAN
-        if len(owner) + len(name) <= _LONGEST_TOLD:
+        if half and told == SCAN and owner:
+            told = self.rules.of(f"{owner}.{name}")
+            if told == TRUST:
+                told = SCAN
+        if not owner or owner in self.names:  # else it may be a secret itself, or long
             if len(self.beside) >= _MOST_TEXTS:
                 self.beside.clear()
             self.beside[owner, name] = told

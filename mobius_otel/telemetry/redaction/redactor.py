@@ -122,7 +122,7 @@ class Redactor:
         if not walk.matches:
             return RedactionResult(clean)
         tally.add([kind for kind, _ in walk.matches], location)
-        return RedactionResult(clean, tuple(Match(kind, path) for kind, path in walk.matches))
+        return RedactionResult(clean, tuple([Match(kind, path) for kind, path in walk.matches]))
 
 
 def configured_redactor() -> Redactor:

@@ -13,7 +13,8 @@ from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
-from mobius_otel.telemetry.redaction.screen import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE, Screen
+from mobius_otel.telemetry.redaction.screen import Screen
+from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE
 from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from functools import reduce
 from itertools import accumulate
 from operator import or_
-from typing import Final
 
+from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
@@ -35,29 +35,27 @@ from mobius_otel.telemetry.redaction.personal import (
     may_be_ssn,
 )
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, may_tell
-from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_jwt, may_be_own, pem_begins
+from mobius_otel.telemetry.redaction.sorts import (
+    ADDRESS,
+    ANYTHING,
+    AT,
+    CARD,
+    DOCUMENT,
+    FLAG,
+    IBAN,
+    INNER,
+    JWT,
+    OWN,
+    PAIR,
+    PEM,
+    PHONE,
+    SENTENCE,
+    SSN,
+    TOKEN,
+)
+from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_dotted, may_be_jwt, may_be_own, pem_begins
 
-__all__ = [
-    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "JWT", "OWN", "PAIR", "PEM", "PHONE", "SENTENCE",
-    "SSN", "TOKEN", "Screen", "holds_for_all", "is_id", "templates",
-]  # fmt: skip
-
-#: What a text is suspected of, as bits.
-PEM: Final = 1
-DOCUMENT: Final = 2
-AT: Final = 4
-PAIR: Final = 8
-FLAG: Final = 16
-SENTENCE: Final = 32
-TOKEN: Final = 64
-CARD: Final = 128
-SSN: Final = 256
-PHONE: Final = 512
-IBAN: Final = 1024
-ADDRESS: Final = 2048
-JWT: Final = 4096
-OWN: Final = 8192
-ANYTHING: Final = 16383
+__all__ = ["Screen", "holds_for_all", "is_id", "templates"]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
@@ -119,13 +117,14 @@ class Screen:
         everything: Whether every text is to be scanned: a user's own patterns may find something anywhere.
     """
 
-    __slots__ = ("_everything", "_pairs", "_tokens", "_words")
+    __slots__ = ("_everything", "_gate", "_pairs", "_tokens", "_words")
 
     def __init__(self, pairs: PairScanner, off: frozenset[str] = frozenset(), *, everything: bool = False) -> None:
         self._pairs = pairs
         self._tokens = TokenScreen(off)
         self._words = self._tokens.words | TELLING_WORDS
         self._everything = everything
+        self._gate = gate(off)
 
     def suspects(self, texts: Sequence[str]) -> dict[int, int]:
         """Return what each text may hold: the sorts, as bits, by the index of the text; none for a clean one.
@@ -159,44 +158,51 @@ class Screen:
             low: The same where they are ASCII, else in lower case.
         """
         raw = text.encode("latin-1", "replace")
+        asked = ANYTHING if self._gate is None else self._gate(raw)
         found: list[tuple[int, list[int]]] = []
-        colon = ":" in text
         if places := self._pairs.suspect(text):
             found.append((PAIR, places))
         if places := self._pairs.suspect_flags(text):
             found.append((FLAG, places))
-        if ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
+        if asked & AT and ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
-        if "-----BEGIN" in text and (places := pem_begins(text)):
+        if asked & PEM and "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        folded = raw if low is text else low.encode("latin-1", "replace")
-        words = self._words.intersection(folded.translate(WORDS).split())
-        telling = words & TELLING_WORDS
-        if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
-            found.append((SENTENCE, places))
-        if places := self._tokens.vendors(text, words):
-            found.append((TOKEN, places))
-        if "eyJ" in text and (places := may_be_jwt(text)):
+        if asked & (SENTENCE | TOKEN) or low is not text:  # a Kelvin sign is a k in lower case
+            self._words_of(text, low, found)
+        if asked & JWT and "eyJ" in text and (places := may_be_jwt(text)):
             found.append((JWT, places))
         if places := may_be_own(text):
             found.append((OWN, places))
-        if colon and (places := may_be_ipv6(text)):
-            found.append((ADDRESS, places))
-        if places := may_be_ipv4(text, raw):
-            found.append((ADDRESS, places))
-        if places := may_be_iban(text, raw.translate(SHAPE)):
+        if places := may_be_dotted(text):
+            found.append((TOKEN, places))
+        if asked & ADDRESS:
+            if ":" in text and (places := may_be_ipv6(text)):
+                found.append((ADDRESS, places))
+            if places := may_be_ipv4(text, raw):
+                found.append((ADDRESS, places))
+        if asked & IBAN and (places := may_be_iban(text, raw.translate(SHAPE))):
             found.append((IBAN, places))
-        numbers = raw.translate(NUMBERS)
-        if IN_GROUPS.search(numbers):
+        if asked & CARD and IN_GROUPS.search(numbers := raw.translate(NUMBERS)):
             if places := may_be_card(text, numbers):
                 found.append((CARD, places))
             if places := may_be_ssn(text, numbers):
                 found.append((SSN, places))
             if places := may_be_american(numbers):
                 found.append((PHONE, places))
-        if places := may_be_phone(text):
+        if asked & PHONE and (places := may_be_phone(text)):
             found.append((PHONE, places))
         return found
+
+    def _words_of(self, text: str, low: str, found: list[tuple[int, list[int]]]) -> None:
+        words = self._words.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
+        telling = words & TELLING_WORDS
+        if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
+            found.append((SENTENCE, places))
+        if places := self._tokens.vendors(text, words):
+            found.append((TOKEN, places))
+        if places := self._tokens.inner(text, words):
+            found.append((INNER, places))
 
 
 _DOCUMENTS = frozenset({"{}", "[]"})

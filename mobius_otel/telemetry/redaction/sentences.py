@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 
-__all__ = ["PROSE", "TELLING_WORDS", "inserted", "loose_credentials", "may_tell", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERN", "inserted", "loose_credentials", "may_tell", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -117,14 +117,14 @@ _CODES_OF_OTHERS = word_set(
 )
 _BEHIND = rf"{_LINK}[ \t]{{1,2}}[\"'`]?+"
 _WITH_DIGIT, _LONG_ENOUGH = r"[^\s\"'`0-9]{0,512}+[0-9]", r"[^\s\"'`]{3}"
+#: Words that tell something behind another one alone.
+_FIRST_WORDS = {"key": ("api", "access", "secret", "private"), "id": ("session",)}
 _LAST_WORDS = {word: word for word in word_set(
     "password passphrase passcode passwd passwort kennwort passe senha wachtwoord contrasena pw pwd pin code otp secret"
     " token cvv cvc ssn cookie"
 )} | {
-    "key": "key(?:(?<=api key)|(?<=access key)|(?<=secret key)|(?<=private key))",
-    "id": "id(?<=session id)",
-    "identified": "identified by",
-}  # fmt: skip
+    word: f"{word}(?:{'|'.join(f'(?<={first} {word})' for first in firsts)})" for word, firsts in _FIRST_WORDS.items()
+} | {"identified": "identified by"}  # fmt: skip
 #: What a sentence tells ends with one of these words, and a digit is in the word behind it, unless it is "my" one: the
 #: first pattern of each, and the second.
 _TOLD = {
@@ -136,6 +136,14 @@ _TOLD = {
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((*_TOLD, b"bearer", b"basic", b"into"))
+#: A pattern that RE2 can run, too, and that matches wherever :func:`may_tell` has a place in ASCII: the words, as they
+#: are looked up, and those that only tell something behind another one together with it.
+WIDE_PATTERN = "(?i)[^0-9A-Za-z](?:{})(?:[^0-9A-Za-z]|$)".format(
+    "|".join(
+        [f"{first} {word}" for word, firsts in _FIRST_WORDS.items() for first in firsts]
+        + sorted(word.decode() for word in TELLING_WORDS if word.decode() not in _FIRST_WORDS)
+    )
+)
 
 
 def may_tell(low: str, words: Iterable[bytes]) -> list[int]:

@@ -16,7 +16,8 @@ from collections.abc import Set as AbstractSet
 from mobius_otel.telemetry.redaction.hits import Detector, Hits, each, replace_spans
 
 __all__ = [
-    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins", "vendor_tokens",
+    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_dotted", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
+    "vendor_tokens", "wide_pattern",
 ]  # fmt: skip
 
 # --- keys in PEM form ---------------------------------------------------------------------------------------
@@ -232,8 +233,8 @@ def _known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[st
     return (re.compile("|".join(parts)) if parts else None), kinds
 
 
-def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
-    """Return the detector for the tokens of vendors, by the shapes they publish.
+def vendor_tokens(off: frozenset[str] = frozenset()) -> tuple[Detector, Detector]:
+    """Return the detectors for the tokens of vendors, by the shapes they publish: by a beginning, by what is inside.
 
     Args:
         off: Kinds that are not looked for.
@@ -253,9 +254,10 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
             if kind != "api_key" or _DIGIT.search(found.group()):
                 yield found.start(), _without_full_stop(text, found.end()), kind
 
-    def detect(text: str, hits: Hits) -> str:
-        if known:
-            text = replace_spans(text, spans(text, known), hits)
+    def by_beginning(text: str, hits: Hits) -> str:
+        return replace_spans(text, spans(text, known), hits) if known else text
+
+    def by_inside(text: str, hits: Hits) -> str:
         for kind, inside, pattern in inner:
             for part in inside:
                 if part in text:
@@ -263,13 +265,27 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> Detector:
                     break
         return text
 
-    return detect
+    return by_beginning, by_inside
 
 
 _JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
 _OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
 _DOT = re.compile(r"\.(?:[0-9a-f]{64}|[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27})")
+_FEW_HEX = "[0-9a-f]{4}"  # of the 32 behind two letters
 _NO_WORD = re.compile(r"[^0-9A-Za-z]")
+
+
+def wide_pattern(off: frozenset[str] = frozenset()) -> str:
+    """Return a pattern that RE2 can run, too, and that matches wherever a :class:`TokenScreen` has a place.
+
+    It asks for the beginning of each shape, and for what stands inside. Counted characters would cost RE2 a state each.
+
+    Args:
+        off: Kinds that are not looked for.
+    """
+    prefixes = [prefix for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
+    begins = [f"[^0-9A-Za-z]{re.escape(prefix)}{_FEW_HEX if len(prefix) < 3 else ''}" for prefix in prefixes]
+    return "|".join((*begins, *(re.escape(part) for kind, some, _ in _INNER if kind not in off for part in some)))
 
 
 class TokenScreen:
@@ -298,16 +314,16 @@ class TokenScreen:
                 else:
                     glued.setdefault(prefix[0], []).append(re.escape(prefix[1:]) + rest)
         # A pattern for each first letter: one letter is found much quicker than one of some.
-        self._glued = [re.compile(f"{letter}(?:{'|'.join(rests)})") for letter, rests in glued.items()]
-        if "vendor_token" not in off:
-            self._glued.append(_DOT)
+        self._glued = [
+            re.compile(f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join(rests)})") for letter, rests in glued.items()
+        ]
         self._inner = tuple(part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part)
         self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in _PLACES)
         #: The words, in lower case, of which a text holds one that is to be searched for them.
         self.words: frozenset[bytes] = frozenset((*self._openings, *self._joins))
 
     def vendors(self, text: str, words: AbstractSet[bytes]) -> list[int]:
-        """Return the places of what may be a token of a vendor.
+        """Return the places of what may be a token with a beginning of its vendor's.
 
         Args:
             text: Texts in lines of their own.
@@ -318,15 +334,25 @@ class TokenScreen:
             for opening in self._openings.get(word, ()):
                 if self._known and opening in text:
                     places += [at for at in each(text, opening) if self._known.match(text, at)]
-        if words and not self._joins.isdisjoint(words):
-            places += [found.start() for found in _JOINED.finditer(text)]
         for pattern in self._glued:
             if pattern.search(text):
                 places += [found.start() for found in pattern.finditer(text)]
+        return places
+
+    def inner(self, text: str, words: AbstractSet[bytes]) -> list[int]:
+        """Return the places of what may be a token by what stands inside of it; see :meth:`vendors`."""
+        places: list[int] = []
+        if words and not self._joins.isdisjoint(words):
+            places += [found.start() for found in _JOINED.finditer(text)]
         for part in self._inner:
             if part in text:
                 places += each(text, part)
         return places
+
+
+def may_be_dotted(text: str) -> list[int]:
+    """Return the places of what may be a token that its full stops tell."""
+    return [found.start() for found in _DOT.finditer(text)] if _DOT.search(text) else []
 
 
 def may_be_jwt(text: str) -> list[int]:

@@ -20,7 +20,7 @@ from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, 
 from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
-from mobius_otel.telemetry.redaction.screen import ANYTHING, DOCUMENT
+from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
 
 __all__ = ["DROPPED", "Walk"]
 
@@ -32,6 +32,13 @@ _CHARACTERS = 8  # strings of the greatest length that one record may hold
 #: has a start and a card an issuer.
 _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
+
+
+def _name_of(key: Any) -> Any:
+    """Return the plain text that a key is: a member of an enumeration, bytes; any other one as it is."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    return key.decode("latin-1") if type(key) is bytes else key
 
 
 class Walk:
@@ -279,7 +286,7 @@ class Walk:
         before = len(self.matches)
         self._in_sequence = False
         shown = self._key(key, depth)
-        said = key.decode("latin-1") if type(key) is bytes else key
+        said = _name_of(key)
         if type(said) is not str:
             new = self.value(item, "", kind if kind in _HANDED_ON else SCAN, depth)
         else:

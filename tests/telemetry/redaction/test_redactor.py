@@ -420,3 +420,16 @@ def test_a_text_of_signs_is_redacted_once_and_for_all(text):
     """Quotes, brackets and separators in any order: the second pass changes nothing."""
     clean = REDACTOR.text(f"password{text}token={text}")
     assert REDACTOR.text(clean) == clean
+
+
+class Field(enum.StrEnum):
+    PASSWORD = "password"
+    NAME = "name"
+
+
+@pytest.mark.parametrize("key", [Field.PASSWORD, b"password"], ids=str)
+def test_a_name_that_is_no_plain_text_tells_all_the_same(key):
+    """Members of an enumeration and bytes are keys too, whether their names were seen before or not."""
+    redactor = Redactor()
+    for value in ({key: "hunter2", Field.NAME: "x"}, {"password": "hunter3"}, {"deep": [{key: "hunter2"}]}):
+        assert "hunter" not in str(redactor.redact(value).value)

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from mobius_otel import Redactor
 from mobius_otel.telemetry.redaction import RedactionPolicy, tokens
+from mobius_otel.telemetry.redaction import gate as gates
 from mobius_otel.telemetry.redaction.hits import Hits
 from mobius_otel.telemetry.redaction.memory import Memory
 from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
+from mobius_otel.telemetry.redaction.sorts import ANYTHING
 from mobius_otel.telemetry.redaction.walk import Walk
 from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY, JWT, PEM
 
@@ -168,6 +170,24 @@ def test_the_corpus_says_the_same_both_ways(part, whole, monkeypatch):
     redactor = Redactor()
     for record in generate(part, 150, 7, whole=whole):
         assert redacted(record.value, redactor)[0] == walked(record.value)[0]
+
+
+@given(st.lists(_TEXTS | st.text(max_size=12), min_size=1, max_size=4))
+@settings(max_examples=800, deadline=None)
+def test_with_re2_and_without_it_the_same_is_suspected(texts):
+    """The gate passes over a question only where it has no answer."""
+    pytest.importorskip("re2")
+    screen = Redactor()._memory.scanner.suspects.__self__
+    assert screen._gate is not None
+    gated = screen.suspects(texts)
+    screen._gate = None
+    assert gated == screen.suspects(texts)
+
+
+def test_a_gate_without_memory_lets_everything_through(monkeypatch):
+    """RE2 that finds nothing, not even what stands in every text, has not looked."""
+    monkeypatch.setattr(gates, "linear_set", lambda patterns: lambda raw: None)
+    assert gates.gate.__wrapped__(frozenset())(b"\nclean") == ANYTHING
 
 
 def _shapes():
