@@ -1,7 +1,7 @@
 """Ships a ledger's records to a collector, and believes nothing but a true acknowledgement.
 
-The ledger's cursor moves when a collector answered 2xx (gRPC: OK) with a body that is OTLP's and rejects
-nothing. Everything else is a failure and tried again. Where a collector will not have a batch as it is, the
+The ledger's cursor moves when a collector answered 200, 201, 202 or 204 (gRPC: OK), whole, with a body that is OTLP's
+and rejects nothing. Everything else is a failure and tried again. Where a collector will not have a batch as it is, the
 batch is halved until the record is found that it refuses alone; once that happened often enough, while it
 took others, the record goes to quarantine: kept, counted and offered again at the next start, every hour, and by
 :meth:`Shipper.retry`.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import email.utils
 import gzip
 import http.client
+import io
 import json
+import socket
 import ssl
 import time
 import zlib
@@ -25,6 +27,10 @@ __all__ = ["Answer", "GrpcTransport", "HttpTransport", "Transport", "transport_f
 Verdict = Literal["accepted", "refused", "failed", "broken"]
 _LARGEST_ANSWER: Final = 1 << 20
 _LONGEST_WAIT: Final = 3600.0
+# OTLP has 200 alone. Collectors that are in use answer 201 (Fluent Bit, by default), 202 (what queues) and 204 (Loki),
+# and mean the same; 203, 205, 206 and what has no meaning yet are the words of something in between.
+_ACKNOWLEDGING: Final = frozenset({200, 201, 202, 204})
+_OTLP_TYPES: Final = frozenset({"application/x-protobuf", "application/protobuf", "application/json"})
 _REFUSING: Final = frozenset({400, 413, 422})
 _COMPRESS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "gzip": lambda body: gzip.compress(body, 4, mtime=0), "deflate": lambda body: zlib.compress(body, 4),
@@ -111,7 +117,7 @@ class HttpTransport:
                 return self._post(body, timeout)
         except Exception as error:  # what a socket, TLS or a strange answer may raise is not a short list
             self.close()
-            return Answer("failed", type(error).__name__)
+            return Answer("failed", _why(error))
 
     def _post(self, body: bytes, timeout: float) -> Answer:
         end = time.monotonic() + timeout
@@ -125,7 +131,7 @@ class HttpTransport:
         if response.will_close or content is None:
             self.close()
         if content is None:
-            return Answer("failed", "the answer is too long, or does not end")
+            return Answer("failed", "its answer is cut, too long, or does not end")
         return _http_answer(response, content)
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
@@ -134,6 +140,7 @@ class HttpTransport:
             self._connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=context)
         else:
             self._connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        self._connection.response_class = _Response
         return self._connection
 
     def _context(self) -> ssl.SSLContext:
@@ -151,6 +158,59 @@ class HttpTransport:
             connection.close()
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose head is whole: the standard library takes one that is cut, or holds what is no header."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = _Lines(self.fp.detach())
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            HTTPException: It is cut or garbled.
+        """
+        super().begin()
+        if self.headers.defects:
+            raise http.client.HTTPException("what stands in the head is no header")
+
+
+class _Lines(io.BufferedReader):
+    """Lines that end: a status line, a header, the size of a chunk, a trailer."""
+
+    _any = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return the next line; an empty one where there is none at all.
+
+        Raises:
+            HTTPException: It does not end, or none comes any more.
+        """
+        line = super().readline(size)
+        if not line.endswith(b"\n") and (line or self._any):
+            raise http.client.HTTPException("a line does not end")
+        self._any = True
+        return line
+
+
+def _why(error: Exception) -> str:
+    """Say what went wrong, without any content of records or answers."""
+    for kinds, words in _WORDS:
+        if isinstance(error, kinds):
+            return words
+    return type(error).__name__
+
+
+_WORDS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
+    (socket.gaierror, "nobody knows its name"),
+    (ConnectionRefusedError, "it refuses connections"),
+    ((ConnectionResetError, BrokenPipeError), "it closed the connection without an answer"),
+    (TimeoutError, "it did not answer in time"),
+    (http.client.HTTPException, "its answer is cut, or is not HTTP"),
+)
+
+
 def _read(response: http.client.HTTPResponse, end: float) -> bytes | None:
     """Read an answer's body, but no flood and no endless trickle."""
     content = b""
@@ -163,10 +223,13 @@ def _read(response: http.client.HTTPResponse, end: float) -> bytes | None:
 
 
 def _http_answer(response: http.client.HTTPResponse, content: bytes) -> Answer:
-    status = response.status
-    wait = _retry_after(response.headers.get("Retry-After"))
-    if 200 <= status < 300:
-        return _acknowledged(content, response.headers.get_content_type() if response.headers else "")
+    status, headers = response.status, response.headers
+    wait = _retry_after(headers.get("Retry-After"))
+    if status in _ACKNOWLEDGING:
+        kind = headers.get_content_type() if "Content-Type" in headers else ""
+        if kind and kind not in _OTLP_TYPES:
+            return Answer("failed", f"HTTP {status} of another type than OTLP's")
+        return _acknowledged(content, kind)
     if status in _REFUSING:
         return Answer("refused", f"HTTP {status}", wait)
     if status in (500, 501):

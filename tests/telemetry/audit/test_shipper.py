@@ -82,6 +82,23 @@ MISBEHAVIOURS = {
     "JSON that rejects": {
         "body": b'{"partialSuccess":{"rejectedLogRecords":"3"}}', "headers": {"Content-Type": "application/json"},
     },
+    "a status line that is cut": {"raw": b"HTTP/1.1 200"},
+    "nothing but a status line": {"raw": b"HTTP/1.1 200 OK\r\n"},
+    "a head that is cut in a name": {"raw": b"HTTP/1.1 200 OK\r\nConte"},
+    "a head that is cut in a value": {"raw": b"HTTP/1.1 200 OK\r\nContent-Length: 0"},
+    "a head that is cut between lines": {"raw": b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"},
+    "a head that is cut after a 100": {"raw": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"},
+    "a head with what is no header": {"raw": b"HTTP/1.1 200 OK\r\nConte\r\nContent-Length: 4\r\n\r\n"},
+    "a body that is cut": {"raw": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\x0a"},
+    "a body that does not come": {"raw": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"},
+    "chunks that do not come": {"raw": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
+    "chunks whose size is cut": {"raw": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0"},
+    "chunks whose end is cut": {"raw": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"},
+    "a login page's empty head": {"body": b"", "headers": {"Content-Type": "text/html"}},
+    "203": {"status": 203},
+    "205": {"status": 205},
+    "206": {"status": 206},
+    "299": {"status": 299},
 }  # fmt: skip
 
 
@@ -116,6 +133,26 @@ def test_an_accepted_answer_in_json_counts(ledger, receiver):
     """Some receivers answer protobuf with JSON: an empty object rejects nothing."""
     emit(ledger, 2)
     receiver.answer(body=b"{}", headers={"Content-Type": "application/json"})
+    assert shipper_to(receiver, ledger).run_once() == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nServer: Fluent-Bit v3\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n\x0a\x00\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+def test_what_collectors_in_use_answer_counts(ledger, receiver, answer):
+    """An acknowledgement may have an empty body, one in chunks, or JSON, and a status that OTLP does not know."""
+    emit(ledger, 2)
+    receiver.answer(raw=answer)
     assert shipper_to(receiver, ledger).run_once() == 2
 
 
