@@ -16,6 +16,7 @@ from mobius_otel.telemetry.audit.verify import verify_records
 __all__ = ["add_parsers"]
 
 _MOST_SHOWN = 50
+_MOST_TAILS = 3
 _EPILOG = """\
 what it names: changed, missing, reordered, doubled, cut, forged, unreadable
 
@@ -111,12 +112,30 @@ def _tell(source: str, result: VerifyResult) -> None:
     ):
         if count:
             print(f"  {text.format(_many(count, 'signature'))}")
+    if result.tails:
+        print(f"  no signature covers {_tails(result)}")
     if result.pruned:
         print(f"  {_many(result.pruned, 'older record')} removed after a collector had them")
     if result.duplicates:
         print(f"  {_many(result.duplicates, 'record')} there twice, with the same id: a collector may have that")
     if result.unended:
         print(f"  {_many(result.unended, 'stream')} without an end: still being written, or the process was killed")
+
+
+def _tails(result: VerifyResult) -> str:
+    """Say which records whoever can write the file could have made anew."""
+    if not result.signed + result.unchecked:
+        return "any of them"
+    shown = [
+        f"number {tail.since:,} of stream {printable(tail.stream_id)}"
+        for tail in sorted(result.tails, key=lambda tail: -tail.records)[:_MOST_TAILS]
+    ]
+    more = len(result.tails) - len(shown)
+    return (
+        f"{_many(result.unsigned, 'record')}, the last of {_many(len(result.tails), 'stream')}: since "
+        + ", ".join(shown)
+        + (f" and so on in {more:,} more (--json shows all)" if more else "")
+    )
 
 
 def _many(count: int, thing: str) -> str:

@@ -208,6 +208,24 @@ def test_exports_are_verified_like_the_ledger(ledger, run, monkeypatch):
     assert run("verify", ledger.parent / "all.ocsf")[0] == 2  # another form; nothing of it can be proven
 
 
+def test_verify_says_what_no_signature_covers(tmp_path, run):
+    """In words and in JSON: all of an unsigned ledger, the tail of a signed stream that is still written."""
+    (tmp_path / "key").write_text("a made-up secret of the tests")
+    with Ledger(tmp_path / "plain.db") as plain:
+        AuditLogger(ledger=plain).record("a.b", actor=Actor("u"))
+        assert "  no signature covers any of them\n" in run("verify", tmp_path / "plain.db")[1]
+    path = tmp_path / "signed.db"
+    with Ledger(path, key=HmacKey("a made-up secret of the tests")) as signed:
+        for _ in range(3):
+            receipt = AuditLogger(ledger=signed).record("a.b", actor=Actor("u"))
+        said = f"  no signature covers 2 records, the last of 1 stream: since number 2 of stream {receipt.stream_id}\n"
+        assert said in run("verify", path, "--key", tmp_path / "key")[1]
+        found = json.loads(run("verify", path, "--key", tmp_path / "key", "--json")[1])
+        assert (found["ok"], found["unsigned"]) == (True, 2)
+        assert found["tails"] == [{"stream_id": receipt.stream_id, "since": 2, "records": 2}]
+    assert "no signature" not in run("verify", path, "--key", tmp_path / "key")[1]
+
+
 def test_verify_takes_keys_and_what_was_told_elsewhere(tmp_path, monkeypatch, run):
     """A signature of the key, or none; a count that a metric said."""
     monkeypatch.delenv("MOBIUS_OTEL_AUDIT_KEY", raising=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mobius_otel import conventions
-from mobius_otel.telemetry.audit.findings import Problem, What
+from mobius_otel.telemetry.audit.findings import Problem, Tail, What
 from mobius_otel.telemetry.audit.signing import AuditKey, verify
 from mobius_otel.telemetry.audit.stream import NOTES, SEALED, Checkpoint
 
@@ -50,7 +50,9 @@ class Chain:
     head_id: str | None = None
     doubtful: bool = False  # whether the last record was named already, so that its successor need not be
     ended: bool = False
+    closed: bool = False  # whether the ledger notes that it ended
     adopted: bool = False
+    covered: int = 0  # the number of the last record that a signature covers, those before it too
     scope: str | None = None  # what its signatures cover, once one was found good
     gaps: set[int] = field(default_factory=set)
     expected: dict[int, str] = field(default_factory=dict)  # from elsewhere: number -> beginning of the hash
@@ -124,6 +126,8 @@ class Chains:
             self.name(seen, "forged", f"stream {stream} was adopted before")
         chain.adopted = True
         head = str(attributes.get(conventions.AUDIT_CHECKPOINT_HEAD, ""))
+        if seen.signature is not None:  # whose signature it is, is looked at with the record
+            chain.covered = max(chain.covered, count)
         if count > chain.last:
             chain.expected.setdefault(count, head)
         elif count == chain.last and head != chain.head and not chain.doubtful:
@@ -168,6 +172,7 @@ class Chains:
             self._check_signature(chain, seen)
         elif seen.signature is not None:
             self.unchecked += 1
+            chain.covered = seen.sequence
 
     def compare(self, chain: Chain) -> None:
         """Compare the stream's newest hash with what was read elsewhere."""
@@ -194,7 +199,7 @@ class Chains:
             self.name(seen, "forged", "its signature is not one of the given keys")
             return
         self.signed += 1
-        chain.scope = scope
+        chain.scope, chain.covered = scope, seen.sequence
 
     def _unlike(self, chain: Chain, seen: Seen) -> str:
         if chain.last == 0:
@@ -246,6 +251,17 @@ class Chains:
                     f"record {chain.head_id}, the last of stream {chain.stream_id}, has not the noted hash",
                 )
             )  # fmt: skip
+        elif chain.closed and not chain.ended and not chain.doubtful and chain.head_id is not None:
+            text = f"the end of stream {chain.stream_id}: the ledger notes that it ended, and its last record is none"
+            self.of_stream(chain, chain.last + 1, "cut", text)
+
+    def tails(self) -> tuple[Tail, ...]:
+        """Return what no signature covers."""
+        return tuple(
+            Tail(chain.stream_id, chain.covered + 1, chain.last - chain.covered)
+            for chain in self.by_id.values()
+            if chain.last > chain.covered
+        )
 
     def of_stream(self, chain: Chain, sequence: int, what: What, text: str) -> None:
         """Name a problem of a stream."""

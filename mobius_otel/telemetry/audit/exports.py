@@ -70,10 +70,12 @@ class _File:
             self._progress(done, self._size)
         chains = self._chains
         chains.end()
+        tails = chains.tails()
         unended = sum(not (chain.ended or chain.adopted) for chain in chains.by_id.values())
         return VerifyResult(
             not chains.problems, chains.records - chains.notes - chains.duplicates, len(chains.by_id),
             tuple(chains.problems), chains.notes, 0, chains.signed, chains.unchecked, unended, chains.duplicates,
+            sum(tail.records for tail in tails), tails,
         )  # fmt: skip
 
     def _line(self, line: bytes) -> None:
@@ -109,7 +111,8 @@ class _File:
             raise ValueError("it has no stream and no number")
         chain = self._chains.by_id.get(stream) or self._chains.add(Chain(stream))
         if self._partial and not chain.last:
-            chain.last, chain.head = sequence - 1, str(attributes.get(conventions.AUDIT_PREVIOUS_HASH, ""))
+            chain.last = chain.covered = sequence - 1
+            chain.head = str(attributes.get(conventions.AUDIT_PREVIOUS_HASH, ""))
         whole = digest(canonical(bare)).hex() == stated
         name = str(bare.get("event_name", ""))
         seen = Seen(stream, sequence, str(record_id), stated, attributes if whole else None, name, signature)

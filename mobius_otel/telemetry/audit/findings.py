@@ -8,7 +8,7 @@ from typing import Literal
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit.stream import Checkpoint
 
-__all__ = ["Problem", "VerifyResult", "What", "parse_checkpoint"]
+__all__ = ["Problem", "Tail", "VerifyResult", "What", "parse_checkpoint"]
 
 What = Literal["changed", "missing", "reordered", "doubled", "cut", "forged", "unreadable"]
 
@@ -36,6 +36,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """Records at the end of a stream that no signature covers: whoever can write the file could have made them anew.
+
+    Args:
+        stream_id: The stream.
+        since: The number of the first of them in the stream.
+        records: How many they are.
+    """
+
+    stream_id: str
+    since: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyResult:
     """What a verification found.
 
@@ -51,6 +66,9 @@ class VerifyResult:
         unended: How many streams neither ended nor were adopted: their processes live, or nobody looked yet. In an
             export nothing but a checkpoint from elsewhere shows whether the end of such a stream was cut.
         duplicates: How many records a collector has twice.
+        unsigned: How many records no signature covers. Of a signed stream that is still written those after its last
+            checkpoint, of a stream without a signature all. Without a key a signature counts that was not checked.
+        tails: The same by stream.
     """
 
     ok: bool
@@ -63,6 +81,8 @@ class VerifyResult:
     unchecked: int = 0
     unended: int = 0
     duplicates: int = 0
+    unsigned: int = 0
+    tails: tuple[Tail, ...] = ()
 
 
 def parse_checkpoint(text: str) -> Checkpoint:

@@ -150,16 +150,17 @@ class _Verification:
             self._check_numbers()
         except UNREADABLE as error:
             self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
+        tails = chains.tails()
         return VerifyResult(
             not self._problems, self._read - chains.notes, streams, tuple(self._problems), chains.notes, self._pruned,
-            chains.signed, chains.unchecked, unended,
+            chains.signed, chains.unchecked, unended, unsigned=sum(tail.records for tail in tails), tails=tails,
         )  # fmt: skip
 
     def _read_streams(self) -> tuple[int, int]:
         number = unended = 0
-        for row, stream_id, count, head, pruned, pruned_head, signature, open_ in self._connection.execute(
+        for row, stream_id, count, head, pruned, pruned_head, signature, closed, open_ in self._connection.execute(
             "SELECT id, CAST(stream_id AS BLOB), count, head, pruned, pruned_head, pruned_signature,"
-            " ended IS NULL AND adopted IS NULL FROM streams ORDER BY id"
+            " ended IS NOT NULL, ended IS NULL AND adopted IS NULL FROM streams ORDER BY id"
         ):
             if row != number + 1:
                 self._problems.append(
@@ -170,7 +171,8 @@ class _Verification:
             number, unended = row, unended + open_
             name = str(stream_id, "utf-8", "replace") if isinstance(stream_id, bytes) else ""
             said = head.hex() if isinstance(head, bytes) else str(head)
-            chain = self._chains.add(Chain(name, count=count if isinstance(count, int) else 0, said=said))
+            chain = Chain(name, closed=bool(closed), count=count if isinstance(count, int) else 0, said=said)
+            self._chains.add(chain)
             if pruned:
                 self._begin_after(chain, pruned, pruned_head, signature)
         found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'streams'").fetchone()
@@ -183,7 +185,7 @@ class _Verification:
             self._chains.of_stream(chain, 1, "forged", f"stream {chain.stream_id} was pruned by nobody")
             return
         self._pruned += pruned
-        chain.last, chain.head = pruned, head.hex()
+        chain.last, chain.covered, chain.head = pruned, pruned, head.hex()
         for count in [count for count in chain.expected if count < pruned]:
             del chain.expected[count]
         self._chains.compare(chain)

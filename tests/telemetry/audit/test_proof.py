@@ -115,6 +115,58 @@ def test_a_whole_file_that_was_written_anew_is_forged(tmp_path, keys, sign, stri
     assert {what for what, _ in named(verify_ledger(path, keys=keys[1:]))} == {"forged"}
 
 
+@pytest.fixture
+def rewritten(tmp_path):
+    """A signed stream whose records behind its first were written anew, and whose signed end was taken away."""
+    path = tmp_path / "audit.db"
+    write(path, 10, key=HmacKey(SECRET))
+    tamper(path, ("DELETE FROM records WHERE id = 11",), ("UPDATE streams SET count = 10, newest = 10",))
+    rechain(path, change=5)
+    return path
+
+
+def test_a_stream_that_is_said_to_have_ended_must_have_its_end(rewritten):
+    """Its end would be signed: without it somebody could write anew what is behind the last signature."""
+    assert named(verify_ledger(rewritten, keys=[HmacKey(SECRET)])) == [("cut", 11)]
+    assert named(verify_ledger(rewritten)) == [("cut", 11)]
+
+
+def test_what_no_signature_covers_is_told(rewritten, tmp_path):
+    """How many records and since which, of a ledger and of an export; a stream that is still written has a tail."""
+    tamper(rewritten, ("UPDATE streams SET ended = NULL",))
+    result = verify_ledger(rewritten, keys=[HmacKey(SECRET)])
+    (tail,) = result.tails
+    assert (result.ok, result.unended, result.unsigned, tail.since, tail.records) == (True, 1, 9, 2, 9)
+    outside = verify_lines(exported(rewritten), 0, keys=[HmacKey(SECRET)])
+    assert (outside.ok, outside.unsigned, outside.tails) == (True, 9, (tail,))
+    assert verify_ledger(rewritten).unsigned == 9  # not checked, but there
+    whole = tmp_path / "whole.db"
+    write(whole, key=HmacKey(SECRET))
+    for form in (exported, collected):
+        assert verify_lines(form(whole), 0, keys=[HmacKey(SECRET)]).tails == ()
+    assert verify_ledger(whole, keys=[HmacKey(SECRET)]).tails == verify_ledger(whole).tails == ()
+    with Ledger(whole) as ledger:  # a stream without a signature, in the same file
+        receipt = AuditLogger(ledger=ledger).record("a.b", actor=Actor("u-1"))
+        assert [(t.stream_id, t.since) for t in verify_ledger(whole).tails] == [(receipt.stream_id, 1)]
+
+
+def test_a_stream_that_was_adopted_is_covered_by_the_signature_of_who_adopted_it(tmp_path):
+    """As far as that one saw it."""
+    path = tmp_path / "audit.db"
+    script = (
+        "import os, sys; from mobius_otel.telemetry.audit import *\n"
+        "from mobius_otel.telemetry.audit.signing import HmacKey\n"
+        f"audit = AuditLogger(ledger=Ledger(sys.argv[1], key=HmacKey({SECRET!r})))\n"
+        "for n in range(5): audit.record('a.b', actor=Actor('u'))\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    assert [(tail.since, tail.records) for tail in verify_ledger(path, keys=[HmacKey(SECRET)]).tails] == [(2, 4)]
+    write(path, 3, key=HmacKey(SECRET))
+    result = verify_ledger(path, keys=[HmacKey(SECRET)])
+    assert (result.ok, result.unended, result.tails) == (True, 0, ())
+
+
 def test_a_signature_of_another_key_counts_for_nothing(tmp_path):
     """Nor one that is none."""
     path = tmp_path / "audit.db"
