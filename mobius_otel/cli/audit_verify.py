@@ -116,6 +116,8 @@ def _tell(source: str, result: VerifyResult) -> None:
         print(f"  no signature covers {_tails(result)}")
     if result.pruned:
         print(f"  {_many(result.pruned, 'older record')} removed after a collector had them")
+    if result.kept:
+        print(f"  {_many(result.kept, 'record')} in quarantine, kept while those around were removed: audit stats")
     if result.duplicates:
         print(f"  {_many(result.duplicates, 'record')} there twice, with the same id: a collector may have that")
     if result.unended:
@@ -127,12 +129,12 @@ def _tails(result: VerifyResult) -> str:
     if not result.signed + result.unchecked:
         return "any of them"
     shown = [
-        f"number {tail.since:,} of stream {printable(tail.stream_id)}"
+        f"{tail.records:,} of stream {printable(tail.stream_id)} since number {tail.since:,}"
         for tail in sorted(result.tails, key=lambda tail: -tail.records)[:_MOST_TAILS]
     ]
     more = len(result.tails) - len(shown)
     return (
-        f"{_many(result.unsigned, 'record')}, the last of {_many(len(result.tails), 'stream')}: since "
+        f"{_many(result.unsigned, 'record')}: "
         + ", ".join(shown)
         + (f" and so on in {more:,} more (--json shows all)" if more else "")
     )

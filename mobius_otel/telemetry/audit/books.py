@@ -245,10 +245,10 @@ class Books:
             reason: What the collector answered, without any content of the record.
         """
         with self._unbounded() as connection:
-            connection.execute(
-                "INSERT INTO quarantine VALUES (?, ?, 1, ?)"
-                " ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
-                (position, self._clock(), reason[:500]),
+            connection.execute(  # another process may have delivered it meanwhile
+                "INSERT INTO quarantine SELECT id, ?, 1, ? FROM (SELECT id FROM records UNION ALL SELECT id FROM kept)"
+                " WHERE id = ? ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
+                (self._clock(), reason[:500], position),
             )
 
     def quarantined(self, after: int = 0, limit: int = 512) -> list[Entry]:
@@ -322,13 +322,13 @@ class Books:
         age = self._max_age if max_age is None else max_age
         size = (self._max_bytes or 0) * 9 // 10 if max_bytes is None else max_bytes
         removed = 0
-        while (age is not None or size) and (number := self._prune_some(age, size)):
+        while (age is not None or size) and (number := self._prune_some(age, size)) is not None:
             removed += number
             if progress is not None:
                 progress(removed, 0)
         return removed
 
-    def _prune_some(self, age: float | None, size: int) -> int:
+    def _prune_some(self, age: float | None, size: int) -> int | None:
         with self._unbounded() as connection:
             rows = connection.execute(
                 "SELECT id, record_id, LENGTH(payload) + 200 FROM records"
@@ -341,12 +341,12 @@ class Books:
                 if not (surplus > 0 or (oldest is not None and made is not None and made < oldest)):
                     break
                 last, surplus = number, surplus - weight
-            return self._remove(connection, last) if last else 0
+            return self._remove(connection, last) if last else None
 
     def _remove(self, connection: sqlite3.Connection, last: int) -> int:
-        connection.execute(
+        kept = connection.execute(
             "INSERT INTO kept SELECT * FROM records WHERE id <= ? AND id IN (SELECT record FROM quarantine)", (last,)
-        )
+        ).rowcount
         ends = connection.execute(
             "SELECT r.stream, MAX(r.sequence), r.hash, s.stream_id FROM records r JOIN streams s ON s.id = r.stream"
             " WHERE r.id <= ? GROUP BY r.stream",
@@ -361,7 +361,7 @@ class Books:
             )
         removed = connection.execute("DELETE FROM records WHERE id <= ?", (last,)).rowcount
         connection.execute("UPDATE shipping SET pruned = MAX(pruned, ?)", (last,))
-        return removed
+        return removed - kept
 
     @staticmethod
     def _used(connection: sqlite3.Connection) -> int:
@@ -374,10 +374,12 @@ class Books:
         """Return the ledger's state; it reads all records' sizes, which takes a moment on a large one."""
         with self._file.reading() as connection:
             records, payload = connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0) FROM records"
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0)"
+                " FROM (SELECT payload FROM records UNION ALL SELECT payload FROM kept)"
             ).fetchone()
             pruned, quarantined = connection.execute(
-                "SELECT (SELECT COALESCE(SUM(pruned), 0) FROM streams), (SELECT COUNT(*) FROM quarantine)"
+                "SELECT (SELECT COALESCE(SUM(pruned), 0) FROM streams) - (SELECT COUNT(*) FROM kept),"
+                " (SELECT COUNT(*) FROM quarantine)"
             ).fetchone()
             streams = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(ended IS NULL AND adopted IS NULL), 0),"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mobius_otel.telemetry.audit.reading import read
-from mobius_otel.telemetry.audit.schema import KEPT_TOO, SELECT, entry_of
+from mobius_otel.telemetry.audit.schema import KEPT, KEPT_TOO, SELECT, entry_of
 
 __all__ = ["Found", "count_events", "find_records", "walk_records"]
 
@@ -64,9 +65,11 @@ def walk_records(
 
     def pump(connection: sqlite3.Connection) -> None:
         nonlocal last, unreadable, done  # a second call goes on where the first one ended
-        (left,) = connection.execute(f"SELECT COUNT(*) FROM records r WHERE {where}", (last, *span)).fetchone()
+        asked = (last, *span)
+        (left,) = connection.execute(f"SELECT COUNT(*) FROM records r WHERE {where}", asked).fetchone()
         total = done + left
-        for row in connection.execute(f"{SELECT} WHERE {where} ORDER BY r.id", (last, *span)):
+        rows = (connection.execute(f"{select} WHERE {where} ORDER BY r.id", asked) for select in (KEPT, SELECT))
+        for row in itertools.chain.from_iterable(rows):
             entry = entry_of(row)
             try:
                 record = entry.record()
@@ -127,7 +130,7 @@ def count_events(path: str | os.PathLike[str]) -> list[tuple[str, str, int, int]
         "SELECT COALESCE(json_extract(p, '$.event_name'), '?'), COALESCE(json_extract(p, ?), '?'), COUNT(*),"
         " COALESCE(MAX(json_extract(p, ?)), 0)"
         " FROM (SELECT CASE WHEN json_valid(CAST(payload AS TEXT)) THEN CAST(payload AS TEXT) ELSE '{}' END AS p"
-        " FROM records) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+        " FROM (SELECT payload FROM records UNION ALL SELECT payload FROM kept)) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
     return read(path, lambda connection: connection.execute(query, (outcome, risk)).fetchall())
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.findings import Problem, Tail, What
-from mobius_otel.telemetry.audit.signing import AuditKey, verify
+from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, verify
 from mobius_otel.telemetry.audit.stream import NOTES, SEALED, Checkpoint
 
 __all__ = ["Chain", "Chains", "Seen"]
@@ -46,6 +46,7 @@ class Chain:
 
     stream_id: str
     last: int = 0
+    pruned: int = 0  # the number of the last record that was removed after a collector had it
     head: str = ""
     head_id: str | None = None
     doubtful: bool = False  # whether the last record was named already, so that its successor need not be
@@ -78,6 +79,7 @@ class Chains:
         self.records = self.notes = self.signed = self.unchecked = self.duplicates = 0
         self.retold = retold
         self._early: dict[str, dict[int, Seen]] = {}
+        self._aside: list[Tail] = []
         self._expected: dict[str, dict[int, str]] = {}
         for one in expected:
             self._expected.setdefault(one.stream_id, {})[one.count] = one.head
@@ -108,6 +110,24 @@ class Chains:
             self.name(seen, "reordered", "it stands after a later record")
         else:
             self.name(seen, "doubled", "its number was there already")
+
+    def aside(self, seen: Seen) -> None:
+        """Take a record that lies beside its stream, because it is in quarantine and those around it were pruned."""
+        chain = self.by_id.get(seen.stream_id)
+        if seen.attributes is None:
+            return
+        if chain is None or not 0 < seen.sequence <= chain.pruned:
+            self.name(seen, "forged", "it is in quarantine, and was never where the ledger pruned")
+        elif self.keys and seen.signature is not None:
+            if self._scope(seen) is None:
+                self.name(seen, "forged", _NO_KEY)
+            else:
+                self.signed += 1
+        else:
+            self.unchecked += seen.signature is not None
+            if seen.signature is None:
+                self._aside.append(Tail(seen.stream_id, seen.sequence, 1))
+        self.notes += seen.event_name in SEALED and _is_note(seen)
 
     def _note(self, seen: Seen, attributes: Mapping[str, Any]) -> None:
         """Take what a stream wrote about itself, or about one that a dead process left."""
@@ -194,12 +214,16 @@ class Chains:
             if must:
                 self.name(seen, "forged", "it lacks the signature that it must have")
             return
-        scope = verify(self.keys, seen.signature, bytes.fromhex(seen.hash)) if _is_hex(seen.hash) else None
+        scope = self._scope(seen)
         if scope is None:
-            self.name(seen, "forged", "its signature is not one of the given keys")
+            self.name(seen, "forged", _NO_KEY)
             return
         self.signed += 1
         chain.scope, chain.covered = scope, seen.sequence
+
+    def _scope(self, seen: Seen) -> SignScope | None:
+        """Return what the signature of a record covers, where it is one of the given keys."""
+        return verify(self.keys, seen.signature or "", bytes.fromhex(seen.hash)) if _is_hex(seen.hash) else None
 
     def _unlike(self, chain: Chain, seen: Seen) -> str:
         if chain.last == 0:
@@ -257,7 +281,7 @@ class Chains:
 
     def tails(self) -> tuple[Tail, ...]:
         """Return what no signature covers."""
-        return tuple(
+        return tuple(self._aside) + tuple(
             Tail(chain.stream_id, chain.covered + 1, chain.last - chain.covered)
             for chain in self.by_id.values()
             if chain.last > chain.covered
@@ -273,6 +297,7 @@ class Chains:
         self.problems.append(Problem(seen.record_id, seen.stream_id or None, seen.sequence, what, text))
 
 
+_NO_KEY: Final = "its signature is not one of the given keys"
 _ELSEWHERE: Final = "its hash is not the one that was told of elsewhere"
 
 

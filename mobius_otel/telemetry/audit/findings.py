@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Records at the end of a stream that no signature covers: whoever can write the file could have made them anew.
+    """Records in a row that no signature covers: whoever can write the file could have made them anew.
 
     Args:
         stream_id: The stream.
@@ -56,7 +56,7 @@ class VerifyResult:
 
     Args:
         ok: Whether everything is whole.
-        records: How many records were read, those not counted that the ledger wrote about itself.
+        records: How many records were read, in quarantine too, those not counted that the ledger wrote about itself.
         streams: How many streams there are.
         problems: What is wrong.
         notes: How many records were read that the ledger wrote about itself: checkpoints, ends and adoptions.
@@ -68,7 +68,8 @@ class VerifyResult:
         duplicates: How many records a collector has twice.
         unsigned: How many records no signature covers. Of a signed stream that is still written those after its last
             checkpoint, of a stream without a signature all. Without a key a signature counts that was not checked.
-        tails: The same by stream.
+        tails: The same by stream: what is behind its last signature, and what is in quarantine without one.
+        kept: How many records are in quarantine and lie beside their streams, because those around them were pruned.
     """
 
     ok: bool
@@ -83,6 +84,7 @@ class VerifyResult:
     duplicates: int = 0
     unsigned: int = 0
     tails: tuple[Tail, ...] = ()
+    kept: int = 0
 
 
 def parse_checkpoint(text: str) -> Checkpoint:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import parse
 
-__all__ = ["KEPT_TOO", "MIGRATIONS", "NEWEST", "SELECT", "Entry", "entry_of", "finished", "unfinished"]
+__all__ = ["KEPT", "KEPT_TOO", "MIGRATIONS", "NEWEST", "SELECT", "Entry", "entry_of", "finished", "unfinished"]
 
 MIGRATIONS: Final = (
     """
@@ -78,7 +78,9 @@ SELECT: Final = (
     "SELECT r.id, CAST(s.stream_id AS BLOB), r.sequence, CAST(r.record_id AS BLOB), r.hash, CAST(r.payload AS BLOB),"
     " CAST(r.signature AS BLOB) FROM records r LEFT JOIN streams s ON s.id = r.stream"
 )
-#: The same, with what was pruned and kept because a collector refuses it.
+#: The same of what a collector refuses and was kept when the records around it were pruned: it lies before all others.
+KEPT: Final = SELECT.replace("FROM records r", "FROM kept r")
+#: Both.
 KEPT_TOO: Final = SELECT.replace("FROM records r", "FROM (SELECT * FROM records UNION ALL SELECT * FROM kept) r")
 
 

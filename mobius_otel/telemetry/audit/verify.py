@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen, many
 from mobius_otel.telemetry.audit.exports import verify_lines
 from mobius_otel.telemetry.audit.findings import Problem, VerifyResult, parse_checkpoint
 from mobius_otel.telemetry.audit.reading import UNREADABLE, read
-from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.schema import KEPT, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, verify
 from mobius_otel.telemetry.audit.stream import Checkpoint, is_note, pruned_digest
 
@@ -24,7 +25,6 @@ __all__ = ["Problem", "VerifyResult", "parse_checkpoint", "read_records", "verif
 
 _TELL_EVERY: Final = 1000
 _SQLITE: Final = b"SQLite format 3\x00"
-_KEPT: Final = SELECT.replace("FROM records r", "FROM kept r")
 
 
 def verify_records(
@@ -106,7 +106,10 @@ def read_records(
 
     def newest(connection: sqlite3.Connection) -> list[tuple[int, dict[str, Any]]]:
         found: list[tuple[int, dict[str, Any]]] = []
-        for row in connection.execute(f"{SELECT} WHERE r.id > ? ORDER BY r.id DESC", (after,)):
+        rows = (
+            connection.execute(f"{select} WHERE r.id > ? ORDER BY r.id DESC", (after,)) for select in (SELECT, KEPT)
+        )
+        for row in itertools.chain.from_iterable(rows):
             if last is not None and len(found) >= last:
                 break
             entry = entry_of(row)
@@ -138,6 +141,7 @@ class _Verification:
         self._positions = 0
         self._pruned = 0
         self._read = 0
+        self._kept = 0
 
     def run(self) -> VerifyResult:
         streams = unended = 0
@@ -150,10 +154,11 @@ class _Verification:
             self._check_numbers()
         except UNREADABLE as error:
             self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
-        tails = chains.tails()
+        tails, kept = chains.tails(), self._kept
         return VerifyResult(
-            not self._problems, self._read - chains.notes, streams, tuple(self._problems), chains.notes, self._pruned,
-            chains.signed, chains.unchecked, unended, unsigned=sum(tail.records for tail in tails), tails=tails,
+            not self._problems, self._read + kept - chains.notes, streams, tuple(self._problems), chains.notes,
+            self._pruned - kept, chains.signed, chains.unchecked, unended,
+            unsigned=sum(tail.records for tail in tails), tails=tails, kept=kept,
         )  # fmt: skip
 
     def _read_streams(self) -> tuple[int, int]:
@@ -185,7 +190,7 @@ class _Verification:
             self._chains.of_stream(chain, 1, "forged", f"stream {chain.stream_id} was pruned by nobody")
             return
         self._pruned += pruned
-        chain.last, chain.covered, chain.head = pruned, pruned, head.hex()
+        chain.last, chain.covered, chain.pruned, chain.head = pruned, pruned, pruned, head.hex()
         for count in [count for count in chain.expected if count < pruned]:
             del chain.expected[count]
         self._chains.compare(chain)
@@ -208,6 +213,14 @@ class _Verification:
         self._progress(self._read, total)
 
     def _check(self, entry: Entry) -> None:
+        seen = self._seen(entry)
+        if seen.stream_id in self._chains.by_id:
+            self._chains.see(seen)
+        elif seen.attributes is not None:
+            self._chains.name(seen, "forged", "the ledger does not know its stream")
+
+    def _seen(self, entry: Entry) -> Seen:
+        """Return a record as it was found, and name it where it is not what was hashed."""
         stream_id = entry.stream_id or ""
         name, attributes = _parts(entry.payload)
         seen = Seen(stream_id, entry.sequence, entry.record_id, entry.hash, attributes, name, entry.signature)
@@ -220,18 +233,19 @@ class _Verification:
         ):  # fmt: skip
             self._chains.name(seen, "forged", "it stands under another id, number or stream than it was hashed with")
             seen = Seen(stream_id, entry.sequence, entry.record_id, entry.hash, None)
-        if stream_id in self._chains.by_id:
-            self._chains.see(seen)
-        elif seen.attributes is not None:
-            self._chains.name(seen, "forged", "the ledger does not know its stream")
+        return seen
 
     def _read_kept(self) -> None:
-        """Look at what was pruned and kept because a collector refuses it."""
-        for row in self._connection.execute(f"{_KEPT} ORDER BY r.id"):
-            entry = entry_of(row)
-            if digest(entry.payload).hex() != entry.hash:
-                seen = Seen(entry.stream_id or "", entry.sequence, entry.record_id, entry.hash, None)
-                self._chains.name(seen, "changed", "its content is not what was hashed")
+        """Look at what a collector refuses and was kept when the records around it were pruned."""
+        for row in self._connection.execute(f"{KEPT} ORDER BY r.id"):
+            self._kept += 1
+            self._chains.aside(self._seen(entry_of(row)))
+        for (number,) in self._connection.execute(
+            "SELECT record FROM quarantine WHERE record <= (SELECT pruned FROM shipping)"
+            " AND record NOT IN (SELECT id FROM kept) ORDER BY record"
+        ):
+            text = f"record number {number} of the ledger, which is in quarantine: no collector has it"
+            self._problems.append(Problem(None, None, None, "missing", text))
 
     def _check_numbers(self) -> None:
         """Every number was given to a record; where the streams explain no hole, one was removed with its stream."""

@@ -2,16 +2,19 @@
 
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.telemetry.audit.browse import count_events, walk_records
 from mobius_otel.telemetry.audit.observe import observe_ledger, tell_checkpoint
 from mobius_otel.telemetry.audit.stream import Checkpoint, is_dead, process_birth, process_token
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
@@ -239,12 +242,12 @@ def test_pruning_removes_what_a_collector_has_and_the_rest_stays_provable(path):
         time.sleep(0.01)
         assert one.prune(max_age=3600) == 0
         told = []
-        assert one.prune(max_age=0.001, progress=lambda *step: told.append(step)) == 60
-        assert told == [(60, 0)]
+        assert one.prune(max_age=0.001, progress=lambda *step: told.append(step)) == 59
+        assert told == [(59, 0)]
         result = verify_ledger(path)
-        assert (result.ok, result.records, result.pruned) == (True, 40, 60), result.problems
+        assert (result.ok, result.records, result.kept, result.pruned) == (True, 41, 1, 59), result.problems
         assert [entry.record_id for entry in one.quarantined()] == [receipts[6].record_id]
-        assert (one.backlog(), one.stats().pruned, one.stats().records) == (41, 60, 40)
+        assert (one.backlog(), one.stats().pruned, one.stats().records) == (41, 59, 41)
         assert receipts[5].delivered(0)
         assert not receipts[6].delivered(0)
         one.unquarantine(7)
@@ -255,6 +258,71 @@ def test_pruning_removes_what_a_collector_has_and_the_rest_stays_provable(path):
         assert emit(two)[0].sequence == 51
         result = verify_ledger(path)
         assert (result.ok, result.records, result.pruned) == (True, 1, 101), result.problems
+
+
+@pytest.fixture
+def aside(path):
+    """A ledger whose third record a collector refuses, and whose first five were pruned around it."""
+    ledger = Ledger(path)
+    emit(ledger, 6)
+    ledger.quarantine(3, "HTTP 400")
+    ledger.acknowledge(5)
+    assert ledger.prune(max_bytes=1) == 4
+    ledger._file.close()
+
+
+@pytest.mark.usefixtures("aside")
+def test_what_is_in_quarantine_stays_in_sight_when_the_others_are_pruned(path):
+    """Nobody but the ledger has it: it is read, counted and verified with the rest."""
+    walked = []
+    assert walk_records(path, lambda position, _: walked.append(position)) == 0
+    assert walked == [position for position, _ in read_records(path)] == [3, 6]
+    assert [position for position, _ in read_records(path, last=1)] == [6]
+    assert [position for position, _ in read_records(path, after=3)] == [6]
+    assert count_events(path) == [("order.placed", "success", 2, 0)]
+    result = verify_ledger(path)
+    assert (result.ok, result.records, result.kept, result.pruned) == (True, 2, 1, 4), result.problems
+    with Ledger(path) as ledger:
+        ledger.unquarantine(3)
+        ledger.quarantine(3, "HTTP 400")  # too late: another shipper had delivered it
+        assert ledger.quarantine_size() == 0
+    assert (verify_ledger(path).ok, verify_ledger(path).pruned) == (True, 5)
+
+
+@pytest.mark.usefixtures("aside")
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("DELETE FROM kept", "missing"),
+        ("UPDATE kept SET payload = replace(payload, '\"n\":2', '\"n\":9')", "changed"),
+        ("UPDATE kept SET sequence = 4", "forged"),
+        ("UPDATE kept SET record_id = 'x'", "forged"),
+        ("UPDATE kept SET stream = 9", "forged"),
+        ("INSERT INTO kept SELECT 9, stream, sequence, record_id, hash, payload, signature FROM records", "forged"),
+    ],
+)
+def test_tampering_with_what_is_in_quarantine_is_named(path, statement, what):
+    """Also where it lies beside its stream."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(statement).rowcount == 1
+    assert [problem.what for problem in verify_ledger(path).problems] == [what]
+
+
+def test_what_is_in_quarantine_has_its_own_signature_or_none(path):
+    """Beside its stream nothing else covers it; that is told, and a signature of another key is none."""
+    from mobius_otel.telemetry.audit.signing import HmacKey
+
+    key = HmacKey("a made-up secret of the tests")
+    with Ledger(path, key=key) as ledger:
+        emit(ledger, 6)
+        for position in (1, 3):
+            ledger.quarantine(position, "HTTP 400")
+        ledger.acknowledge(5)
+        assert ledger.prune(max_bytes=1) == 3
+    result = verify_ledger(path, keys=[key])
+    assert (result.ok, result.kept, [tail.since for tail in result.tails]) == (True, 2, [3])
+    other = verify_ledger(path, keys=[HmacKey("another made-up secret")])
+    assert ("forged", 1) in [(problem.what, problem.sequence) for problem in other.problems]
 
 
 def test_what_was_pruned_by_somebody_else_is_named(path):
@@ -353,7 +421,7 @@ def test_any_order_of_recording_delivery_quarantine_and_pruning_stays_whole(path
         ledger.close()
     there = {record["attributes"]["audit.record.id"] for _, record in read_records(path)}
     with Ledger(path) as ledger:
-        assert all(name in there or receipt._place.kept.position <= ledger.stats().pruned
+        assert all(name in there or receipt._place.kept.position <= ledger.stats().pruned + len(aside)
                    for name, receipt in recorded.items())  # fmt: skip
 
 
