@@ -251,10 +251,20 @@ class _Verification:
         """Every number was given to a record; where the streams explain no hole, one was removed with its stream."""
         self._positions = max(self._positions, self._pruned)
         (given,) = self._connection.execute("SELECT COALESCE(MAX(newest), 0) FROM streams").fetchone()
+        self._check_pruned()
         self._check_newest(given, self._positions, "record")
         if self._read + self._pruned < self._positions and not self._problems:
             lost = many(self._positions - self._pruned - self._read, "record")
             self._problems.append(Problem(None, None, None, "missing", f"{lost} of no stream"))
+
+    def _check_pruned(self) -> None:
+        """What was pruned, a collector had: the ledger's own cursors say so, or somebody else removed it."""
+        shipping = self._connection.execute("SELECT acknowledged, pruned FROM shipping").fetchone()
+        acknowledged, pruned = (number if isinstance(number, int) else 0 for number in shipping or (0, 0))
+        shipped = min(acknowledged, pruned)
+        if self._pruned > shipped:
+            text = f"{many(self._pruned - shipped, 'record')} more are noted as pruned than were shipped and pruned"
+            self._problems.append(Problem(None, None, None, "forged", text))
 
     def _check_newest(self, given: int, newest: int, thing: str) -> None:
         explained = any(problem.what == "cut" for problem in self._problems)

@@ -151,6 +151,20 @@ def test_a_doubled_record_is_named(path):
     assert named(path) == [("doubled", 3)]
 
 
+@pytest.mark.parametrize(
+    "notes", ["pruned = 0", "pruned = 5", "acknowledged = 5", "acknowledged = 4, pruned = 5", "pruned = 'x'"]
+)
+def test_a_removed_beginning_that_no_collector_had_is_forged(path, notes):
+    """The stream's row may say that it was pruned: the notes of what was shipped must say the same."""
+    tamper(
+        path,
+        "UPDATE streams SET pruned = 5, pruned_head = (SELECT hash FROM records WHERE id = 5) WHERE id = 1",
+        "DELETE FROM records WHERE id <= 5",
+        f"UPDATE shipping SET {notes}",
+    )
+    assert [what for what, _ in named(path)] == ["forged"]
+
+
 def test_a_record_that_was_put_in_is_forged(path):
     """It is well-formed and hashed, but the stream never had it; or its stream is not known at all."""
     forged = json.loads(payload_of(path, 20))
