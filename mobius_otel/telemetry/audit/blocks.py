@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable, InvalidEvent
 from mobius_otel.telemetry.audit.aside import Aside, aside
 from mobius_otel.telemetry.audit.event import AuditEvent, Outcome, Target, checked_risk, unchecked
@@ -93,8 +92,6 @@ class Audited:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.attributes[conventions.ERROR_TYPE] = kind.__qualname__
         broken: InvalidEvent | None = None
         try:
             try:
@@ -102,7 +99,10 @@ class Audited:
             except InvalidEvent as failed:  # what was done is done: its record is kept all the same
                 broken = failed
                 event = self._ended_anyhow(kind)
-            self.receipt = self._logger._emit(event, None, f"{broken.field} must be {broken.rule}" if broken else "")
+            self.receipt = self._logger._emit(
+                event, None, f"{broken.field} must be {broken.rule}" if broken else "",
+                raised="" if kind is None else kind.__qualname__,
+            )  # fmt: skip
         except AuditUnavailable as failed:
             if kind is None:
                 raise

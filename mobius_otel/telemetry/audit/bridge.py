@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from mobius_otel import conventions
 from mobius_otel.errors import InvalidEvent
 from mobius_otel.telemetry.audit.catalogue import default_action
 from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Source, Target
@@ -82,7 +81,9 @@ class AuditHandler(logging.Handler):
         except Exception as error:
             swallow("audit.logging", error)
             return
-        record.__dict__[_DONE] = (self._audit or _audit_logger(record.name)).emit(event).record_id
+        raised = "" if isinstance(given, AuditEvent) else _raised(record)
+        audit = self._audit or _audit_logger(record.name)
+        record.__dict__[_DONE] = audit._emit(event, None, raised=raised).record_id
 
 
 @functools.lru_cache(maxsize=1024)
@@ -114,14 +115,17 @@ def _event(given: Mapping[str, Any], record: logging.LogRecord) -> AuditEvent:
             fields[name] = kind(fields[name])
         elif isinstance(fields.get(name), Mapping):
             fields[name] = _party(name, kind, fields[name])
-    raised = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
-    if raised is not None and isinstance(fields.get("attributes", {}), Mapping):
-        fields["attributes"] = {conventions.ERROR_TYPE: raised.__qualname__, **(fields.get("attributes") or {})}
     event_name = fields.pop("event_name", None)
-    fields.setdefault("outcome", "success" if raised is None else "failure")
+    fields.setdefault("outcome", "failure" if _raised(record) else "success")
     fields.setdefault("reason", _message(record))
     action = fields.pop("action", None) or default_action(event_name)
     return AuditEvent(event_name, action, fields.pop("actor", None), **fields)
+
+
+def _raised(record: logging.LogRecord) -> str:
+    """Return the class of the exception that it tells of."""
+    raised = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+    return "" if raised is None else raised.__qualname__
 
 
 def _message(record: logging.LogRecord) -> str:

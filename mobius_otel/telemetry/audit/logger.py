@@ -230,22 +230,32 @@ class AuditLogger:
         return decorate
 
     def _emit(
-        self, event: AuditEvent, spec: conventions.Event | None, broken: str = "", *, wait: bool = True
+        self,
+        event: AuditEvent,
+        spec: conventions.Event | None,
+        broken: str = "",
+        *,
+        raised: str = "",
+        wait: bool = True,
     ) -> Receipt:
         if not isinstance(event, AuditEvent):
             raise invalid("event", event, "an AuditEvent")
         ledger = self.ledger
         if ledger is None:
-            return self._recorded(event, spec, broken, None, wait)
+            return self._recorded(event, spec, (broken, raised), None, wait)
         with ledger.fairness:
-            return self._recorded(event, spec, broken, ledger, wait)
+            return self._recorded(event, spec, (broken, raised), ledger, wait)
 
     def _recorded(
-        self, event: AuditEvent, spec: conventions.Event | None, broken: str, ledger: Ledger | None, wait: bool
+        self,
+        event: AuditEvent,
+        spec: conventions.Event | None,
+        told: tuple[str, str],
+        ledger: Ledger | None,
+        wait: bool,
     ) -> Receipt:
-        record = build(
-            event, self.name, self._redactor, spec, severity=self._severity or defaults.slot().severity, invalid=broken
-        )
+        severity = self._severity or defaults.slot().severity
+        record = build(event, self.name, self._redactor, spec, severity=severity, invalid=told[0], error=told[1])
         place = Place(ledger)
         mode = self.mode_of(event)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -31,7 +32,19 @@ _PSEUDONYM = re.compile(r"\[redacted:[a-z0-9_]+:[a-z0-9_]+\.[a-z2-7]{16}\]")
 # A caller's attributes may come from a request; one with a name of ours is kept under this one, so that nobody can
 # forge a field of the record, nor keep it from being written.
 _ESCAPE: Final = "attribute."
-_OURS: Final = ("audit.", "mobius.audit.", "mobius.redaction.", conventions.LOG_RECORD_UID)
+_UNSEEN: Final = (
+    r"[\s\0-\x1f\x7f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*"  # what a reader or a backend may leave out
+)
+_OURS: Final = re.compile(
+    rf"{_UNSEEN}(?:(?:audit|mobius{_UNSEEN}\.{_UNSEEN}(?:audit|redaction)){_UNSEEN}\.|log{_UNSEEN}\.{_UNSEEN}record\.uid)",
+    re.IGNORECASE,
+)
+# What backends that flatten mappings would make such names of.
+_ROOTS: Final = re.compile(
+    rf"{_UNSEEN}(?:audit|mobius(?:\.(?:audit|redaction))?|log(?:\.record)?){_UNSEEN}\Z", re.IGNORECASE
+)
+_FLATTENED: Final = (dict, list)
+_LONGEST_KNOWN: Final = 128
 _EVENT_NAME: Final = "event_name"
 _SCOPE: Final = "scope"
 #: Our texts; their places are the names that they have for the redactor.
@@ -69,6 +82,7 @@ def build(
     *,
     severity: SeverityMode = "risk",
     invalid: str = "",
+    error: str = "",
 ) -> dict[str, Any]:
     """Return the redacted record of `event`.
 
@@ -79,6 +93,7 @@ def build(
         spec: What names others know the event by; default: as it is registered.
         severity: ``risk``: from risk and outcome. ``omit``: none, as OpenTelemetry's draft for audit records has it.
         invalid: Which rule of its kind the event breaks, where it has to be kept all the same.
+        error: The class of the exception that ended it.
 
     Returns:
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
@@ -103,8 +118,11 @@ def build(
         record["trace_flags"] = int(context.trace_flags)
     # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
     # those that were set first.
-    attributes = {_ESCAPE + name if name.startswith(_OURS) else name: value for name, value in user.items()}
+    own = isinstance(spec, conventions.Event)
+    attributes = _of_caller(user, _NOTHING if own else _said(event, error))
     _add_standard(attributes, texts, event.actor.type)
+    if error:
+        attributes[conventions.ERROR_TYPE] = error
     if count:
         attributes[conventions.REDACTION_COUNT] = count
         attributes[conventions.REDACTION_KINDS] = kinds
@@ -126,6 +144,49 @@ def build(
     attributes[conventions.AUDIT_RECORD_ID] = new_record_id()
     record["attributes"] = attributes
     return record
+
+
+def _said(event: AuditEvent, error: str) -> frozenset[str]:
+    """Return the standard names that are the event's own to say: where it says them, a caller's count for nothing."""
+    keeps_error = event.outcome == "failure" and not error
+    return _SAID[event.source is not None, event.actor.type == "user", keeps_error]
+
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+_SAID: Final = {
+    (source, user, keeps_error): frozenset(
+        (conventions.COUNT,)
+        + ((conventions.CLIENT_ADDRESS,) if source else ())
+        + ((conventions.USER_ID, conventions.ENDUSER_PSEUDO_ID) if user else ())
+        + (() if keeps_error else (conventions.ERROR_TYPE,))
+    )
+    for source in (False, True)
+    for user in (False, True)
+    for keeps_error in (False, True)
+}
+
+
+def _of_caller(user: Mapping[str, Any], said: frozenset[str]) -> dict[str, Any]:
+    """Return the caller's attributes, those with a name of ours under another one."""
+    found: dict[str, Any] = {}
+    for name, value in user.items():
+        whose = _whose(name) if len(name) <= _LONGEST_KNOWN else _whose.__wrapped__(name)
+        ours = whose is _OURS or name in said or (whose is _ROOTS and type(value) in _FLATTENED)
+        found[_free(name, user, found) if ours else name] = value
+    return found
+
+
+# Names are few and come again and again: each is judged once.
+@functools.lru_cache(maxsize=2048)
+def _whose(name: str) -> re.Pattern[str] | None:
+    return next((pattern for pattern in (_OURS, _ROOTS) if pattern.match(name)), None)
+
+
+def _free(name: str, *taken: Mapping[str, Any]) -> str:
+    name = _ESCAPE + name
+    while any(name in names for names in taken):
+        name = _ESCAPE + name
+    return name
 
 
 def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType | None) -> None:

@@ -15,6 +15,7 @@ from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, 
 from mobius_otel.telemetry.audit import logger as logger_module
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.audit.observe import observe_ledger
+from mobius_otel.telemetry.audit.ocsf import ocsf_event
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
@@ -123,6 +124,58 @@ def test_a_redactor_that_fails_blanks_every_text(ledger, path):
     assert SECRET not in str(record)
     assert record["attributes"]["mobius.redaction.kinds"] == ["error"]
     assert verify_ledger(path).ok
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["audit.actor.id", " audit.actor.id", "AUDIT.actor.id", "audit\u200b.actor.id", "\0audit.x",
+     "mobius.audit.risk_score", "Mobius.Audit.x", "mobius.redaction.count", "log.record.uid", " log.record.uid"],
+)  # fmt: skip
+def test_no_name_of_ours_is_a_callers(ledger, path, name):
+    """Nor one that reads like it; what the caller gave is there under another name, also where that one is taken."""
+    AuditLogger(ledger=ledger).record(
+        "a.b", actor=Actor("ann"), attributes={name: 1, f"attribute.{name}": 2, "auditor": 3, "logging": 4}
+    )
+    attributes = newest(path)["attributes"]
+    assert (attributes[f"attribute.attribute.{name}"], attributes[f"attribute.{name}"]) == (1, 2)
+    assert (attributes["auditor"], attributes["logging"], attributes["audit.actor.id"]) == (3, 4, "ann")
+
+
+@pytest.mark.parametrize("name", ["audit", "Audit", "mobius", "mobius.audit", "mobius.redaction", "log", "log.record"])
+def test_no_mapping_becomes_a_name_of_ours(ledger, path, name):
+    """Some backends flatten mappings, and lists of them; a text is no mapping."""
+    inner = {"audit": {"risk_score": 0}, "actor": {"id": "eve"}, "record": {"uid": "x"}}
+    for value in (inner, [inner]):
+        AuditLogger(ledger=ledger).record("a.b", actor=Actor("ann"), attributes={name: value})
+        assert newest(path)["attributes"][f"attribute.{name}"] == value
+        assert name not in newest(path)["attributes"]
+    AuditLogger(ledger=ledger).record("a.b", actor=Actor("ann"), attributes={name: "text"})
+    assert newest(path)["attributes"][name] == "text"
+
+
+def test_what_the_event_says_itself_is_no_callers_to_say(ledger, path):
+    """Source, actor, exception and count: the event's own stand, the caller's are kept beside them."""
+    forged = {"client.address": "6.6.6.6", "user.id": "root", "enduser.pseudo.id": "x", "error.type": "Fake",
+              "mobius.count": 999}  # fmt: skip
+    audit = AuditLogger(ledger=ledger)
+    with (
+        pytest.raises(ValueError, match="boom"),
+        audit.audited("a.b", actor=Actor("ann"), source=Source("203.0.113.9"), attributes=forged),
+    ):
+        raise ValueError("boom")
+    attributes = newest(path)["attributes"]
+    said = {"client.address": "203.0.113.9", "user.id": "ann", "error.type": "ValueError"}
+    assert {name: attributes.get(name) for name in forged} == {**dict.fromkeys(forged), **said}
+    assert {name: attributes[f"attribute.{name}"] for name in forged} == forged
+    made = ocsf_event(newest(path))
+    assert (made["status_code"], made["src_endpoint"], made.get("count")) == ("ValueError", {"ip": "203.0.113.9"}, None)
+    # What the event does not say, its maker may; an error there is only where something failed.
+    audit.record("a.b", actor=Actor("job", "service"), outcome="failure", attributes=forged)
+    attributes = newest(path)["attributes"]
+    assert {name: attributes.get(name) for name in forged} == {**forged, "mobius.count": None}
+    audit.record("a.b", actor=Actor("job", "service"), attributes=forged)
+    assert "error.type" not in newest(path)["attributes"]
+    assert "status_code" not in ocsf_event(newest(path))
 
 
 def test_nobody_forges_a_field_through_an_attribute(ledger, path):

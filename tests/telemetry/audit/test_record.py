@@ -19,13 +19,14 @@ def attributes(redactor=None, **fields):
 
 
 def test_source_and_user_have_their_standard_names():
-    """Backends look for these; a service is no user, and a name the caller gave stays."""
+    """Backends look for these; a service is no user, and the caller's word does not count beside the event's."""
     found = attributes(source=Source("203.0.113.9"))
     assert (found["client.address"], found["user.id"]) == ("203.0.113.9", "u-1")
     assert "user.id" not in attributes(actor=Actor("svc-1", "service"))
     assert "client.address" not in attributes()
     found = attributes(source=Source("203.0.113.9"), attributes={"client.address": "proxy", "user.id": "7"})
-    assert (found["client.address"], found["user.id"]) == ("proxy", "7")
+    assert (found["client.address"], found["user.id"]) == ("203.0.113.9", "u-1")
+    assert (found["attribute.client.address"], found["attribute.user.id"]) == ("proxy", "7")
     assert found["audit.source.id"] == "203.0.113.9"
 
 
