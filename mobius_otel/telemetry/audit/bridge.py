@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mobius_otel.errors import InvalidEvent
 from mobius_otel.telemetry.audit.catalogue import default_action
-from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Source, Target
+from mobius_otel.telemetry.audit.event import Actor, AuditEvent, Source, Target, unchecked
 from mobius_otel.telemetry.audit.logger import AuditLogger
 from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.safety import swallow
@@ -37,8 +37,9 @@ class AuditHandler(logging.Handler):
     outcome is ``failure`` where it has an exception, the reason is its message. The logger's name becomes the scope.
 
     A record that is below its logger's level is never made, so it cannot be audited: where that matters, use
-    :class:`AuditLogger`. An event that breaks a rule is reported, once for each place in the code, and the log
-    record goes its way.
+    :class:`AuditLogger`. An event that breaks a rule is recorded with what keeps the rules, the actor else ``unknown``,
+    and says in ``mobius.audit.invalid`` which it breaks; that is reported, once for each place in the code. Only one
+    whose name is none is not recorded.
 
     The log record gets the audit record's id as ``audit_record_id``, for formatters and handlers that come later.
 
@@ -73,17 +74,21 @@ class AuditHandler(logging.Handler):
             return
         if not isinstance(given, AuditEvent | Mapping):  # somebody else's attribute of this name
             return
+        broken: list[InvalidEvent] = []
         try:
-            event = given if isinstance(given, AuditEvent) else _event(given, record)
+            event = given if isinstance(given, AuditEvent) else _event(given, record, broken)
         except InvalidEvent as error:
-            _complain(record, error)
+            _complain(record, error, "not recorded")
             return
         except Exception as error:
             swallow("audit.logging", error)
             return
         raised = "" if isinstance(given, AuditEvent) else _raised(record)
+        told = "; ".join(f"{error.field} must be {error.rule}" for error in broken)
         audit = self._audit or _audit_logger(record.name)
-        record.__dict__[_DONE] = audit._emit(event, None, raised=raised).record_id
+        record.__dict__[_DONE] = audit._emit(event, None, told, raised=raised).record_id
+        if broken:
+            _complain(record, broken[0], "recorded without what breaks a rule")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -91,35 +96,67 @@ def _audit_logger(name: str) -> AuditLogger:
     return AuditLogger(name)
 
 
-def _complain(record: logging.LogRecord, error: InvalidEvent) -> None:
+def _complain(record: logging.LogRecord, error: InvalidEvent, what: str) -> None:
     """Say what is wrong, without the value: it may be a secret."""
     place = (record.pathname, record.lineno)
     if place not in _complained and len(_complained) < _MOST_PLACES:
         _complained.add(place)
         _log.error(
-            "mobius_otel: the audit event of the log record at %s:%d was not recorded: %s must be %s (said once)",
-            *place, error.field, error.rule,
+            "mobius_otel: the audit event of the log record at %s:%d was %s: %s must be %s (said once)",
+            *place, what, error.field, error.rule,
         )  # fmt: skip
     swallow("audit.logging", error)
 
 
-def _event(given: Mapping[str, Any], record: logging.LogRecord) -> AuditEvent:
-    fields = dict(given)
-    for name in fields:
+def _event(given: Mapping[str, Any], record: logging.LogRecord, broken: list[InvalidEvent]) -> AuditEvent:
+    """Return the event; what breaks a rule is left out and told in `broken`: it may come from whoever knocks.
+
+    Raises:
+        InvalidEvent: It has no name that is one, which no visitor gives.
+    """
+    raised = _raised(record)
+    # What stands where nothing is given, or what breaks a rule; of the others nothing does.
+    instead = {"actor": Actor("unknown"), "outcome": "failure" if raised else "unknown", "reason": _message(record)}
+    fields = {name: value for name, value in given.items() if name in _FIELDS}
+    for name in given:
         if name not in _FIELDS:
             near = difflib.get_close_matches(str(name), _FIELDS, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise invalid("audit", name, f"a dictionary of {', '.join(_FIELDS)}{meant}")
+            broken.append(invalid("audit", name, f"a dictionary of {', '.join(_FIELDS)}{meant}"))
+    fields.setdefault("outcome", "failure" if raised else "success")
+    fields.setdefault("reason", instead["reason"])
+    for _ in _FIELDS:
+        try:
+            return _made(fields)
+        except InvalidEvent as error:
+            broken.append(error)
+            name = error.field.partition(".")[0].partition("[")[0]
+            if name == "event_name":
+                raise
+            if name == "attributes":
+                return _with_any_attributes(fields)
+            fields[name] = instead.get(name)
+    raise broken[0]
+
+
+def _made(fields: Mapping[str, Any]) -> AuditEvent:
+    fields = dict(fields)
     for name, kind in (("actor", Actor), ("target", Target), ("source", Source)):
         if isinstance(fields.get(name), str):
             fields[name] = kind(fields[name])
         elif isinstance(fields.get(name), Mapping):
             fields[name] = _party(name, kind, fields[name])
     event_name = fields.pop("event_name", None)
-    fields.setdefault("outcome", "failure" if _raised(record) else "success")
-    fields.setdefault("reason", _message(record))
     action = fields.pop("action", None) or default_action(event_name)
     return AuditEvent(event_name, action, fields.pop("actor", None), **fields)
+
+
+def _with_any_attributes(fields: Mapping[str, Any]) -> AuditEvent:
+    """Return the event with attributes that are not those it is registered with, or no mapping."""
+    given, outcome = fields["attributes"], fields["outcome"]
+    # What is required of a success is not looked at where nobody knows the outcome.
+    event = _made({**fields, "attributes": {}, "outcome": "unknown"})
+    return unchecked(event, outcome=outcome, attributes=given if isinstance(given, Mapping) else {"attributes": given})
 
 
 def _raised(record: logging.LogRecord) -> str:

@@ -8,7 +8,17 @@ import threading
 import pytest
 
 from mobius_otel.errors import AuditUnavailable, InvalidEvent
-from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditHandler, AuditLogger, Ledger, Target, bridge
+from mobius_otel.telemetry.audit import (
+    Actor,
+    AuditEvent,
+    AuditHandler,
+    AuditLogger,
+    Ledger,
+    Target,
+    bridge,
+    catalogue,
+    register_event,
+)
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.telemetry.safety import raise_errors
@@ -101,6 +111,55 @@ def test_an_event_that_breaks_a_rule_is_reported_once_a_place(caplog, log, given
     assert "test_bridge.py:" in said[0]
     assert SECRET not in caplog.text
     assert [record.getMessage() for record in caplog.records].count("the line") == 3
+
+
+@pytest.mark.parametrize(("given", "broken", "kept"), [
+    ({"actor": ""}, "actor.id", {"audit.actor.id": "unknown"}),
+    ({"actor": None}, "actor", {"audit.actor.id": "unknown"}),
+    ({"actor": {"id": " ", "type": "king"}}, "actor.id", {"audit.actor.id": "unknown"}),
+    ({"target": ""}, "target.id", {"audit.target.id": None}),
+    ({"source": " "}, "source.id", {"audit.source.id": None}),
+    ({"tenant": ""}, "tenant", {"mobius.audit.tenant": None}),
+    ({"risk_score": "9"}, "risk_score", {"mobius.audit.risk_score": None}),
+    ({"outcome": "bad"}, "outcome", {"audit.outcome": "unknown"}),
+    ({"reason": 5}, "reason", {"mobius.audit.reason": "the line"}),
+    ({"action": "look"}, "action", {"audit.action": "EXECUTE"}),
+    ({"timestamp": 5}, "timestamp", {"audit.actor.id": "u-1"}),
+    ({"attributes": "x"}, "attributes", {"attributes": "x"}),
+    ({"bogus": 1}, "audit", {"audit.actor.id": "u-1"}),
+    ({"actor": "", "target": "", "bogus": 1}, "audit", {"audit.actor.id": "unknown", "audit.target.id": None}),
+])  # fmt: skip
+def test_nobody_keeps_a_record_from_being_written_by_what_he_sends(tmp_path, log, given, broken, kept):
+    """It is recorded with what keeps the rules, and says which it breaks."""
+    path = tmp_path / "audit.db"
+    before = raise_errors(False)
+    try:
+        with Ledger(path) as ledger:
+            log.handlers[0]._audit = AuditLogger(ledger=ledger)
+            log.info("the line", extra={"audit": {"event_name": "a.b", "actor": "u-1", **given}})
+    finally:
+        raise_errors(before)
+    ((_, record),) = read_records(path)
+    attributes = record["attributes"]
+    assert attributes["mobius.audit.invalid"].startswith(f"{broken} must be ")
+    assert {name: attributes.get(name) for name in kept} == kept
+
+
+def test_attributes_that_are_not_those_of_the_name_are_recorded(tmp_path, log, monkeypatch):
+    """As with a block: what has happened is kept, and says which rule it breaks."""
+    monkeypatch.setattr(catalogue, "_registered", {})
+    register_event("a.b", attributes={"code": int}, required=["code"])
+    before = raise_errors(False)
+    try:
+        with Ledger(tmp_path / "audit.db") as ledger:
+            log.handlers[0]._audit = AuditLogger(ledger=ledger)
+            for attributes in ({"code": "x"}, {}):
+                log.info("x", extra={"audit": {"event_name": "a.b", "actor": "u-1", "attributes": attributes}})
+    finally:
+        raise_errors(before)
+    records = [record["attributes"] for _, record in read_records(tmp_path / "audit.db")]
+    assert [(found.get("code"), found["audit.outcome"]) for found in records] == [("x", "success"), (None, "success")]
+    assert all(found["mobius.audit.invalid"].startswith("attributes['code'] must be ") for found in records)
 
 
 def test_tests_are_told_of_a_broken_rule(telemetry, log):
