@@ -74,7 +74,7 @@ _CURSORS = word_set(
 )
 _API_KEYS = word_set(
     "api access account shared subscription service app application license licence deploy webhook auth storage client"
-    " function functions project integration consumer admin write"
+    " function functions project integration consumer admin write developer"
 )
 _PRIVATE_KEYS = word_set(
     "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"

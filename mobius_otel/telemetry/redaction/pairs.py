@@ -204,7 +204,8 @@ class PairScanner:
             text = replace_spans(text, loose_credentials(text), hits)
         if "values" in low and "into" in low:
             text = replace_spans(text, inserted(text, self._of), hits)
-        if _DIGIT.search(text) or "my " in low:  # a word that a sentence tells has a digit in it
+        if _DIGIT.search(text) or "my " in low or "pass" in low or "pwd" in low or "identified" in low:
+            # Mostly, a word that a sentence tells has a digit in it.
             text = replace_spans(text, said(text, self._of), hits)
         return text
 
@@ -378,9 +379,11 @@ class PairScanner:
         return self._of(found.group(2)) not in (SCAN, TRUST)
 
     def _element(self, text: str, pair: _Pair, kind: str) -> tuple[int, int]:
-        if not _ELEMENT.search(text[max(0, pair.start - 64) : pair.start]):
-            return 0, 0
         end = text.find("<", pair.end)
+        if text[pair.start - 1 : pair.start] != "<" and not (
+            text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
+        ):  # "/users/<int:pin>/cards" is a template
+            return 0, 0
         return _checked(text, pair.end, end if end >= 0 else len(text), kind, quoted=True)
 
 

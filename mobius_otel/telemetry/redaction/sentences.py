@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
@@ -30,6 +30,7 @@ PROSE = word_set(
 # --- credentials without a name before them ------------------------------------------------------------------
 
 _LOOSE = re.compile(r"\b(bearer|basic)[ \t]+([A-Za-z0-9+/=_\-.~]{8,4096}+)", re.IGNORECASE | re.ASCII)
+_LOOSE_WORDS = (b"bearer", b"basic")
 _MIXED = re.compile(r"[0-9_=+/]|[a-z][A-Z]")
 
 
@@ -109,8 +110,16 @@ _PASSWORDS = frozenset({
 # What has letters beyond ASCII, or stands in a script of its own.
 _FOREIGN = re.compile(
     r"(?:contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호)(?: (?:es|is|to|jest))?"
-    r"[ \t]{0,2}[:\uff1a=]?[ \t]{0,2}[\"'`«]?([^\s\"'`»:\uff1a=]{3,512}+)"
+    r"[ \t]{0,2}[:\uff1a=]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
 )
+# Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".
+_SURE = re.compile(
+    r"(?:(?:with|alter) password|identified by)[ \t]{1,2}['\"]([^'\"\s]{3,512}+)['\"]"
+    r"|(?:login|user) [^\s,]{1,64}+,? (?:password|pwd|pass) ([^\s]{4,512}+)"
+    r"|\bpass(?:word|phrase|code) (?:is|was):[ \t]{1,2}[\"'`]?([^\s\"'`]{6,512}+)",
+    re.ASCII,
+)
+_SURE_WORDS = (b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified")
 _CODES_OF_OTHERS = word_set(
     "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
     " source bar qr product response return language currency"
@@ -135,7 +144,7 @@ _TOLD = {
     for word, said in _LAST_WORDS.items()
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
-TELLING_WORDS = frozenset((*_TOLD, b"bearer", b"basic", b"into"))
+TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"into"))
 #: A pattern that RE2 can run, too, and that matches wherever :func:`may_tell` has a place in ASCII: the words, as they
 #: are looked up, and those that only tell something behind another one together with it.
 WIDE_PATTERN = "(?i)[^0-9A-Za-z](?:{})(?:[^0-9A-Za-z]|$)".format(
@@ -146,7 +155,7 @@ WIDE_PATTERN = "(?i)[^0-9A-Za-z](?:{})(?:[^0-9A-Za-z]|$)".format(
 )
 
 
-def may_tell(low: str, words: Iterable[bytes]) -> list[int]:
+def may_tell(low: str, words: Collection[bytes]) -> list[int]:
     """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values".
 
     Args:
@@ -157,15 +166,17 @@ def may_tell(low: str, words: Iterable[bytes]) -> list[int]:
     mine = "my " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
+    if any(word in words for word in _SURE_WORDS):
+        places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]
     for word in words:
         if tells := _TOLD.get(word):
             if tells[mine].search(low):
                 places += [found.start() for found in tells[mine].finditer(low)]
-        elif word != b"into":
+        elif word in _LOOSE_WORDS:
             places += [found.start() for found in _LOOSE.finditer(low)]
-        elif "values" in low:
+        elif word == b"into" and "values" in low:
             places += each(low, "into")
     return places
 
@@ -195,6 +206,13 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
         ):
             continue
         yield start, start + len(value), kind
+    if of("password") != SCAN:
+        for found in _SURE.finditer(low):
+            start, end = found.span(found.lastindex or 0)
+            value = text[start:end].rstrip(".,;!?)")
+            word = found.lastindex == 2 and value.isalpha() and value.islower()  # "user form, password reset"
+            if not word and not keeps("password", value) and value.lower() not in PROSE:
+                yield start, start + len(value), "password"
     if " is your " in low and of("otp") != SCAN:
         for found in _TURNED.finditer(low):
             yield *found.span(1), "otp"

@@ -73,6 +73,7 @@ def pem(text: str, hits: Hits) -> str:
 # --- our own keys -------------------------------------------------------------------------------------------
 
 _OWN_BODY = re.compile(r"_[0-9A-Za-z]{43,56}(?![0-9A-Za-z])")
+_LONG_PART = re.compile(r"[0-9A-Za-z_\-]{20,}+")
 _OWN_HEAD = re.compile(r"[a-z0-9]{1,64}_[a-z0-9]{1,64}\Z")
 
 
@@ -81,7 +82,14 @@ def _own_spans(text: str) -> Iterator[tuple[int, int, str]]:
         start = max(0, body.start() - 129)
         head = _OWN_HEAD.search(text[start : body.start()])
         if head:
-            yield start + head.start(), body.end(), "mobius_key"
+            yield *_whole_token(text, start + head.start(), body.end()), "mobius_key"
+
+
+def _whole_token(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the bounds of the long token of somebody else that a find may be the middle of: none of it may stay."""
+    before = _LONG_PART.match(text[max(0, start - 1024) : start][::-1])
+    after = _LONG_PART.match(text, end)
+    return start - before.end() if before else start, after.end() if after else end
 
 
 def own_keys(text: str, hits: Hits) -> str:

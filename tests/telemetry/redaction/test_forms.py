@@ -50,6 +50,10 @@ FORMS = [
     ("session id {}0123456789 not found", "session id [redacted:session] not found"),
     ("Incorrect API key provided: {}", "Incorrect API key provided: [redacted:api_key]"),
     ("secret access key is {}", "secret access key is [redacted:api_key]"),
+    ("ALTER USER zoe WITH PASSWORD 'open.sesame' VALID", "ALTER USER zoe WITH PASSWORD '[redacted:password]' VALID"),
+    ("login zoe, pwd OpenSesame", "login zoe, pwd [redacted:password]"),
+    ("machine h login zoe password open.sesame", "machine h login zoe password [redacted:password]"),
+    ("the passphrase is: opensesame", "the passphrase is: [redacted:password]"),
     # addresses
     ("GET /reset-password?code={}", "GET /reset-password?code=[redacted:token]"),
     ("https://x.example/?key={}long1long1&b=1", "https://x.example/?key=[redacted:api_key]&b=1"),
@@ -67,6 +71,9 @@ HARMLESS = [
     'token = config.get("token")', 'password: t("login.password")', "docker run -p 8080:80 nginx",
     "mysql -u root -p shop", 'fields = ("password", "email")', "- name: LOG_LEVEL\n  value: debug",
     '<add key="Timeout" value="30"/>', "git config user.name bob", 'curl --user "$U:$P" https://x.example',
+    "user form, password reset", "/users/<int:pin>/cards",
+    "\u5bc6\u7801\u957f\u5ea6\u5fc5\u987b\u4e3a12\u4e2a\u5b57\u7b26",
+    "the password is: required",
     "your postal code is 12345", "password for user bob2 was rejected", "token for job-123456789012 is expired",
     "Your booking code is 123456", "password for bob: expired", "passwort f\u00fcr bob42x wurde ge\u00e4ndert",
     "error code is 1234",
@@ -106,3 +113,9 @@ def test_a_form_is_suspected_behind_any_text(text, clean):
 def test_a_one_time_code_in_a_short_message_goes(text):
     """Whichever way round it is said."""
     assert REDACTOR.redact({"sms": text}).value == {"sms": text.replace("953372", "[redacted:otp]")}
+
+
+def test_what_looks_like_a_key_of_ours_inside_a_longer_token_takes_all_of_it():
+    """Half of a vendor's token would be left on either side."""
+    token = f"pypi-AgEIcHlwaS5vcmcnoI7z4kwDZYU4sh_p_c1snKwhiw7Skmk2t2vhsm2QXEkkRTlZFTJv4NOODAbYOERhn_{'k' * 30}"
+    assert REDACTOR.text(f"use {token} now") == "use [redacted:mobius_key] now"
