@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 
-__all__ = ["command_spans", "may_be_command"]
+__all__ = ["SETTING_WORDS", "command_spans", "may_be_command"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
@@ -34,6 +35,8 @@ _SET = re.compile(
     re.ASCII,
 )
 _SETS = ("config set ", "configure set ", "ENV ", "setx ")
+#: Words, in lower case, of which one stands in a text that sets something.
+SETTING_WORDS = frozenset({b"set", b"env", b"setx"})
 
 
 def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int, int, str]]:
@@ -52,8 +55,14 @@ def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int,
     return sorted(spans)
 
 
-def may_be_command(text: str, of: _Of) -> list[int]:
-    """Return the places of what :func:`command_spans` may find, in texts that stand in lines of their own."""
+def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS) -> list[int]:
+    """Return the places of what :func:`command_spans` may find, in texts that stand in lines of their own.
+
+    Args:
+        text: The texts.
+        of: What a name tells.
+        words: Those of :data:`SETTING_WORDS` that stand in them, or more.
+    """
     places = []
     if _FLAG_BEGIN.search(text):
         places += [
@@ -63,7 +72,7 @@ def may_be_command(text: str, of: _Of) -> list[int]:
         ]
         places += [found.start() for found in _JOINED_LOGIN.finditer(text)]
         places += [found.start() for found in _SHORT.finditer(text)]
-    if any(word in text for word in _SETS):
+    if not words.isdisjoint(SETTING_WORDS):
         places += [start for start, _, _ in _set_spans(text, of)]
     return places
 

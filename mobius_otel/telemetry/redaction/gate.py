@@ -17,6 +17,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     ANYTHING,
     AT,
     CARD,
+    FLAG,
     IBAN,
     JWT,
     PEM,
@@ -28,11 +29,13 @@ from mobius_otel.telemetry.redaction.tokens import wide_pattern
 
 __all__ = ["gate"]
 
-# What is no character of latin-1 stands as a question mark in the text: it is no letter here.
+# What is no character of latin-1 stands as a question mark in the text: it may be a blank, and is no letter here.
+_BLANK = r"[\s\x0b\x1c-\x1f\x85\xa0?]"
 _BETWEEN = r"[ .\-()/\xa0]"  # digits of one number
 _QUESTIONS = (
     (AT, r"@|%40"),
     (PEM, r"-----BEGIN"),
+    (FLAG, rf"{_BLANK}-[A-Za-z\-]|config(?:ure)? set |ENV |setx "),
     (SENTENCE, WIDE_PATTERN),
     (JWT, r"eyJ"),
     (ADDRESS, r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),

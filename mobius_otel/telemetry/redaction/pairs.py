@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
@@ -252,9 +253,9 @@ class PairScanner:
         self._harmless.add(turned)
         return True
 
-    def suspect_flags(self, text: str) -> list[int]:
-        """Return the places of command lines that may tell something; see :meth:`suspect`."""
-        return may_be_command(text, self._of)
+    def suspect_flags(self, text: str, words: AbstractSet[bytes]) -> list[int]:
+        """Return the places of command lines that may tell something; see :func:`may_be_command`."""
+        return may_be_command(text, self._of, words)
 
     def _kind(self, text: str, name: str, start: int, login: bool) -> str:
         """Return the kind that the name of a pair tells."""

@@ -327,7 +327,7 @@ def ipv6_addresses(text: str, hits: Hits) -> str:
 # For the screen, over texts in lines of their own. Each looks for more than its detector finds, never for less.
 
 _DOMAIN = re.compile(r"[\w.+\-](?:@|%40)([A-Za-z0-9][A-Za-z0-9\-]{0,62}+(?:\.[A-Za-z0-9\-]{1,63}+){1,8}+)", re.ASCII)
-_PASSWORD = re.compile(r"[^\s:@]*+@")
+_PASSWORD = re.compile(r"[^\s:@]*+@", re.ASCII)
 _FOURTEEN = b"0" * 14
 #: Digits as 0, what may stand between digits of one number as a hyphen, everything else as a letter.
 NUMBERS = bytes(48 if 48 <= n <= 57 else (45 if n in b" .-()/\xa0" else 97) for n in range(256))

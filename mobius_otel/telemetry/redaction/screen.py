@@ -18,6 +18,7 @@ from functools import reduce
 from itertools import accumulate
 from operator import or_
 
+from mobius_otel.telemetry.redaction.commands import SETTING_WORDS
 from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -122,7 +123,7 @@ class Screen:
     def __init__(self, pairs: PairScanner, off: frozenset[str] = frozenset(), *, everything: bool = False) -> None:
         self._pairs = pairs
         self._tokens = TokenScreen(off)
-        self._words = self._tokens.words | TELLING_WORDS
+        self._words = self._tokens.words | TELLING_WORDS | SETTING_WORDS
         self._everything = everything
         self._gate = gate(off)
 
@@ -162,13 +163,11 @@ class Screen:
         found: list[tuple[int, list[int]]] = []
         if places := self._pairs.suspect(text):
             found.append((PAIR, places))
-        if places := self._pairs.suspect_flags(text):
-            found.append((FLAG, places))
         if asked & AT and ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
         if asked & PEM and "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        if asked & (SENTENCE | TOKEN) or low is not text:  # a Kelvin sign is a k in lower case
+        if asked & (SENTENCE | TOKEN | FLAG) or low is not text:  # a Kelvin sign is a k in lower case
             self._words_of(text, low, found)
         if asked & JWT and "eyJ" in text and (places := may_be_jwt(text)):
             found.append((JWT, places))
@@ -196,6 +195,8 @@ class Screen:
 
     def _words_of(self, text: str, low: str, found: list[tuple[int, list[int]]]) -> None:
         words = self._words.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
+        if places := self._pairs.suspect_flags(text, words):
+            found.append((FLAG, places))
         telling = words & TELLING_WORDS
         if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
             found.append((SENTENCE, places))

@@ -89,12 +89,17 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
 def may_be_sibling(text: str, of: _Of) -> list[int]:
     """Return the places of what :func:`sibling_spans` may find, in texts that stand in lines of their own."""
     # What these two take ends with its line, or before the next thing of its kind begins: no text hides another's.
-    places = [
-        start for spans in (_tuples, _elements) for start, _, kind in spans(text, of) if kind not in (SCAN, TRUST)
-    ]
-    for part in (")=(", "form-data"):
-        if part in text:
-            places += each(text, part)
+    found: list[tuple[int, int, str]] = []
+    quoted = '"' in text or "'" in text
+    if quoted:
+        found += _tuples(text, of)
+    if "<" in text:
+        found += _elements(text, of)
+    places = [start for start, _, kind in found if kind not in (SCAN, TRUST)]
+    if quoted and "form-data" in text:
+        places += each(text, "form-data")
+    if "=" in text and ")=(" in text:
+        places += each(text, ")=(")
     return places
 
 

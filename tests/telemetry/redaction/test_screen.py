@@ -184,6 +184,11 @@ def test_with_re2_and_without_it_the_same_is_suspected(texts):
     assert gated == screen.suspects(texts)
 
 
+def test_a_login_with_a_blank_beyond_ascii_is_suspected():
+    """What ends an address is a blank of ASCII, for the screen as for the detector."""
+    assert Redactor().text("//ann:user\x85s3cret@host") == "//ann:[redacted:url_credential]@host"
+
+
 def test_a_gate_without_memory_lets_everything_through(monkeypatch):
     """RE2 that finds nothing, not even what stands in every text, has not looked."""
     monkeypatch.setattr(gates, "linear_set", lambda patterns: lambda raw: None)
