@@ -302,7 +302,7 @@ class PairScanner:
         if not telling:
             return
         done, length = 0, len(text)
-        login = _LOGIN_URL.search(text) is not None
+        login = ("?code" in text or "&code" in text) and _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
             if length - found.end(1) < done:
                 continue  # a part of the value before it

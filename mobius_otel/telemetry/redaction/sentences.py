@@ -147,11 +147,9 @@ _TOLD = {
 TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"into"))
 #: A pattern that RE2 can run, too, and that matches wherever :func:`may_tell` has a place in ASCII: the words, as they
 #: are looked up, and those that only tell something behind another one together with it.
-WIDE_PATTERN = "(?i)[^0-9A-Za-z](?:{})(?:[^0-9A-Za-z]|$)".format(
-    "|".join(
-        [f"{first} {word}" for word, firsts in _FIRST_WORDS.items() for first in firsts]
-        + sorted(word.decode() for word in TELLING_WORDS if word.decode() not in _FIRST_WORDS)
-    )
+WIDE_PATTERN = "(?i)(?:[^0-9A-Za-z](?:{})|{})(?:[^0-9A-Za-z]|$)".format(
+    "|".join(sorted(word.decode() for word in TELLING_WORDS if word.decode() not in _FIRST_WORDS)),
+    "|".join(f"{first} {word}" for word, firsts in _FIRST_WORDS.items() for first in firsts),
 )
 
 
