@@ -34,9 +34,14 @@ _SET = re.compile(
     r"([^\s\"'=]{4,1024}+)",
     re.ASCII,
 )
+# What Redis and Valkey read and print: requirepass …, "AUTH" "…"
+_PLAIN = re.compile(
+    r"(?:(?:requirepass|masterauth)\"?[ \t]{1,4}|\"(?:AUTH|auth)\" (?:\"[^\"\s]{1,64}\" )?)\"?([^\s\"]{4,512}+)"
+)
+_PLAINS = ("requirepass", "masterauth", '"AUTH"', '"auth"')
 _SETS = ("config set ", "configure set ", "ENV ", "setx ")
 #: Words, in lower case, of which one stands in a text that sets something.
-SETTING_WORDS = frozenset({b"set", b"env", b"setx"})
+SETTING_WORDS = frozenset({b"set", b"env", b"setx", b"requirepass", b"masterauth", b"auth"})
 
 
 def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int, int, str]]:
@@ -48,7 +53,7 @@ def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int,
         logins: Whether ``-u ann:…`` is looked for.
     """
     spans = [*_flag_spans(text, of, logins)]
-    if any(word in text for word in _SETS):
+    if any(word in text for word in (*_SETS, *_PLAINS)):
         spans += _set_spans(text, of)
     if _FLAG_BEGIN.search(text):
         spans += _short_spans(text, of)
@@ -103,6 +108,10 @@ def _login(text: str, start: int, end: int) -> _Spans:
 
 
 def _set_spans(text: str, of: _Of) -> _Spans:
+    if of("password") != SCAN and any(word in text for word in _PLAINS):
+        for found in _PLAIN.finditer(text):
+            if not keeps("password", found.group(1)):
+                yield *found.span(1), "password"
     for found in _SET.finditer(text):
         kind = of(found.group(1).rpartition(":")[2])
         if kind not in (SCAN, TRUST) and not keeps(kind, found.group(2)):

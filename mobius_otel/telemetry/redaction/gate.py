@@ -35,7 +35,7 @@ _BETWEEN = r"[ .\-()/\xa0]"  # digits of one number
 _QUESTIONS = (
     (AT, r"@|%40"),
     (PEM, r"-----BEGIN"),
-    (FLAG, rf"{_BLANK}-[A-Za-z\-]|config(?:ure)? set |ENV |setx "),
+    (FLAG, rf"{_BLANK}-[A-Za-z\-]|config(?:ure)? set |ENV |setx |requirepass|masterauth|\"(?:AUTH|auth)\""),
     (SENTENCE, WIDE_PATTERN),
     (JWT, r"eyJ"),
     (ADDRESS, r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),

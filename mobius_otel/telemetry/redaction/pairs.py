@@ -124,6 +124,7 @@ _ASKS = re.compile(
     r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z",
     re.IGNORECASE,
 )
+_DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_dump
 # A change as Terraform and others print it: password = "old" -> "new".
 _ARROW = re.compile(r"[\"'][ \t]{0,8}+(?:->|=>|→)[ \t]{0,8}+([\"'])")
 #: In brackets these say that something is not shown, or not known yet.
@@ -339,6 +340,8 @@ class PairScanner:
             if _COOKIE_STATE.match(text, at):
                 return at, at
             return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
+        if separator == "=>" and (dumped := _DUMPED.match(text, at)):
+            return _checked(text, dumped.end(), _quoted_end(text, dumped.end(), '"'), kind)
         if opened := _OPEN.match(text, at):
             start = opened.end()
             if _closes(text, start, opened.group(1)):

@@ -115,6 +115,7 @@ _FOREIGN = re.compile(
 # Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".
 _SURE = re.compile(
     r"(?:(?:with|alter) password|identified by)[ \t]{1,2}['\"]([^'\"\s]{3,512}+)['\"]"
+    r"|machine [^\s]{1,253}+ login [^\s]{1,64}+ password ([^\s]{3,512}+)"
     r"|(?:login|user) [^\s,]{1,64}+,? (?:password|pwd|pass) ([^\s]{4,512}+)"
     r"|\bpass(?:word|phrase|code) (?:is|was):[ \t]{1,2}[\"'`]?([^\s\"'`]{6,512}+)",
     re.ASCII,
@@ -208,7 +209,8 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
         for found in _SURE.finditer(low):
             start, end = found.span(found.lastindex or 0)
             value = text[start:end].rstrip(".,;!?)")
-            word = found.lastindex == 2 and value.isalpha() and value.islower()  # "user form, password reset"
+            # "user form, password reset"
+            word = found.lastindex == 3 and value.isalpha() and value.islower() and " pwd " not in found.group()
             if not word and not keeps("password", value) and value.lower() not in PROSE:
                 yield start, start + len(value), "password"
     if " is your " in low and of("otp") != SCAN:

@@ -36,6 +36,13 @@ _TUPLE = re.compile(
     re.ASCII,
 )
 _IS_NAME = re.compile(r"[a-z_]{0,24}", re.IGNORECASE | re.ASCII)
+# "password -> …", and "| password | … |" of a table.
+_ARROW = re.compile(
+    r"(?<![\w.\-])([A-Za-z_][\w.\-]{1,64}+)[\"']?[ \t]{1,4}+->[ \t]{1,4}+[\"']?([^\s\"',;|]{3,1024}+)", re.ASCII
+)
+_ROW = re.compile(
+    r"\|[ \t]{0,64}+([A-Za-z_][\w.\-]{1,64}+)[ \t]{0,64}+\|[ \t]{0,64}+([^\s|]{3,1024}+)(?=[ \t]{0,256}+\|)", re.ASCII
+)
 # Key (email, token)=(ann, …): how PostgreSQL says what stands in its way.
 _KEY = re.compile(r"\(([\w\", ]{1,200}+)\)=\(([^()]{1,1000}+)\)", re.ASCII)
 _LINE = r"(?:\r\n|\n|\\r\\n|\\n)"
@@ -74,7 +81,7 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
         text: The text.
         of: What a name tells.
     """
-    spans = [*_tuples(text, of), *_elements(text, of)]
+    spans = [*_tuples(text, of), *_elements(text, of), *_rows(text, of)]
     if ")=(" in text:
         spans += _keys(text, of)
     if "form-data" in text:
@@ -88,13 +95,14 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
 
 def may_be_sibling(text: str, of: _Of) -> list[int]:
     """Return the places of what :func:`sibling_spans` may find, in texts that stand in lines of their own."""
-    # What these two take ends with its line, or before the next thing of its kind begins: no text hides another's.
+    # What these take ends with its line, or before the next thing of its kind begins: no text hides another's.
     found: list[tuple[int, int, str]] = []
     quoted = '"' in text or "'" in text
     if quoted:
         found += _tuples(text, of)
     if "<" in text:
         found += _elements(text, of)
+    found += _rows(text, of)
     places = [start for start, _, kind in found if kind not in (SCAN, TRUST)]
     if quoted and "form-data" in text:
         places += each(text, "form-data")
@@ -108,6 +116,14 @@ def _tuples(text: str, of: _Of) -> _Spans:
         for found in _TUPLE.finditer(text):
             if not _IS_NAME.fullmatch(found.group(4)):  # ("password", "email") is a list of names
                 yield *found.span(4), of(found.group(2))
+
+
+def _rows(text: str, of: _Of) -> _Spans:
+    for part, pattern in ((" -> ", _ARROW), ("| ", _ROW)):
+        if part in text:
+            for found in pattern.finditer(text):
+                if not _IS_NAME.fullmatch(found.group(2).rstrip(":.!?)")):
+                    yield *found.span(2), of(found.group(1))
 
 
 def _elements(text: str, of: _Of) -> _Spans:
