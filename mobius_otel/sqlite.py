@@ -2,7 +2,7 @@
 
 Both need the same care: a file that only its owner may read (0600), write-ahead logging so that several
 processes share it, a version that is migrated forward under a lock and refused when it is newer than the
-code, one short lock around every use, and a new handle after a fork (SQLite must not be carried across).
+code, one lock around every use, and a new handle after a fork (SQLite must not be carried across).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ class SqliteFile:
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
         self._prepare = prepare
-        self._lock = threading.RLock()
+        #: Held by whoever uses the connection.
+        self.lock = threading.RLock()
+        self._beginning = False
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._open()
@@ -155,15 +158,17 @@ class SqliteFile:
             raise
         connection.execute("COMMIT")
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection for reading; other threads of this process wait.
+    # Every use is `with file.lock, file.reading() as connection:`. A signal handler may raise between any two steps of
+    # Python's, also of an `__enter__` that is written in it; a lock's and a connection's own are one step, so that
+    # neither stays held.
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Return the connection for reading; the caller holds :attr:`lock`.
 
         Raises:
             sqlite3.Error: As SQLite says.
         """
-        with self._lock:
-            yield self._connection or self._open()
+        return contextlib.nullcontext(self._usable())
 
     def first(self, query: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
         """Return the first row that a query finds in the file that is at the path.
@@ -171,31 +176,40 @@ class SqliteFile:
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
         """
-        with self._lock:
-            connection = self._connection or self._open()
+        with self.lock:
+            connection = self._usable()
             self.check_still_there()
             row: tuple[Any, ...] | None = connection.execute(query, values).fetchone()
             return row
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection inside a write transaction, which is committed when the block ends without an error.
+    def writing(self) -> sqlite3.Connection:
+        """Begin a write transaction; the caller holds :attr:`lock`, and enters what is returned.
+
+        Returns:
+            The connection: it commits when its block ends without an error, and rolls back when it ends with one.
 
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced under us: what is
                 written to a file without a name would be lost with the process.
         """
-        with self._lock:
-            connection = self._connection or self._open()
-            self.check_still_there()
+        connection = self._usable()
+        self.check_still_there()
+        self._beginning = True
+        try:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+            self._beginning = False
+            return connection
+        except BaseException:
+            self._usable()
+            raise
+
+    def _usable(self) -> sqlite3.Connection:
+        connection = self._connection or self._open()
+        if self._beginning:  # whoever began was interrupted before anybody could end it
+            if connection.in_transaction:
+                connection.rollback()
+            self._beginning = False
+        return connection
 
     def insert(self, statement: str, values: Sequence[Any]) -> int:
         """Insert a row by one statement, which is a transaction of its own; return its number.
@@ -203,8 +217,8 @@ class SqliteFile:
         Raises:
             sqlite3.Error: As for :meth:`writing`.
         """
-        with self._lock:
-            connection = self._connection or self._open()
+        with self.lock:
+            connection = self._usable()
             self.check_still_there()
             return connection.execute(statement, values).lastrowid or 0
 
@@ -217,7 +231,7 @@ class SqliteFile:
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self.lock.acquire(blocking=False):
             return None
         try:
             if self._connection is None:
@@ -225,7 +239,7 @@ class SqliteFile:
             self.check_still_there()
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def check_still_there(self) -> None:
         """Look whether the open file is still the one at its path.
@@ -235,7 +249,7 @@ class SqliteFile:
         """
         try:
             found = os.stat(self._place)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
@@ -246,26 +260,27 @@ class SqliteFile:
         For a file that is gone: its handle is kept unused rather than closed, because closing would delete
         the write-ahead log of whatever lies at the path now.
         """
-        with self._lock:
+        with self.lock:
             if self._connection is not None:
                 _abandoned.append(self._connection)
                 self._connection = None
 
     def close(self) -> None:
         """Close the handle; the next use opens the file again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        with self.lock:
+            connection, self._connection = self._connection, None  # in this order: none is used that is closed
+            if connection is not None:
+                connection.close()
 
     def _before_fork(self) -> None:
-        self._lock.acquire()
+        self.lock.acquire()
 
     def _after_fork_in_parent(self) -> None:
-        self._lock.release()
+        self.lock.release()
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        self._beginning = False
         if self._connection is not None:
             _abandoned.append(self._connection)
             self._connection = None

@@ -93,6 +93,41 @@ def test_a_failed_block_leaves_nothing(tmp_path):
     file.close()
 
 
+def test_a_transaction_that_nobody_could_end_is_no_ones(tmp_path):
+    """A signal handler raises when it has begun: neither this file nor another handle is locked by it."""
+    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", busy_timeout=0.1) for _ in range(2))
+
+    class Connection:
+        def __init__(self, inner, stays):
+            self.inner, self.stays = inner, stays
+
+        def execute(self, sql):
+            self.inner.execute(sql)
+            raise KeyboardInterrupt
+
+        @property
+        def in_transaction(self):
+            if self.stays:  # a second one, in the middle of what the first one is answered with
+                raise KeyboardInterrupt
+            return self.inner.in_transaction
+
+        def rollback(self):
+            self.inner.rollback()
+
+    connection = one._connection
+    for stays in (False, True):
+        one._connection = Connection(connection, stays)
+        with pytest.raises(KeyboardInterrupt), one.lock, one.writing():
+            pass
+        one._connection = connection
+        assert connection.in_transaction is stays
+        for file in (one, two):
+            with file.lock, file.writing() as found:
+                found.execute("INSERT INTO things (name) VALUES ('a')")
+    one.close()
+    two.close()
+
+
 def test_a_file_is_migrated_forward_and_a_newer_one_refused(tmp_path):
     """By version, never by guessing."""
     SqliteFile(tmp_path / "x.db", SCHEMA, what="test file").close()
@@ -150,7 +185,7 @@ def test_a_fork_while_threads_write_harms_nobody(tmp_path):
     file = SqliteFile({str(tmp_path / "x.db")!r}, {SCHEMA!r}, what="test file")
     def write(name, times):
         for _ in range(times):
-            with file.writing() as connection:
+            with file.lock, file.writing() as connection:
                 connection.execute("INSERT INTO things (name) VALUES (?)", (name,))
     threads = [threading.Thread(target=write, args=("parent", 200)) for _ in range(3)]
     for thread in threads: thread.start()
@@ -179,7 +214,7 @@ def test_threads_share_one_handle(tmp_path):
 
     def write():
         for _ in range(50):
-            with file.writing() as connection:
+            with file.lock, file.writing() as connection:
                 connection.execute("INSERT INTO things (name) VALUES ('t')")
 
     threads = [threading.Thread(target=write) for _ in range(8)]

@@ -7,11 +7,12 @@ Under tests (:func:`raise_errors`) it is raised.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from types import TracebackType
 
-__all__ = ["count_error", "guarded", "raise_errors", "swallow"]
+__all__ = ["count_error", "guarded", "of_handler", "raise_errors", "swallow"]
 
 _log = logging.getLogger("mobius_otel")
 _seen: set[tuple[str, str]] = set()
@@ -31,9 +32,10 @@ def swallow(component: str, error: BaseException) -> None:
 
     Args:
         component: Which part of the package, for example ``"redaction"``.
-        error: What was caught. Its text is not logged: it may quote what was being redacted.
+        error: What was caught. Its text is not logged: it may quote what was being redacted. What a signal handler
+            raised is raised again: it means the service, whose time is over, and not the code that it came upon.
     """
-    if _raising:
+    if _raising or of_handler(error):
         raise error
     kind = type(error).__qualname__
     first = (component, kind) not in _seen
@@ -47,6 +49,23 @@ def swallow(component: str, error: BaseException) -> None:
         kind,
     )
     count_error(component, kind)
+
+
+def of_handler(error: BaseException) -> bool:
+    """Return whether a handler of a signal raised `error`: it was given the very frame that it came upon.
+
+    Args:
+        error: What was caught.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        interrupted, trace = trace.tb_frame, trace.tb_next
+        code = trace.tb_frame.f_code
+        if code.co_argcount >= 2 or code.co_flags & inspect.CO_VARARGS:
+            for value in trace.tb_frame.f_locals.values():
+                if value is interrupted or (type(value) is tuple and value[1:2] == (interrupted,)):
+                    return True
+    return False
 
 
 def count_error(component: str, kind: str) -> None:

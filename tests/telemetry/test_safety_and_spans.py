@@ -1,6 +1,7 @@
 """Telemetry never breaks its host, and a span is made where it is worth its cost."""
 
 import logging
+import signal
 import time
 
 import pytest
@@ -35,6 +36,38 @@ def test_what_is_no_error_goes_on(in_production):
     """A request to stop is nobody's telemetry."""
     with pytest.raises(KeyboardInterrupt), safety.guarded("x"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
+@pytest.mark.parametrize("handler", ["named", "starred", "method"])
+def test_what_a_signal_handler_raises_goes_on(in_production, handler):
+    """A time limit of the service's is no error of what it came upon, here or deep inside."""
+
+    def named(number, frame):
+        deeper()
+
+    def starred(*_):
+        deeper()
+
+    def deeper():
+        raise TimeoutError
+
+    class Limit:
+        def method(self, number, frame):
+            raise TimeoutError
+
+    def work(first, second):
+        for _ in range(100):
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, {"named": named, "starred": starred, "method": Limit().method}[handler])
+    try:
+        with pytest.raises(TimeoutError), safety.guarded("x"):
+            work(1, 2)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with safety.guarded("x"):
+        deeper()
 
 
 def test_tests_see_what_production_swallows(telemetry):

@@ -114,17 +114,16 @@ class Books:
             connection.execute(f"PRAGMA max_page_count = {self._max_bytes // size}").fetchone()
 
     @contextlib.contextmanager
-    def _unbounded(self) -> Iterator[sqlite3.Connection]:
+    def _unbounded(self, connection: sqlite3.Connection) -> Iterator[None]:
         """Write what makes room, or what must be written, also when the records have reached their bound."""
-        with self._file.writing() as connection:
-            if self._max_bytes is None:
-                yield connection
-                return
-            connection.execute(f"PRAGMA max_page_count = {_NO_BOUND}").fetchone()
-            try:
-                yield connection
-            finally:
-                self._prepare(connection)
+        if self._max_bytes is None:
+            yield
+            return
+        connection.execute(f"PRAGMA max_page_count = {_NO_BOUND}").fetchone()
+        try:
+            yield
+        finally:
+            self._prepare(connection)
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Books:
             after: Only those with a later position.
             limit: How many at most.
         """
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return _entries(
                 connection,
                 f"{SELECT} WHERE r.id > MAX(?, (SELECT acknowledged FROM shipping))"
@@ -150,7 +149,7 @@ class Books:
             after: Only those with a later position.
             limit: How many at most.
         """
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return _entries(connection, f"{SELECT} WHERE r.id > ? ORDER BY r.id LIMIT ?", (after, limit))
 
     # --- delivery -------------------------------------------------------------------------------------------
@@ -162,7 +161,7 @@ class Books:
             up_to: The position; it never moves back, and not past the newest record.
             hash: That record's hash: nothing happens where another record stands there, as in a replaced file.
         """
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             if hash is not None:
                 found = connection.execute("SELECT hash FROM records WHERE id = ?", (up_to,)).fetchone()
                 if found is None or found[0].hex() != hash:
@@ -173,7 +172,7 @@ class Books:
 
     def is_acknowledged(self, position: int, record_id: str) -> bool:
         """Return whether a collector has the record `record_id`, which stands or stood at `position`."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             found = connection.execute(
                 "SELECT r.record_id, ? <= s.pruned FROM shipping s LEFT JOIN records r ON r.id = ?"
                 " WHERE ? <= s.acknowledged AND ? NOT IN (SELECT record FROM quarantine)",
@@ -204,12 +203,12 @@ class Books:
 
     def backlog(self) -> int:
         """Return how many records no collector has acknowledged, those in quarantine included."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return max(0, int(connection.execute(_BACKLOG).fetchone()[0]))
 
     def oldest(self) -> float | None:
         """Return the seconds since the oldest record was made that no collector has; None: there is none."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             found = connection.execute(
                 "SELECT record_id FROM (SELECT * FROM records UNION ALL SELECT * FROM kept) r WHERE r.id = ("
                 "SELECT MIN(id) FROM (SELECT MIN(record) AS id FROM quarantine UNION ALL"
@@ -244,7 +243,7 @@ class Books:
             position: The record.
             reason: What the collector answered, without any content of the record.
         """
-        with self._unbounded() as connection:
+        with self._file.lock, self._file.writing() as connection, self._unbounded(connection):
             connection.execute(  # another process may have delivered it meanwhile
                 "INSERT INTO quarantine SELECT id, ?, 1, ? FROM (SELECT id FROM records UNION ALL SELECT id FROM kept)"
                 " WHERE id = ? ON CONFLICT (record) DO UPDATE SET attempts = attempts + 1, reason = excluded.reason",
@@ -253,7 +252,7 @@ class Books:
 
     def quarantined(self, after: int = 0, limit: int = 512) -> list[Entry]:
         """Return records in quarantine, oldest first; arguments as for :meth:`records`."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return _entries(
                 connection,
                 f"{KEPT_TOO} WHERE r.id IN (SELECT record FROM quarantine) AND r.id > ? ORDER BY r.id LIMIT ?",
@@ -262,7 +261,7 @@ class Books:
 
     def quarantine_reasons(self) -> dict[str, tuple[float, int, str]]:
         """Return, by record id, since when each record is in quarantine, how often it was refused, and the answer."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return {
                 record_id: (since, attempts, reason)
                 for record_id, since, attempts, reason in connection.execute(
@@ -273,22 +272,22 @@ class Books:
 
     def quarantine_size(self) -> int:
         """Return how many records are in quarantine."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return int(connection.execute("SELECT COUNT(*) FROM quarantine").fetchone()[0])
 
     def request_retry(self) -> None:
         """Ask whoever ships the ledger to offer what is in quarantine again."""
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             connection.execute("UPDATE shipping SET retry = ?", (self._clock(),))
 
     def retry_requested(self) -> float:
         """Return when that was asked for last, in seconds since the epoch; 0: never."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return float(connection.execute("SELECT COALESCE(MAX(retry), 0) FROM shipping").fetchone()[0])
 
     def unquarantine(self, position: int) -> None:
         """Take a record out of quarantine, because a collector has it now."""
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             connection.execute("DELETE FROM quarantine WHERE record = ?", (position,))
             connection.execute("DELETE FROM kept WHERE id = ?", (position,))
 
@@ -329,7 +328,7 @@ class Books:
         return removed
 
     def _prune_some(self, age: float | None, size: int) -> int | None:
-        with self._unbounded() as connection:
+        with self._file.lock, self._file.writing() as connection, self._unbounded(connection):
             rows = connection.execute(
                 "SELECT id, record_id, LENGTH(payload) + 200 FROM records"
                 f" WHERE id <= (SELECT acknowledged FROM shipping) ORDER BY id LIMIT {_PRUNE_AT_ONCE}"
@@ -372,7 +371,7 @@ class Books:
 
     def stats(self) -> LedgerStats:
         """Return the ledger's state; it reads all records' sizes, which takes a moment on a large one."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             records, payload = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0)"
                 " FROM (SELECT payload FROM records UNION ALL SELECT payload FROM kept)"

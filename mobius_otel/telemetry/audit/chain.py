@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
+from mobius_otel.telemetry.safety import of_handler
+
 __all__ = ["canonical", "digest", "new_record_id", "parse", "plain", "plain_text"]
 
 _DEEPEST: Final = 24
@@ -105,7 +107,9 @@ class _Plainer:
                 if isinstance(value, base):
                     return self.visit(base(value), depth)
             return plain_text(str(value))
-        except Exception:
+        except Exception as error:
+            if of_handler(error):
+                raise
             return f"[{type(value).__name__}]"
 
     def _visit_mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:

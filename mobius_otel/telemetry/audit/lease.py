@@ -30,14 +30,15 @@ class Lease:
 
     def take(self, owner: str, seconds: float) -> bool:
         """Take or renew the lease for `owner`; see :meth:`Ledger.lease`."""
-        with self._file.reading() as connection:  # asked often: most of the time nothing has to be written
+        # Asked often: most of the time nothing has to be written.
+        with self._file.lock, self._file.reading() as connection:
             found = connection.execute(_SELECT).fetchone()
         now = self._clock()
         if found is not None and found[0] == owner and now < found[5] - seconds / 2 and found[4] <= now + _SLACK:
             return True
         if not _is_free(found, owner, now):
             return False
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             found, now = connection.execute(_SELECT).fetchone(), self._clock()
             if not _is_free(found, owner, now):
                 return False
@@ -49,7 +50,7 @@ class Lease:
 
     def give_back(self, owner: str) -> None:
         """Delete the lease if it is `owner`'s."""
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             connection.execute("DELETE FROM lease WHERE owner = ?", (owner,))
 
 

@@ -34,6 +34,7 @@ from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
 from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream, is_dead, process_birth, process_token
 from mobius_otel.telemetry.audit.turns import Fairness, Turns, Waiting
+from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["Entry", "Kept", "Ledger", "LedgerDurability", "finished"]
 
@@ -42,6 +43,7 @@ _log = logging.getLogger("mobius_otel")
 LedgerDurability = Literal["process", "power", "sink"]
 _DURABILITIES: Final = get_args(LedgerDurability)
 _INSERT: Final = f"INSERT INTO records VALUES ({NEWEST} + 1, ?, ?, ?, ?, ?, ?)"
+_MOST_SETTLED: Final = 20_000  # more than wait in memory
 _OPEN_STREAM: Final = (
     "INSERT INTO streams (stream_id, host, pid, started, count, head, process, born) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
@@ -168,7 +170,7 @@ class Ledger(Books):
         #: Called with every checkpoint, after it was committed, in the thread that appended.
         self.on_checkpoint: Callable[[Checkpoint], None] | None = None
         #: Records that wait in memory while the file cannot be written, with ``fail_mode="spool"``.
-        self.spool = Spool(self.append)
+        self.spool = Spool(self._append)
         on_fork(self)
 
     # --- writing --------------------------------------------------------------------------------------------
@@ -182,7 +184,10 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        kept: Kept = self._turns.do(record)
+        return self._append(Waiting(record))
+
+    def _append(self, waiting: Waiting) -> Kept:
+        kept: Kept = self._turns.do(waiting)
         for hook in self._after_append:
             hook()
         if self._told:
@@ -195,33 +200,25 @@ class Ledger(Books):
             self._after_append.append(hook)
 
     def _commit(self, waiting: list[Waiting]) -> None:
-        records = [one.what for one in waiting]
         try:
             try:
-                kept = self._written(records)
+                self._written(waiting)
             except sqlite3.OperationalError as error:
                 if "full" not in str(error) or self._max_bytes is None or not self.prune():
                     raise
-                kept = self._written(records)
-        except BaseException as error:
-            if self._stream is not None:
-                self._stream.unsure = True
+                self._written(waiting)
+        except Exception as error:
+            if of_handler(error):  # as everything that is no Exception: this thread was interrupted, and nobody else
+                raise
             known = isinstance(error, sqlite3.Error | OSError | MobiusError)  # their texts quote no record
             text = f"{self.path}: {error}" if known else type(error).__name__
             for one in waiting:
                 one.error = AuditUnavailable(text)
                 one.error.__cause__ = error
-            if not isinstance(error, Exception):  # this thread was interrupted; the others may try again
-                raise
-        else:
-            for one, place in zip(waiting, kept, strict=True):
-                one.done = place
-        finally:
-            self._turns.tell(waiting)
 
-    def _written(self, records: list[Mapping[str, Any]]) -> list[Kept]:
+    def _written(self, waiting: list[Waiting]) -> None:
         try:
-            return self._committed(records)
+            self._committed(waiting)
         except (SqliteFileGone, sqlite3.IntegrityError) as error:
             _log.error(
                 "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
@@ -230,48 +227,49 @@ class Ledger(Books):
             if isinstance(error, SqliteFileGone):
                 self._file.reopen()
             if self._stream is not None:  # the stream goes on: the new file shows that its beginning is missing
-                self._stream.row = None
-            return self._committed(records)
+                self._stream.row, self._stream.position = None, 0
+            self._committed(waiting)
 
-    def _committed(self, records: list[Mapping[str, Any]]) -> list[Kept]:
+    def _committed(self, waiting: list[Waiting]) -> None:
+        """Commit, say so to each, and go on from there: in this order, so that who is interrupted loses nothing."""
         stream = self._stream = self._stream or Stream(self._key, self._scope)
         if (
-            len(records) == 1
+            len(waiting) == 1
             and stream.row is not None
-            and not (stream.unsure or self._settled or self._is_due(stream, stream.count + 1))
+            and not (stream.unsure or self._is_due(stream, stream.count + 1))
+            and not (self._settled and self._id_of(waiting[0].what) in self._settled)
         ):
-            return [self._committed_alone(stream, stream.row, records[0])]
-        with self._file.writing() as connection:
-            if stream.unsure:
+            self._commit_alone(stream, stream.row, waiting[0])
+            return
+        unsure, stream.unsure = stream.unsure, True
+        with self._file.lock, self._file.writing() as connection:
+            if unsure:
                 self._settle(connection, stream)
             row = stream.row or self._open_stream(connection, stream)
             work = _Work(stream, row, stream.count, stream.head)
             if stream.row is None:
                 self._adopt(connection, work)
-            links = [
-                None if self._settled and self._id_of(record) in self._settled else work.add(record)
-                for record in records
-            ]
+            links = [None if self._id_of(one.what) in self._settled else work.add(one.what) for one in waiting]
             seal = self._is_due(stream, work.count)
             if seal:
                 self._note(work)
             first = work.write(connection) if work.links else 0
-        stream.row, stream.unsure = row, False
         offset = first - stream.count - 1
-        stream.count, stream.head = work.count, work.head
+        for one, link in zip(waiting, links, strict=True):
+            one.done = self._settled[self._id_of(one.what)] if link is None else self._kept(stream, link, offset)
+        stream.go_on(row, first and first + len(work.links) - 1, work.count, work.head)
+        for one in waiting if self._settled else ():
+            self._settled.pop(self._id_of(one.what), None)
         if seal:
             self._sealed(stream)
-        return [
-            self._settled.pop(self._id_of(record)) if link is None else self._kept(stream, link, offset)
-            for record, link in zip(records, links, strict=True)
-        ]
 
-    def _committed_alone(self, stream: Stream, row: int, record: Mapping[str, Any]) -> Kept:
+    def _commit_alone(self, stream: Stream, row: int, one: Waiting) -> None:
         """Commit what is usual: one record, of which nothing else follows."""
-        link = stream.link(record, stream.count, stream.head)
+        link = stream.link(one.what, stream.count, stream.head)
+        stream.unsure = True
         position = self._file.insert(_INSERT, _row(row, link))
-        stream.count, stream.head = link.sequence, link.hash
-        return self._kept(stream, link, position - link.sequence)
+        one.done = self._kept(stream, link, position - link.sequence)
+        stream.position, stream.count, stream.head, stream.unsure = position, link.sequence, link.hash, False
 
     def _kept(self, stream: Stream, link: Link, offset: int) -> Kept:
         return Kept(
@@ -299,17 +297,19 @@ class Ledger(Books):
     def _settle(self, connection: sqlite3.Connection, stream: Stream) -> None:
         """Find out whether the append that failed was committed after all, perhaps with these very records."""
         found = connection.execute(
-            f"{SELECT} WHERE s.stream_id = ? AND r.sequence > ? ORDER BY r.id", (stream.stream_id, stream.count)
+            f"{SELECT} WHERE r.id > ? AND s.stream_id = ? AND r.sequence > ? ORDER BY r.id",
+            (stream.position, stream.stream_id, stream.count),
         )
         for entry in map(entry_of, found.fetchall()):
             if entry.sequence != stream.count + 1:
                 break
-            stream.count, stream.head = entry.sequence, bytes.fromhex(entry.hash)
             self._settled[entry.record_id] = Kept(
                 entry.position, stream.stream_id, entry.sequence, entry.hash, parse(entry.payload), entry.signature,
                 "power" if self.durability == "power" else "process",
             )  # fmt: skip
-        stream.unsure = False
+            stream.position, stream.count, stream.head = entry.position, entry.sequence, bytes.fromhex(entry.hash)
+        while len(self._settled) > _MOST_SETTLED:  # whoever was interrupted does not ask for it again
+            del self._settled[next(iter(self._settled))]
 
     # --- the stream about itself ----------------------------------------------------------------------------
 
@@ -327,13 +327,16 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        with self._turns.alone():
+
+        def write() -> None:
             stream = self._stream
             if stream is not None and stream.row is not None and self._is_due(stream, stream.count):
                 self._about_itself(lambda _, work: self._note(work))
                 self._sealed(stream)
             if adopt and self._is_left():
                 self._about_itself(self._adopt)
+
+        self._turns.alone(write)
         self._tell_checkpoints()
 
     def end(self) -> None:
@@ -342,39 +345,43 @@ class Ledger(Books):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        with self._turns.alone():
-            stream = self._stream
-            if stream is None or stream.row is None:
-                return
-
-            def write(connection: sqlite3.Connection, work: _Work) -> None:
-                work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
-                connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
-
-            self._about_itself(write)
-            self._sealed(stream)
-            self._stream = None
+        self._turns.alone(self._end)
         self._tell_checkpoints()
+
+    def _end(self) -> None:
+        stream = self._stream
+        if stream is None or stream.row is None:
+            return
+
+        def write(connection: sqlite3.Connection, work: _Work) -> None:
+            work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
+            connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
+
+        self._about_itself(write)
+        self._sealed(stream)
+        self._stream = None
 
     def _about_itself(self, write: Callable[[sqlite3.Connection, _Work], object]) -> None:
         """Commit records that the ledger writes about streams."""
         stream = self._stream = self._stream or Stream(self._key, self._scope)
+        unsure, stream.unsure, first = stream.unsure, True, 0
         try:
-            with self._file.writing() as connection:
-                if stream.unsure:
+            with self._file.lock, self._file.writing() as connection:
+                if unsure:
                     self._settle(connection, stream)
                 row = stream.row or self._open_stream(connection, stream)
                 work = _Work(stream, row, stream.count, stream.head)
                 write(connection, work)
                 if work.links:
-                    work.write(connection)
+                    first = work.write(connection)
         except (sqlite3.Error, OSError, MobiusError) as error:
-            stream.unsure = True
+            if of_handler(error):
+                raise
             raise AuditUnavailable(f"{self.path}: {error}") from error
-        stream.row, stream.count, stream.head = row, work.count, work.head
+        stream.go_on(row, first and first + len(work.links) - 1, work.count, work.head)
 
     def _is_left(self) -> bool:
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             left = connection.execute(_LEFT, ((self._stream.row if self._stream else None) or 0,)).fetchall()
         return any(is_dead(*row[4:]) for row in left)
 
@@ -424,9 +431,11 @@ class Ledger(Books):
             )  # fmt: skip
         with contextlib.suppress(AuditUnavailable):
             self.end()
-        with self._turns.alone():
-            self._stream = None
-            self._file.close()
+        self._turns.alone(self._close)
+
+    def _close(self) -> None:
+        self._stream = None
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self

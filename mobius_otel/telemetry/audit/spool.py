@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mobius_otel.clock import Clock
 from mobius_otel.errors import AuditUnavailable
 from mobius_otel.forks import on_fork
+from mobius_otel.telemetry.audit.turns import Waiting
 
 if TYPE_CHECKING:
     from mobius_otel.telemetry.audit.ledger import Kept
@@ -29,18 +30,19 @@ class Spool:
     """Appends to a ledger, through memory while that fails; the order of records is kept.
 
     Args:
-        append: Commits one record, or raises AuditUnavailable.
+        write: Commits one record, or raises AuditUnavailable.
         bound: How many records memory holds at most.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, append: Callable[[Record], Kept], bound: int = _BOUND, clock: Clock = time.monotonic) -> None:
-        self._write = append
+    def __init__(self, write: Callable[[Waiting], Kept], bound: int = _BOUND, clock: Clock = time.monotonic) -> None:
+        self._write = write
         self._bound = bound
         self._clock = clock
         self._lock = threading.RLock()
-        self._draining = threading.RLock()
-        self._waiting: deque[tuple[Record, Callable[[Kept], None]]] = deque()
+        self._draining = threading.Lock()
+        self._drains = 0  # the thread that does, as long as one does
+        self._waiting: deque[tuple[Waiting, Callable[[Kept], None]]] = deque()
         self._retry_at = 0.0
         on_fork(self)
 
@@ -60,16 +62,17 @@ class Spool:
         Raises:
             AuditUnavailable: Memory is full as well.
         """
+        waiting = Waiting(record)
         if not self._waiting:  # the way of every record while all is well; the ledger has a lock of its own
             try:
-                return self._write(record)
+                return self._write(waiting)
             except AuditUnavailable as error:
                 with self._lock:
                     self._begin(error)
-                    self._keep(record, placed)
+                    self._keep(waiting, placed)
                 return None
         with self._lock:
-            self._keep(record, placed)
+            self._keep(waiting, placed)
         if self._clock() >= self._retry_at:
             self.drain(wait=False)
         return None
@@ -83,32 +86,36 @@ class Spool:
         Returns:
             How many still wait.
         """
-        if not self._draining.acquire(blocking=wait):
+        thread = threading.get_ident()
+        if self._draining.locked() and (not wait or self._drains == thread):
             return len(self._waiting)
-        try:
+        with self._draining:  # a lock's own `with`: a signal handler that raises leaves it free
+            self._drains = thread
             return self._drain()
-        finally:
-            self._draining.release()
 
     def _drain(self) -> int:
         written = 0
         while self._waiting:
-            record, placed = self._waiting[0]
+            waiting, placed = self._waiting[0]
             began = self._clock()
             try:
-                kept = self._write(record)
+                kept = waiting.done or self._again(waiting)
             except AuditUnavailable:
                 # A file that somebody holds locked costs its whole timeout: no request pays that often.
                 now = self._clock()
                 self._retry_at = now + max(_RETRY_SECONDS, 4 * (now - began))
                 break
+            placed(kept)
             with self._lock:
                 self._waiting.popleft()
             written += 1
-            placed(kept)
         if written and not self._waiting:
             _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
         return len(self._waiting)
+
+    def _again(self, waiting: Waiting) -> Kept:
+        waiting.again()
+        return self._write(waiting)
 
     def _begin(self, error: AuditUnavailable) -> None:
         self._retry_at = self._clock() + _RETRY_SECONDS
@@ -118,14 +125,14 @@ class Spool:
                 error, self._bound,
             )  # fmt: skip
 
-    def _keep(self, record: Record, placed: Callable[[Kept], None]) -> None:
+    def _keep(self, waiting: Waiting, placed: Callable[[Kept], None]) -> None:
         if len(self._waiting) >= self._bound:
             raise AuditUnavailable(f"the ledger fails, and memory holds {self._bound} records already")
-        self._waiting.append((record, placed))
+        self._waiting.append((waiting, placed))
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
-        self._draining = threading.RLock()
+        self._draining = threading.Lock()
         self._waiting = deque()  # the parent writes its own
 
     def __repr__(self) -> str:

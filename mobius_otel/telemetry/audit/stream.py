@@ -90,6 +90,7 @@ class Stream:
     scope: SignScope = "checkpoint"
     stream_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     row: int | None = None
+    position: int = 0  # of its last record
     count: int = 0
     head: bytes = b""
     unsure: bool = False  # whether the last append was committed
@@ -111,6 +112,19 @@ class Stream:
         if self.key is not None and (self.scope == "record" or sequence == 1 or record.get("event_name") in SEALED):
             signature = sign(self.key, self.scope, found)
         return Link(sequence, attributes[conventions.AUDIT_RECORD_ID], whole, payload, found, signature)
+
+    def go_on(self, row: int, position: int, count: int, head: bytes) -> None:
+        """Note what was committed.
+
+        Args:
+            row: The stream's row.
+            position: Where its last record stands; 0: there is no new one.
+            count: How many records it has.
+            head: The hash of the last one.
+        """
+        position = position or self.position
+        # At once: a signal handler that raises comes before this or after it.
+        self.row, self.position, self.count, self.head, self.unsure = row, position, count, head, False
 
     def checkpoint(self) -> Checkpoint:
         """Return how far it is."""

@@ -11,15 +11,17 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from itertools import islice, takewhile
+from typing import Any, Final, TypeVar
 
 from mobius_otel.errors import AuditUnavailable
 
 __all__ = ["Fairness", "Turns", "Waiting"]
 
+R = TypeVar("R")
 _AT_ONCE: Final = 512
-_LOOK_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.25
 
 
 class Fairness:
@@ -61,17 +63,30 @@ class Waiting:
     def __init__(self, what: Any) -> None:
         self.what = what
         self.done: Any = None
+        self.again()
+
+    def again(self) -> None:
+        """Forget a try that failed."""
         self.error: AuditUnavailable | None = None
         self.leads = False
         self.gate: Any = None
         self.thread = threading.get_ident()
 
+    @property
+    def over(self) -> bool:
+        """Whether it is done, or failed."""
+        return self.done is not None or self.error is not None
+
 
 class Turns:
     """Hands the turn from thread to thread, in the order of their coming.
 
+    A signal handler may raise between any two steps of this. So the turn itself is a lock that a ``with`` statement
+    holds, which CPython gives back whatever is raised; who leads and who waits says only whose turn it should be. A
+    thread that waits looks now and then whether anybody works, and takes the turn that nobody has.
+
     Args:
-        work: Does what is waiting: sets ``done`` or ``error`` of each.
+        work: Does what is waiting: sets ``done`` or ``error`` of each, or raises what interrupted this thread.
     """
 
     def __init__(self, work: Callable[[list[Waiting]], None]) -> None:
@@ -80,31 +95,34 @@ class Turns:
 
     def renew(self) -> None:
         """Start anew, in a forked child."""
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a signal handler may come back here
+        self._turn = threading.Lock()
+        self._worker = 0  # the thread that holds it, as long as it is held
         self._queue: deque[Waiting] = deque()
         self._leader: Waiting | None = None
 
-    def do(self, what: Any) -> Any:
-        """Have `what` done, by this thread or another; return its ``done``.
+    def do(self, mine: Waiting) -> Any:
+        """Have something done, by this thread or another; return its ``done``.
 
         Raises:
             AuditUnavailable: Its ``error``; or this thread was interrupted by a signal while it did the same.
         """
-        mine = Waiting(what)
         try:
             if self._come(mine):
-                # Where nobody was before, nobody waits.
-                self._work([mine] if mine.gate is None else self._take())
+                with self._turn:
+                    self._worker = mine.thread
+                    if mine.gate is None:  # where nobody was before, nobody waits
+                        self._work([mine])
+                    elif not mine.over:
+                        self._lead(mine)
         finally:
-            if mine.leads:
-                self._hand_on()
+            self._leave(mine)
         if mine.error is not None:
             raise mine.error
         return mine.done
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the turn for a block.
+    def alone(self, function: Callable[[], R]) -> R:
+        """Call `function` while nobody else works; return what it returns.
 
         Raises:
             AuditUnavailable: This thread was interrupted by a signal while it held the turn.
@@ -112,59 +130,75 @@ class Turns:
         mine = Waiting(None)
         try:
             self._come(mine)
-            with self._mutex, contextlib.suppress(ValueError):
-                self._queue.remove(mine)
-            yield
+            with self._turn:
+                self._worker = mine.thread
+                return function()
         finally:
-            if mine.leads:
-                self._hand_on()
+            self._leave(mine)
+
+    def _lead(self, mine: Waiting) -> None:
+        waiting = self._waiting()
+        if mine not in waiting:  # who wants a turn of his own stands before it
+            waiting = [mine]
+        self._work(waiting)
+        self._tell(waiting)
 
     def _come(self, mine: Waiting) -> bool:
         """Wait for the turn, or until another thread has done it; return whether it is this thread's turn."""
+        if self._worker == mine.thread and self._turn.locked():
+            raise AuditUnavailable("a signal interrupted the thread while it was recording")
         with self._mutex:
-            leader = self._leader
-            if leader is None:
+            # A leader of this thread that does not work was interrupted: by what was raised, or by what comes here.
+            if self._leader is None or self._leader.thread == mine.thread:
                 self._leader, mine.leads = mine, True
                 return True
-            if leader.thread == mine.thread or any(other.thread == mine.thread for other in self._queue):
-                raise AuditUnavailable("a signal interrupted the thread while it was recording")
             mine.gate = threading.Lock()
             mine.gate.acquire()
             self._queue.append(mine)
-        try:
-            while not mine.gate.acquire(timeout=_LOOK_SECONDS):
-                self._look(mine)
-        except BaseException:
-            with self._mutex, contextlib.suppress(ValueError):
-                self._queue.remove(mine)
-            raise
+        while not (mine.gate.acquire(timeout=_LOOK_SECONDS) or self._look(mine)):
+            pass
         return mine.leads
 
-    def _look(self, mine: Waiting) -> None:
-        """Take the turn of a thread that ended without handing it on."""
+    def _look(self, mine: Waiting) -> bool:
+        """Look whether anybody works; return whether there is nothing to wait for any more."""
         with self._mutex:
-            leader = self._leader
-            if leader is not None and not any(one.ident == leader.thread for one in threading.enumerate()):
+            if not (mine.leads or mine.over or self._turn.locked()):
                 self._leader, mine.leads = mine, True
-                mine.gate.release()
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(mine)
+                self._queue.appendleft(mine)
+            if mine.over:  # by somebody who was interrupted before he could say so
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(mine)
+            return mine.leads or mine.over
 
-    def _take(self) -> list[Waiting]:
-        """Take what waits, as far as somebody who wants a turn of his own."""
+    def _waiting(self) -> list[Waiting]:
+        """Return what waits, as far as somebody who wants a turn of his own."""
         with self._mutex:
-            found: list[Waiting] = []
-            while self._queue and self._queue[0].what is not None and len(found) < _AT_ONCE:
-                found.append(self._queue.popleft())
-            return found
+            found = list(islice(self._queue, _AT_ONCE))
+        return [one for one in takewhile(lambda one: one.what is not None, found) if not one.over]
 
-    def _hand_on(self) -> None:
-        with self._mutex:
-            following = self._leader = self._queue[0] if self._queue else None
-            if following is not None:
-                following.leads = True
-                following.gate.release()
-
-    def tell(self, done: list[Waiting]) -> None:
+    def _tell(self, done: list[Waiting]) -> None:
         """Wake the threads whose work is done."""
-        for one in done:
-            if one.gate is not None and not one.leads:
-                one.gate.release()
+        with self._mutex:
+            for one in done:
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(one)
+                    if not one.leads:
+                        one.gate.release()
+
+    def _leave(self, mine: Waiting) -> None:
+        """Hand the turn on."""
+        if not mine.leads and (mine.gate is None or mine.over):
+            return
+        with self._mutex:
+            if mine.gate is not None:
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(mine)
+            if self._leader is mine:
+                while self._queue and self._queue[0].over:
+                    self._queue.popleft()
+                following = self._leader = self._queue[0] if self._queue else None
+                if following is not None and not following.leads:
+                    following.leads = True
+                    following.gate.release()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import MARKER, Detector, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.patterns import Pattern, checked_pattern
+from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["Finder", "own_detectors"]
 
@@ -62,7 +63,9 @@ def _by_finder(kind: str, finder: Finder) -> Detector:
     def detect(text: str, hits: Hits) -> str:
         try:
             places = _places(finder(text), len(text))
-        except Exception:  # fail closed: what it would have found is not known
+        except Exception as error:  # fail closed: what it would have found is not known
+            if of_handler(error):
+                raise
             hits.append("unreadable")
             return marker("unreadable")
         if not places:

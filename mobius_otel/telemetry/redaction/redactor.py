@@ -18,6 +18,7 @@ from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally
 from mobius_otel.telemetry.redaction.walk import DROPPED, Walk
+from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
 
@@ -114,7 +115,9 @@ class Redactor:
                 clean = walk.spots(value, look)
             else:
                 clean = walk.value(value, name, kind, 0)
-        except Exception:  # fail closed, whatever it was
+        except Exception as error:  # fail closed, whatever it was
+            if of_handler(error):
+                raise
             clean, walk = marker("unreadable"), Walk(self._memory)
             walk.matches = [["unreadable", ""]]
         if clean is DROPPED:

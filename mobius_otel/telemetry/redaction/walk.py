@@ -21,6 +21,7 @@ from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
+from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["DROPPED", "Walk"]
 
@@ -106,7 +107,9 @@ class Walk:
             return self._container(value, name, kind, depth, self._sequence)
         try:
             return self._other(value, name, kind, depth)
-        except Exception:
+        except Exception as error:
+            if of_handler(error):
+                raise
             return self._blank("unreadable")
 
     def spots(self, value: Any, look: Look, depth: int = 0) -> Any:

@@ -154,11 +154,15 @@ def test_an_append_that_failed_after_its_commit_is_not_doubled(ledger, path, mon
                 raise sqlite3.OperationalError("disk I/O error")
             return result
 
-        def executemany(self, sql, rows):
-            return self._inner.executemany(sql, rows)
+        def __enter__(self):
+            self._inner.__enter__()
+            return self
 
-        def close(self):
-            self._inner.close()
+        def __exit__(self, *exception):
+            return self._inner.__exit__(*exception)
+
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
 
     ledger.append(record(0))
     ledger._file._connection = flaky = Connection(ledger._file._connection)

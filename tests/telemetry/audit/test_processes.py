@@ -216,6 +216,68 @@ def test_what_a_killed_process_did_not_ship_arrives_after_the_next_start(tmp_pat
     assert set(acknowledged) <= set(arrived)
 
 
+INTERRUPTED = """
+import os, signal, sys, threading
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+
+class TimeIsUp({kind}):
+    pass
+
+def handler(*_):
+    global armed
+    if armed:
+        armed = False
+        raise TimeIsUp
+
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger(ledger=ledger, fail_mode=sys.argv[2])
+armed, ended, raised, threads = False, threading.Event(), 0, int(sys.argv[3])
+
+def record():
+    receipt = audit.record("order.placed", actor=Actor("u-1"), attributes={{"n": 1}})
+    assert receipt.durability == "process", "it did not recover"
+    os.write(1, receipt.record_id.encode() + b"\\n")
+
+def run():
+    while not ended.is_set():
+        record()
+
+others = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
+for thread in others:
+    thread.start()
+signal.signal(signal.SIGALRM, handler)
+record()
+for number in range(1000):
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, 1e-5 * (number % 29 + 1))
+        while armed:
+            record()
+    except TimeIsUp:
+        raised += 1
+    record()
+ended.set()
+for thread in others:
+    thread.join()
+ledger.close()
+assert raised == 1000
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers here")
+@pytest.mark.parametrize(("fail_mode", "threads"), [("spool", 2), ("strict", 0)])
+@pytest.mark.parametrize("kind", ["BaseException", "Exception", "TimeoutError"])
+def test_a_handler_may_raise_at_any_moment(tmp_path, kind, fail_mode, threads):
+    """It reaches the caller, whatever it is; the next event of every thread is kept; nothing is lost or doubled."""
+    child = run(INTERRUPTED.format(kind=kind), tmp_path / "audit.db", fail_mode, threads)
+    out = child.communicate(timeout=300)[0].decode().split()
+    assert child.returncode == 0
+    assert verify_ledger(tmp_path / "audit.db").ok
+    found = ids_in(tmp_path / "audit.db")
+    assert len(found) == len(set(found))
+    assert set(out) <= set(found)
+
+
 FULL = """
 import resource, signal, sys
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger

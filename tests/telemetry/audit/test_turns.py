@@ -1,5 +1,6 @@
 """Turns: each thread gets its own, in order, and nobody is forgotten."""
 
+import contextlib
 import ctypes
 import signal
 import threading
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from mobius_otel.errors import AuditUnavailable
-from mobius_otel.telemetry.audit.turns import Turns
+from mobius_otel.telemetry.audit.turns import Turns, Waiting
 
 
 class Work:
@@ -25,7 +26,6 @@ class Work:
         self.batches.append([one.what for one in waiting])
         for one in waiting:
             one.done = one.what * 2
-        self.turns.tell(waiting)
 
 
 def start(*functions):
@@ -40,7 +40,7 @@ def test_those_who_wait_are_done_together():
     """One works while five come; the next one does all five."""
     work, found = Work(), []
     work.go_on.clear()
-    threads = start(*[lambda n=n: found.append(work.turns.do(n)) for n in range(6)])
+    threads = start(*[lambda n=n: found.append(work.turns.do(Waiting(n))) for n in range(6)])
     work.go_on.set()
     for thread in threads:
         thread.join(10)
@@ -54,7 +54,7 @@ def test_every_thread_gets_its_own_answer():
 
     def run(number):
         asked = range(number * 1000, number * 1000 + 200)
-        wrong.extend(n for n in asked if work.turns.do(n) != 2 * n)
+        wrong.extend(n for n in asked if work.turns.do(Waiting(n)) != 2 * n)
 
     threads = start(*[lambda n=n: run(n) for n in range(16)])
     for thread in threads:
@@ -69,10 +69,11 @@ def test_a_turn_of_ones_own_is_held_alone():
     work.go_on.clear()
 
     def alone():
-        with work.turns.alone():
-            order.append(list(work.batches))
+        work.turns.alone(lambda: order.append(list(work.batches)))
 
-    threads = start(lambda: work.turns.do(1), lambda: work.turns.do(2), alone, lambda: work.turns.do(3))
+    threads = start(
+        lambda: work.turns.do(Waiting(1)), lambda: work.turns.do(Waiting(2)), alone, lambda: work.turns.do(Waiting(3))
+    )
     work.go_on.set()
     for thread in threads:
         thread.join(10)
@@ -89,13 +90,12 @@ def test_an_error_is_the_one_of_the_thread():
             if one.what == 2:
                 one.error = AuditUnavailable("two")
             one.done = one.what
-        turns.tell(waiting)
 
     turns = Turns(work)
-    assert turns.do(1) == 1
+    assert turns.do(Waiting(1)) == 1
     with pytest.raises(AuditUnavailable, match="two"):
-        turns.do(2)
-    assert turns.do(3) == 3
+        turns.do(Waiting(2))
+    assert turns.do(Waiting(3)) == 3
 
 
 def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up():
@@ -106,17 +106,17 @@ def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up():
 
     def interrupted():
         try:
-            work.turns.do(1)
+            work.turns.do(Waiting(1))
         except KeyboardInterrupt:
             raised.append(1)
 
-    first, second, third = start(lambda: work.turns.do(0), interrupted, lambda: work.turns.do(2))
+    first, second, third = start(lambda: work.turns.do(Waiting(0)), interrupted, lambda: work.turns.do(Waiting(2)))
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(second.ident), ctypes.py_object(KeyboardInterrupt))
     work.go_on.set()
     for thread in (first, second, third):
         thread.join(15)
         assert not thread.is_alive()
-    assert work.turns.do(3) == 6
+    assert work.turns.do(Waiting(3)) == 6
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
@@ -129,19 +129,61 @@ def test_a_signal_handler_that_records_while_its_thread_records_is_refused_at_on
             signal.raise_signal(signal.SIGUSR1)
         for one in waiting:
             one.done = one.what
-        turns.tell(waiting)
 
     def handler(*_):
         try:
-            turns.do("inner")
+            turns.do(Waiting("inner"))
         except AuditUnavailable:
             refused.append(1)
 
     turns = Turns(work)
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        assert turns.do("outer") == "outer"
+        assert turns.do(Waiting("outer")) == "outer"
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert refused == [1]
-    assert turns.do("after") == "after"
+    assert turns.do(Waiting("after")) == "after"
+
+
+def test_who_is_interrupted_while_it_works_is_so_alone():
+    """The others' work is done by the next one, once."""
+    begun, go_on, done, raised = threading.Event(), threading.Event(), [], []
+
+    def work(waiting):
+        if not begun.is_set():
+            begun.set()
+            go_on.wait(10)
+        elif not raised:
+            raised.append(len(waiting))
+            raise KeyboardInterrupt
+        done.append([one.what for one in waiting])
+        for one in waiting:
+            one.done = one.what
+
+    turns, answers = Turns(work), []
+
+    def run(number):
+        with contextlib.suppress(KeyboardInterrupt):
+            answers.append(turns.do(Waiting(number)))
+
+    threads = start(*[lambda n=n: run(n) for n in range(5)])
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert (raised, done, sorted(answers)) == ([4], [[0], [2, 3, 4]], [0, 2, 3, 4])
+
+
+def test_a_turn_that_was_not_handed_on_is_taken():
+    """By a thread that waits; by the interrupted thread itself at once."""
+    work = Work()
+    for thread in (threading.get_ident(), -1):
+        lost = Waiting(0)
+        lost.thread, work.turns._leader = thread, lost
+        assert work.turns.do(Waiting(1)) == 2
+    lost.what, lost.gate = 5, threading.Lock()
+    lost.gate.acquire()
+    work.turns._queue.append(lost)  # and one in the queue whose thread is gone
+    work.turns._leader = lost
+    assert [work.turns.do(Waiting(n)) for n in (2, 3)] == [4, 6]
+    assert not work.turns._queue

@@ -102,18 +102,18 @@ class SqliteKeyStore:
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return the record with this id."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return _get(connection, key_id)
 
     def list(self, selection: Selection) -> Sequence[ApiKey]:
         """Return the records that are meant, oldest first."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return _list(connection, selection)
 
     @contextmanager
     def changing(self) -> Iterator[_Change]:
         """Begin a change; it is kept when the block ends without an error."""
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             yield _Change(connection)
 
     def touch(self, used: Mapping[str, float]) -> None:
@@ -122,27 +122,23 @@ class SqliteKeyStore:
         Raises:
             sqlite3.Error: Another process is writing: this is not worth waiting for.
         """
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
             connection.execute(f"PRAGMA busy_timeout={_PATIENCE_FOR_TOUCH_MS}")
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
                     connection.executemany(
                         "UPDATE api_keys SET last_used_at = ?1"
                         " WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)",
                         [(at, key_id) for key_id, at in used.items() if is_storable(key_id)],
                     )
-                    connection.execute("COMMIT")
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
             finally:
                 connection.execute(f"PRAGMA busy_timeout={patience}")
 
     def count_dead(self, dead_by: float) -> int:
         """Return how many records have a deadline at or before `dead_by`."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             (count,) = connection.execute(
                 f"SELECT count(*) FROM api_keys WHERE {DEAD}", {"dead_by": dead_by}
             ).fetchone()
@@ -151,18 +147,18 @@ class SqliteKeyStore:
     def census(self, now: float, within: Sequence[float]) -> Census:
         """Count the keys at `now`, and the active ones that expire within so many seconds."""
         columns, values = census_columns(now, within)
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             rows = connection.execute(f"SELECT {columns} FROM api_keys GROUP BY 1", values).fetchall()
         return census_of(rows, within)
 
     def peppers(self) -> Mapping[str, int]:
         """Return how many keys there are by the name of their pepper."""
-        with self._file.reading() as connection:
+        with self._file.lock, self._file.reading() as connection:
             return dict(connection.execute("SELECT pepper, count(*) FROM api_keys GROUP BY 1").fetchall())
 
     def claim(self, job: str, period: int, holder: str) -> bool:
         """Take one period of a job; True for one of those who ask."""
-        with self._file.writing() as connection:
+        with self._file.lock, self._file.writing() as connection:
             taken = connection.execute(
                 "INSERT INTO api_key_jobs (name, period, holder) VALUES (?1, ?2, ?3)"
                 " ON CONFLICT (name) DO UPDATE SET period = ?2, holder = ?3 WHERE period < ?2 OR period > ?2 + 1",
