@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from urllib.parse import unquote
 
 from mobius_otel.telemetry.redaction import languages
+from mobius_otel.telemetry.redaction.values import keeps
 
-__all__ = ["HARMLESS_INSIDE", "NAME_KINDS", "SCAN", "TRUST", "NameRules", "keeps", "word_set", "words"]
+__all__ = ["HARMLESS_INSIDE", "NAME_KINDS", "SCAN", "TRUST", "NameRules", "keeps", "says_id", "word_set", "words"]
 
 #: The value under this name is looked into.
 SCAN = ""
@@ -125,8 +126,9 @@ _ANY_SUFFIX = tuple(suffix for suffix, _ in _SUFFIXES)
 #: Inside a container with a secret name, these still say something harmless.
 HARMLESS_INSIDE = word_set(
     "type id name username user count method expires expires_in expires_at expires_on expire expiry expiration"
-    " not_before not_after scope scopes algorithm alg created updated created_at updated_at path domain secure httponly"
-    " samesite max_age status present length region version provider issuer role enabled required kind state"
+    " not_before not_after scope scopes algorithm alg created updated created_at updated_at last_used last_used_at"
+    " rotated_at revoked_at path domain secure httponly samesite max_age status present length region version provider"
+    " issuer role enabled required kind state namespace"
 )
 
 _TRUSTED = word_set(
@@ -161,6 +163,17 @@ def words(name: str) -> tuple[str, ...]:
     """
     end = name[-_LONGEST:]
     return tuple(word.lower() for word in _WORD.findall(end if end.isascii() else languages.plain(end)))
+
+
+def says_id(name: str) -> bool:
+    """Return whether a long number under a name is one that was given out in turn, and no card.
+
+    Example:
+        >>> says_id("order_id"), says_id("messageId"), says_id("card_id"), says_id("number")
+        (True, True, False, False)
+    """
+    found = words(name)
+    return found[-1:] in {("id",), ("ids",)} and "card" not in found and "pan" not in found
 
 
 def _key(owner: str, all_words: tuple[str, ...]) -> str:
@@ -291,45 +304,3 @@ class NameRules:
         if kind == SCAN and (lower.startswith(_TRUSTED_PREFIXES) or lower.endswith(_VERSIONS)):
             return TRUST
         return SCAN if kind in self._off else kind
-
-
-_PLACEHOLDER = re.compile(
-    r"""(?:
-      \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
-      | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|scrubbed|removed|omitted|secret)[\])>]{0,2}
-      | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s | \$[A-Z_]{3,40} | \$[0-9]{1,3}
-      | :\w{1,40}
-      | <[\w \-]{1,40}>
-    )""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_NOTHING = word_set(
-    "true false none null nil undefined n/a na unset empty yes no on off required optional string missing"
-)
-_SCHEMES = word_set(
-    "basic bearer digest oauth oauth2 oidc saml jwt none token apikey api_key password mtls ldap kerberos ntlm"
-    " negotiate hmac anonymous required optional ok approved declined denied granted pending enabled disabled failed"
-    " success"
-)
-
-
-def keeps(kind: str, value: str) -> bool:
-    """Return whether a value under a secret name is no secret after all: empty, a mask, a placeholder.
-
-    Example:
-        >>> keeps("password", "hunter2"), keeps("password", "****"), keeps("password", "${DB_PASSWORD}")
-        (False, True, True)
-    """
-    if len(value) <= 128:
-        stripped = value.strip()
-        if _PLACEHOLDER.fullmatch(stripped) or stripped.lower() in _NOTHING:
-            return True
-    if kind == "authorization":
-        return value.strip().lower() in _SCHEMES
-    if kind == "card":
-        return sum(map(str.isdigit, value[:64])) < 8
-    if kind == "phone":
-        return sum(map(str.isdigit, value[:64])) < 7 or len(value) > 40
-    if kind == "session":
-        return len(value) < 8 and not any(map(str.isdigit, value))
-    return False

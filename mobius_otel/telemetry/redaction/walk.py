@@ -16,11 +16,12 @@ from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.hits import Hits, marker
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
 from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, NAMED, Memory, is_count
-from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pairs import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
+from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_word, keeps
 from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["DROPPED", "Walk"]
@@ -28,10 +29,16 @@ __all__ = ["DROPPED", "Walk"]
 #: Stands for a value that is taken out with its name.
 DROPPED: Final = object()
 _SMALL = 10**13  # no card has as few digits
+#: Digits of ids that are given out by the time; cards have fewer, but for a few that have 19.
+_FEWEST_OF_A_SNOWFLAKE = 17
+_MOST_OF_A_SNOWFLAKE = 19
 _CHARACTERS = 8  # strings of the greatest length that one record may hold
 #: Kinds that a container with a secret name hands on to everything in it; the others go to CARRIERS alone, as a session
 #: has a start and a card an issuer.
 _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
+#: Last words of names under which names of fields stand beside what a person reads in their place.
+_LABELS = word_set("label labels i18n l10n translation translations captions placeholders headings")
+_MOST_COUNTED = 100_000  # tests that pass
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
 
 
@@ -50,9 +57,11 @@ class Walk:
         "_clean",
         "_in_sequence",
         "_items",
+        "_listed",
         "_memory",
         "_name",
         "_open",
+        "_owner",
         "_policy",
         "_rules",
         "_scanner",
@@ -75,6 +84,9 @@ class Walk:
         self._open: set[int] = set()
         self._suspects = suspects or {}
         self._in_sequence = False
+        #: Whether a text is one of a list that a name stands before, and the name around that name.
+        self._listed = False
+        self._owner = ""
         self.matches: list[list[str]] = []
 
     def value(self, value: Any, name: str, kind: str, depth: int) -> Any:
@@ -92,11 +104,11 @@ class Walk:
             if kind == SCAN:
                 if self._memory.is_known(value):
                     return value
-                found = self.text(value, depth)
+                found = self._scanned(value, name, depth)
                 return DROPPED if not found and value and self._show is not None else found
             if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
                 return self.text(value, depth)  # where a process stands, not what it knows
-            return self._named(value, kind)
+            return self._named(value, name, kind)
         if value is None or sort is bool:
             return value
         if sort is int or sort is float:
@@ -127,14 +139,12 @@ class Walk:
         for place, key, kind in look.spots:
             container, before = place[0], len(self.matches)
             old = container[key]
+            self._in_sequence, self._listed, self._owner = type(container) is not dict, False, place[1]
+            name = place[1] if self._in_sequence else (key if type(key) is str else "")
             if kind == SCAN and type(old) is str:
-                new = self.text(old, depth, place)
-            elif type(container) is dict:
-                self._in_sequence = False
-                new = self.value(old, key if type(key) is str else "", kind, depth + depth_of(place))
+                new = self._scanned(old, name, depth, place)
             else:
-                self._in_sequence = True
-                new = self.value(old, place[1], kind, depth + depth_of(place))
+                new = self.value(old, name, kind, depth + depth_of(place))
             if len(self.matches) > before:
                 self._under(before, way(place, key))
             if new is not old:
@@ -143,6 +153,12 @@ class Walk:
             self._items, self.matches = self._policy.max_items, []
             return self.value(value, "", SCAN, depth)
         return changed(value, changes) if changes else value
+
+    def _scanned(self, text: str, name: str, depth: int, place: Place | None = None) -> str:
+        """Return a text that no name tells anything of without its secrets."""
+        if _FEWEST_OF_A_SNOWFLAKE <= len(text) <= _MOST_OF_A_SNOWFLAKE and text.isdigit() and says_id(name):
+            return text
+        return self.text(text, depth, place)
 
     def text(self, text: str, depth: int, place: Place | None = None) -> str:
         """Return a text without its secrets.
@@ -212,17 +228,31 @@ class Walk:
         self._found(kind)
         return marker(kind)
 
-    def _named(self, value: str, kind: str) -> Any:
+    def _named(self, value: str, name: str, kind: str) -> Any:
         """Return a text that stands under a telling name."""
         if kind == TRUST:
             return value if len(value) <= self._policy.max_length else self._too_long(value)
         masked = mask_header(kind, value)
-        if masked == value or keeps(kind, value):
-            return value if len(value) <= LONGEST_REMEMBERED else self.text(value, 0)
+        if masked == value or keeps(kind, value) or self._is_text(value, name, kind):
+            if len(value) <= LONGEST_REMEMBERED and " " not in value and "/" not in value:
+                return value
+            before = len(self.matches)
+            clean = self.text(value, 0)
+            if clean == value or len(value) > LONGEST_REMEMBERED:
+                return clean
+            del self.matches[before:]  # an address in a message, a token in a path: it is not what it looked like
         if self._show is not None and masked == marker(kind):
             return self._whole(kind, value, value)
         self._found(kind)
         return masked
+
+    def _is_text(self, value: str, name: str, kind: str) -> bool:
+        """Return whether a value is a word for people: of a form's answer, a text in tokens, a form's labels."""
+        if self._listed:
+            if kind == "token":
+                return name[-6:].lower() == "tokens" and is_word(value)
+            return kind == "password" and is_message_of_a_list(value)
+        return value[1:].islower() and (words(self._owner) or ("",))[-1] in _LABELS and self._rules.of(value) == kind
 
     def _too_long(self, value: str) -> str:
         self._found("length")
@@ -236,6 +266,8 @@ class Walk:
             if kind == SCAN:
                 if len(digits) < 14 or "card" in self._policy.kinds_off or not is_card(digits):
                     return value
+                if len(digits) >= _FEWEST_OF_A_SNOWFLAKE and says_id(name):
+                    return value
                 self._name = name
                 return self._whole("card", digits, value)
             if keeps(kind, digits):
@@ -243,7 +275,7 @@ class Walk:
         elif kind == SCAN:
             # No one's number; and a number of thousands of digits takes long to be written.
             return value if not isinstance(value, int) or value.bit_length() < 4096 else self._blank("length")
-        if is_count(name):
+        if is_count(name) or (name.lower() == "pass" and value < _MOST_COUNTED):
             return value
         self._name = name
         return self._whole(kind, str(value), value)
@@ -287,13 +319,14 @@ class Walk:
         """Return one key and its value without their secrets."""
         kind, told = around
         before = len(self.matches)
-        self._in_sequence = False
         shown = self._key(key, depth)
+        self._in_sequence = self._listed = False
         said = _name_of(key)
         if type(said) is not str:
             new = self.value(item, "", kind if kind in _HANDED_ON else SCAN, depth)
         else:
             tells = self._tells(said, item, name, kind, told)
+            self._owner = name
             new = self.value(item, said, tells, depth)
         if len(self.matches) > before:
             self._under(before, said if shown is key and type(said) is str else str(shown))
@@ -349,6 +382,7 @@ class Walk:
             self._items -= 1
             before = len(self.matches)
             self._in_sequence = True
+            self._listed = flagged == SCAN
             tells = flagged if flagged != SCAN else kind
             if tells not in _HANDED_ON and not isinstance(item, str | bytes | Mapping):
                 tells = SCAN  # a list of codes holds codes; a list of sessions holds what is known of them
@@ -372,7 +406,7 @@ class Walk:
         if isinstance(value, float):
             return self._number(float.__pos__(value), name, kind)
         if isinstance(value, bytes | bytearray | memoryview):
-            return self._bytes(value, kind, depth)
+            return self._bytes(value, name, kind, depth)
         if isinstance(value, Mapping):
             return self._container(value, name, kind, depth, self._mapping)
         if isinstance(value, AbstractSet | Sequence | deque):
@@ -385,11 +419,11 @@ class Walk:
             return self._blank("length")
         return self.value(str.__str__(str(value)), name, kind, depth)
 
-    def _bytes(self, value: bytes | bytearray | memoryview, kind: str, depth: int) -> Any:
+    def _bytes(self, value: bytes | bytearray | memoryview, name: str, kind: str, depth: int) -> Any:
         whole = value if type(value) is bytes else bytes(value[: self._policy.max_length + 1])
         # latin-1 reads any byte and writes the same one again.
         text = whole[: self._policy.max_length + 1].decode("latin-1")
-        clean = self.text(text, depth) if kind == SCAN else self._named(text, kind)
+        clean = self.text(text, depth) if kind == SCAN else self._named(text, name, kind)
         if clean is DROPPED:
             return clean
         return whole if clean is text or clean == text else clean.encode("latin-1", "replace")

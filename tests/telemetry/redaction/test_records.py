@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mobius_otel.telemetry.redaction import Redactor
-from tests.telemetry.redaction.secrets_kit import CANARY
+from tests.telemetry.redaction.secrets_kit import BY_VALUE, CANARY
 
 REDACTOR = Redactor()
 C = CANARY
@@ -88,3 +88,87 @@ def test_a_record_that_tells_nothing_is_the_same_object(record):
 def test_a_key_in_bytes_that_holds_a_secret_becomes_a_text_without_it():
     """A key is changed where it has to be, and nowhere else."""
     assert REDACTOR.redact({b"token=" + RAW: 1, b"x": 2}).value == {"token=[redacted:token]": 1, b"x": 2}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"password": ["This field is required."]},
+        {"password": ["Dieses Feld ist erforderlich."]},
+        {"errors": {"password": ["is too short (minimum is 8 characters)", "doesn't match confirmation"]}},
+        {"errors": {"token": "has expired"}},
+        {"password": "must not be blank"},
+        {"password": "Ensure this field has at least 8 characters."},
+        {"labels": {"password": "Passwort", "token": "Token"}},
+        {"csrf": "enabled"},
+        {"session": "expired"},
+        {"pass": 12, "fail": 1},
+        {"token": "the"},
+        {"tokens": ["the", "cat", "sat"]},
+        {"credentials": "include"},
+        {"credentials": "same-origin"},
+        {"GOOGLE_APPLICATION_CREDENTIALS": "/etc/gcp/sa.json"},
+        {"tls.key": "/etc/k.pem"},
+        {"secret": "/run/secrets/db"},
+        {"PASSWORD_FILE": "/run/secrets/db"},
+        {"secret_arn": "arn:aws:secretsmanager:eu-west-1:490905287549:secret:prod/db-umVEJz"},
+        {"DB_PASSWORD": {"valueFrom": "arn:aws:secretsmanager:eu-west-1:490905287549:secret:prod/db-umVEJz"}},
+        {"secret_ref": "projects/shop/secrets/db/versions/3"},
+        {"secret_uri": "https://shop.vault.azure.net/secrets/db/3"},
+        {"id": "627376819221355562"},
+        {"message_id": 627376819221355562},
+        {"ids": ["627376819221355562"]},
+        {"by_id": {"ids": {"id": "627376819221355562"}}},
+        {"api_key": {"id": 17, "name": "ci", "last_used": "2025-07-01"}},
+        {"secret": {"name": "tls", "namespace": "prod"}},
+        {"session": "2025-07-01T10:00:00Z"},
+        {"signature": "def f(x)"},
+        {"pin": "GPIO17"},
+        {"password": "${{ secrets.DB }}"},
+        {"password": "var.db_password"},
+        {"password": "(known after apply)"},
+        {"password": "!Ref DbPassword"},
+    ],
+)
+def test_what_only_speaks_of_a_secret_stays(record):
+    """Messages of validation, states, labels, counts, references, paths and ids, though their name tells."""
+    assert REDACTOR.redact(record).value is record
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"password": "correct horse battery staple"},
+        {"password": ["correct horse battery staple"]},
+        {"argv": ["--password", "correct horse battery staple."]},
+        {"password": "hunter2"},
+        {"password": "this is my hunter"},
+        {"password": "must be 1234"},
+        {"password": "Passwort"},
+        {"labels": {"password": "hunter"}},
+        {"labels": {"password": "MyNewPassword"}},
+        {"pass": 12345678},
+        {"pass": "12"},
+        {"token": "sesame"},
+        {"tokens": ["abcdefghijkl"]},
+        {"token": "/9j4AAQSkZJRgABAQ/x"},
+        {"secret": "/kLs9f/2hs+h=="},
+        {"pin": "1234"},
+        {"cvv": "839"},
+        {"signature": 'keyId="a",headers="(request-target) host",signature="Zm9v"'},
+        {"session": "2025-07-01T10:00:00Z-9f8e7d6c"},
+        {"id": "4111111111111111"},
+        {"card_id": "627376819221355562"},
+        {"id": {7: "627376819221355562"}},
+        {"secret_arn": "arn:aws:secretsmanager:eu-west-1:490905287549:secret:x password=hunter2"},
+        {"password": "secrets.Hunter22"},
+        {"url": "postgres://ann:valid@db/shop"},
+        {"credentials": "/home/" + BY_VALUE["github"][0] + "/key.json"},
+        {"password": ["Please write to ann@example.com for help."]},
+    ],
+)
+def test_what_only_looks_like_a_message_goes(record):
+    """Whatever is not known to be harmless is a secret: passphrases, numbers, words beside known ones."""
+    result = REDACTOR.redact(record)
+    assert result.matches
+    assert REDACTOR.redact(result.value).matches == ()

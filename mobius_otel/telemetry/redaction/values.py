@@ -1,0 +1,146 @@
+"""What under a telling name is no secret after all: nothing, a mask, a place to be filled in, a state, a message.
+
+Whatever is not known here is a secret. A message is one whose every word is one of those that validation speaks in:
+``must be at least 8 characters`` stays, ``correct horse battery staple`` goes.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["is_message_of_a_list", "is_word", "keeps"]
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PLACEHOLDER = re.compile(
+    r"""(?:
+      \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
+      | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|protected|scrubbed|removed|omitted|secret)[\])>]{0,2}
+      | \$\{\{[^}]{0,100}\}\} | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s
+      | \$[A-Z_]{3,40} | \$[0-9]{1,3} | :\w{1,40}
+      | <[\w \-]{1,40}> | \(?(?:sensitive(?:[ ]value)?|known[ ]after[ ]apply)\)?
+      | !(?:ref|sub|getatt|importvalue|vault|secret|env)(?:[ ][\w.:\-|]{0,80})?
+      | (?:var|local|module|secrets)(?:\.[a-z_]{1,40}){1,4}
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NOTHING = _set("true false none null nil undefined n/a na unset empty yes no on off required optional string missing")
+_SCHEMES = _set(
+    "basic bearer digest oauth oauth2 oidc saml jwt none token apikey api_key password mtls ldap kerberos ntlm"
+    " negotiate hmac anonymous required optional ok approved declined denied granted pending enabled disabled failed"
+    " success"
+)
+
+
+#: The state of something that is not shown.
+_STATES = _set(
+    "enabled disabled invalid valid expired revoked incorrect wrong changed unchanged updated present absent blank ok"
+)
+#: All that messages of validation say.
+_MESSAGE = _set("""
+    this that the a an your it field value is are was were has have been be being must should may can cannot can't could
+    not no isn't doesn't don't didn't do does did mustn't shouldn't need needs to of in on or and for from with as than
+    blank null empty required missing invalid valid incorrect wrong unknown expired revoked unset set changed updated
+    found provided given used already taken available allowed accepted supported unsupported denied failed entirely
+    too short long common weak simple similar easy minimum maximum min max least most at character characters char chars
+    digit digits letter letters uppercase lowercase upper lower case symbol symbols special number numbers numeric one
+    more less fewer only between within exactly contain contains include includes containing match matches matching same
+    different enter choose use please try again ensure check string text data input type format length confirmation
+    username email user name account reset old new current previous password passwords passphrase token tokens secret
+    key keys code codes pin api access refresh session csrf signature credentials
+""")
+_VERB = _set("""
+    is are was has have been be must should may can cannot can't not isn't doesn't don't didn't mustn't shouldn't needs
+    enter choose use try ensure check required missing too minimum maximum at match
+""")
+_WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
+#: Words, and at most two numbers that no code has as few digits as.
+_SAYS = re.compile(r"(?:[A-Za-z' ,.;:!()\"`/\-]++|(?<![0-9])(?:[0-9]{1,2}|100|128|255|256)(?![0-9])){1,5}")
+#: Where something is kept: a file under a directory of a system, an entry of a vault.
+_PLACE = re.compile(
+    r"(?:file://)?(?:/(?:etc|run|var|opt|usr|home|srv|mnt|tmp|app|secrets|data|root|vault|workspace|Users)"
+    r"(?:/[\w.\-]{1,64}){1,12}"
+    r"|/(?:[\w.\-]{1,64}/){0,12}[\w.\-]{1,64}\.(?:json|pem|key|crt|p12|pfx|jks|txt|env|ya?ml|toml|ini|conf)"
+    r"|[A-Za-z]:\\[\w .\\\-]{1,200}\.[a-z0-9]{2,5})",
+    re.ASCII,
+)
+#: The name of an entry in AWS Secrets Manager.
+_ARN = re.compile(
+    r"arn:aws[a-z\-]{0,10}:secretsmanager:[a-z0-9\-]{0,32}:[0-9]{0,12}:secret:[\w/+=.!\-]{1,512}", re.ASCII
+)
+_FETCH = _set("include omit same-origin")
+_NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])?[0-9]{1,2}", re.IGNORECASE)
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9.]{2,12})?(?:Z|[+\-][0-9:]{4,6})?)?(?:[ ][a-z ]{1,40})?"
+)
+#: Of a function: "def f(x)", "foo(bar: int) -> str".
+_FUNCTION = re.compile(
+    r"(?:(?:async )?(?:def|fn|func|function) )?[A-Za-z_][\w.]{0,80}\([^\"'+/]{0,160}(?:\)[\w :>,.\[\]\-]{0,80})?"
+)
+#: Tokens of a text that are no key in any house.
+_SMALL_WORDS = _set(
+    "the a an of to in and is it for on with as at by be or that this from not are was but he she we you"
+)
+#: Longest token of a list of words; a key has more letters, or not letters alone.
+_LONGEST_WORD = 8
+
+
+def is_word(value: str) -> bool:
+    """Return whether a token of a list of tokens is a piece of a text: ``["the", "cat"]``."""
+    return len(value) <= _LONGEST_WORD and value.isalpha() and value.islower()
+
+
+def is_message_of_a_list(value: str) -> bool:
+    """Return whether an item of a list under a password's name is a sentence, as forms answer; no digit in it."""
+    return value[-1:] == "." and value.count(" ") >= 2 and len(value) <= 200 and not any(map(str.isdigit, value))
+
+
+def _is_place(value: str) -> bool:
+    """Return whether a value says where a secret is kept."""
+    return ("/" in value or "\\" in value) and (_PLACE.fullmatch(value) or _ARN.fullmatch(value)) is not None
+
+
+def _is_message(value: str) -> bool:
+    """Return whether every word of a value is one of those that validation speaks in."""
+    if " " not in value or not _SAYS.fullmatch(value):
+        return False
+    said = set(_WORDS.findall(value.lower()))
+    return said <= _MESSAGE and not said.isdisjoint(_VERB)
+
+
+def keeps(kind: str, value: str) -> bool:
+    """Return whether a value under a secret name is no secret after all: empty, a mask, a placeholder, a message.
+
+    Example:
+        >>> keeps("password", "hunter2"), keeps("password", "****"), keeps("password", "${DB_PASSWORD}")
+        (False, True, True)
+        >>> keeps("password", "must not be blank"), keeps("credential", "/etc/gcp/key.json")
+        (True, True)
+    """
+    if len(value) <= 160:
+        stripped = value.strip()
+        lower = stripped.lower()
+        if lower in _NOTHING or _PLACEHOLDER.fullmatch(stripped):
+            return True
+        if kind != "url_credential" and (lower in _STATES or _is_message(stripped) or _is_place(stripped)):
+            return True
+    if kind == "authorization":
+        return value.strip().lower() in _SCHEMES
+    if kind == "card":
+        return sum(map(str.isdigit, value[:64])) < 8
+    if kind == "phone":
+        return sum(map(str.isdigit, value[:64])) < 7 or len(value) > 40
+    if kind == "session":
+        return (len(value) < 8 and not any(map(str.isdigit, value))) or _DATE.fullmatch(value) is not None
+    if kind == "token":
+        return value in _SMALL_WORDS
+    if kind == "pin":
+        return _NOT_A_PIN.fullmatch(value) is not None
+    if kind == "cvv":
+        return len(value) < 3
+    if kind == "credential":
+        return value in _FETCH
+    return kind == "signature" and _FUNCTION.fullmatch(value) is not None
