@@ -156,6 +156,7 @@ _IBAN_LENGTHS = {
 _IBAN = re.compile(
     r"[0-9]{2}(?<=[A-Za-z][A-Za-z][0-9][0-9])(?<![0-9A-Za-z][A-Za-z]{2}[0-9]{2})[ \-\u00a0]?[0-9A-Za-z]{4}"
 )
+_UUID_BEGIN = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-")
 _SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
 
 
@@ -183,6 +184,8 @@ def _iban_at(text: str, start: int) -> int:
     length = _IBAN_LENGTHS.get(text[start : start + 2].upper())
     if length is None or (start and text[start - 1].isalnum()):
         return -1
+    if _UUID_BEGIN.match(text, start):
+        return -1  # one in a hundred that begin like a country's pass the check
     end = _iban_end(text, start, length)
     compact = "".join(filter(str.isalnum, text[start:end])) if end > 0 else ""
     return end if compact and (compact.isupper() or compact.islower()) and _mod97(compact.upper()) else -1

@@ -17,7 +17,7 @@ from mobius_otel.telemetry.redaction.hits import Hits, marker
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
 from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, NAMED, Memory, is_count
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
-from mobius_otel.telemetry.redaction.pairs import mask_header
+from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
