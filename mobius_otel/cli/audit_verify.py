@@ -9,7 +9,7 @@ from pathlib import Path
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, ledger_of
 from mobius_otel.cli.output import json_line, note, printable, progress
 from mobius_otel.errors import ConfigurationError, MobiusError
-from mobius_otel.telemetry.audit.findings import VerifyResult, parse_checkpoint
+from mobius_otel.telemetry.audit.findings import NOTHING, VerifyResult, parse_checkpoint
 from mobius_otel.telemetry.audit.signing import AuditKey, key_from, key_from_environment
 from mobius_otel.telemetry.audit.verify import verify_records
 
@@ -23,7 +23,7 @@ what it names: changed, missing, reordered, doubled, cut, forged, unreadable
 Without a key it proves that nobody changed a part; who wrote the whole file anew, hashes and all, is found by a
 signature (--key, MOBIUS_OTEL_AUDIT_KEY) or by what a metric said meanwhile: mobius.audit.stream.records is the count.
 
-status: 0 whole, 1 broken, 2 cannot be read
+status: 0 whole, 1 broken, 2 cannot be read, or there is no record in it
 """
 
 
@@ -73,11 +73,12 @@ def _verify(args: argparse.Namespace) -> int:
             note(f"mobius-otel: {error}")
         return 2
     # Damaged is broken; what holds no record at all is no audit trail.
-    nothing = not result.records + result.notes and all(problem.what == "unreadable" for problem in result.problems)
+    nothing = not (result.ok or result.records + result.notes) and {p.what for p in result.problems} == {"unreadable"}
     if args.json:
         json_line(dataclasses.asdict(result))
-    elif nothing and not result.ok:
-        note(f"mobius-otel: {source}: there is no audit record in it; {printable(result.problems[0].text)}")
+    elif nothing:
+        why = "" if result.problems == (NOTHING,) else f"; {printable(result.problems[0].text)}"
+        note(f"mobius-otel: {source}: {NOTHING.text}, so nothing is proven{why}")
     else:
         _tell("standard input" if source == "-" else source, result)
         if not args.partial and any(p.what == "missing" and p.sequence == 1 for p in result.problems):

@@ -1,5 +1,6 @@
 """``mobius-otel audit``: records for people and for other programs."""
 
+import io
 import json
 import os
 import sqlite3
@@ -206,6 +207,17 @@ def test_exports_are_verified_like_the_ledger(ledger, run, monkeypatch):
     assert run("verify", later, "--partial")[0] == 0
     run("export", "--format", "ocsf", "-o", "all.ocsf")
     assert run("verify", ledger.parent / "all.ocsf")[0] == 2  # another form; nothing of it can be proven
+
+
+def test_verify_of_nothing_is_no_proof(tmp_path, monkeypatch, run):
+    """Status 2, in words and in JSON: what filled the pipe may have failed."""
+    Ledger(tmp_path / "new.db").close()
+    status, _, said = run("verify", tmp_path / "new.db")
+    assert (status, "there is no audit record in it, so nothing is proven\n" in said) == (2, True)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    assert run("verify", "-")[0] == 2
+    status, out, _ = run("verify", tmp_path / "new.db", "--json")
+    assert (status, json.loads(out)["ok"]) == (2, False)
 
 
 def test_verify_says_what_no_signature_covers(tmp_path, run):

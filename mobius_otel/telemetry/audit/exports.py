@@ -9,7 +9,7 @@ from typing import Any, Final
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import canonical, digest, parse
 from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen
-from mobius_otel.telemetry.audit.findings import Problem, VerifyResult
+from mobius_otel.telemetry.audit.findings import NOTHING, Problem, VerifyResult
 from mobius_otel.telemetry.audit.otlp import decode_json
 from mobius_otel.telemetry.audit.schema import unfinished
 from mobius_otel.telemetry.audit.signing import AuditKey
@@ -70,6 +70,8 @@ class _File:
             self._progress(done, self._size)
         chains = self._chains
         chains.end()
+        if not chains.records and not chains.problems:
+            chains.problems.append(NOTHING)
         tails = chains.tails()
         unended = sum(not (chain.ended or chain.adopted) for chain in chains.by_id.values())
         return VerifyResult(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit.stream import Checkpoint
 
-__all__ = ["Problem", "Tail", "VerifyResult", "What", "parse_checkpoint"]
+__all__ = ["NOTHING", "Problem", "Tail", "VerifyResult", "What", "parse_checkpoint"]
 
 What = Literal["changed", "missing", "reordered", "doubled", "cut", "forged", "unreadable"]
 
@@ -33,6 +33,10 @@ class Problem:
     sequence: int | None
     what: What
     text: str
+
+
+#: Where nothing is, nothing is proven: somebody may have emptied it.
+NOTHING: Final = Problem(None, None, None, "unreadable", "there is no audit record in it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import digest
 from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen, many
 from mobius_otel.telemetry.audit.exports import verify_lines
-from mobius_otel.telemetry.audit.findings import Problem, VerifyResult, parse_checkpoint
+from mobius_otel.telemetry.audit.findings import NOTHING, Problem, VerifyResult, parse_checkpoint
 from mobius_otel.telemetry.audit.reading import UNREADABLE, read
 from mobius_otel.telemetry.audit.schema import KEPT, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, verify
@@ -152,6 +152,8 @@ class _Verification:
             self._read_kept()
             chains.end()
             self._check_numbers()
+            if not (self._read or self._kept or self._pruned or self._problems):
+                self._problems.append(NOTHING)
         except UNREADABLE as error:
             self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
         tails, kept = chains.tails(), self._kept

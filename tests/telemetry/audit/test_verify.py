@@ -15,6 +15,7 @@ import pytest
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.chain import canonical, digest
+from mobius_otel.telemetry.audit.exports import verify_lines
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 
 
@@ -326,6 +327,17 @@ def test_what_is_no_ledger_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="newer"):
         verify_ledger(tmp_path / "newer.db")
     assert not (tmp_path / "nothing.db").exists()
+
+
+def test_where_no_record_is_nothing_is_proven(tmp_path):
+    """A ledger may have been emptied; the command before a pipe may have failed."""
+    Ledger(tmp_path / "new.db").close()
+    other = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"hello"}}]}]}]}'
+    for result in (
+        verify_ledger(tmp_path / "new.db"),
+        *(verify_lines(lines, 0) for lines in ([], [b"\n"], [b'{"resourceLogs":[]}'], [other])),
+    ):
+        assert (result.ok, [problem.what for problem in result.problems]) == (False, ["unreadable"])
 
 
 def test_progress_is_told(tmp_path):
