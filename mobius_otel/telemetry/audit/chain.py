@@ -221,8 +221,12 @@ def _spelled(mantissa: str, exponent: int) -> str:
     return f"{sign}{digits[0]}{'.' + digits[1:] if digits[1:] else ''}e{'+' if power > 0 else '-'}{abs(power)}"
 
 
-def parse(payload: bytes) -> Any:
+def parse(payload: bytes, *, once: bool = False) -> Any:
     """Return the value of a canonical form; :func:`canonical` of it is `payload` again.
+
+    Args:
+        payload: The canonical form.
+        once: Whether it may be another form, in which no key may stand twice: readers differ in which one counts.
 
     Raises:
         ValueError: It is no JSON.
@@ -231,7 +235,14 @@ def parse(payload: bytes) -> Any:
         >>> parse(b'{"a":100000000000000000000,"b":1}')
         {'a': 1e+20, 'b': 1}
     """
-    return json.loads(payload, parse_int=_integer_or_double)
+    return json.loads(payload, parse_int=_integer_or_double, object_pairs_hook=_each_once if once else None)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found
 
 
 def _integer_or_double(text: str) -> int | float:

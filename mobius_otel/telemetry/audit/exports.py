@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -87,7 +88,8 @@ class _File:
         except (ValueError, RecursionError) as error:
             self._unreadable += 1
             if self._unreadable <= _MOST_UNREADABLE:
-                text = f"line {self._number} is no record: {str(error)[:100]}"
+                why = "it is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)[:100]
+                text = f"line {self._number} is no record: {why}"
                 self._chains.problems.append(Problem(None, None, None, "unreadable", text))
 
     def _records(self, line: bytes) -> Iterator[dict[str, Any]]:
@@ -97,7 +99,7 @@ class _File:
                 if conventions.AUDIT_INTEGRITY_VALUE in record["attributes"]:
                     yield record
             return
-        record = parse(line)
+        record = parse(line, once=True)
         if not isinstance(record, dict):
             raise ValueError("it is no object")
         yield record
@@ -115,9 +117,12 @@ class _File:
         if self._partial and not chain.last:
             chain.last = chain.covered = sequence - 1
             chain.head = str(attributes.get(conventions.AUDIT_PREVIOUS_HASH, ""))
-        whole = digest(canonical(bare)).hex() == stated
+        # Beside the chain, and for collectors the key by which they know a copy.
+        named = record["attributes"].get(conventions.LOG_RECORD_UID) == record_id
+        whole = named and digest(canonical(bare)).hex() == stated
         name = str(bare.get("event_name", ""))
         seen = Seen(stream, sequence, str(record_id), stated, attributes if whole else None, name, signature)
         if not whole:
-            self._chains.name(seen, "changed", "its content is not what was hashed")
+            why = "its content is not what was hashed" if named else f"its {conventions.LOG_RECORD_UID} is not its id"
+            self._chains.name(seen, "changed", why)
         self._chains.see(seen)

@@ -137,6 +137,9 @@ def _value_json(value: Any) -> dict[str, Any]:
 def decode_json(line: bytes) -> Iterator[dict[str, Any]]:
     """Yield the records of a request in OTLP's JSON encoding, as a collector's file exporter writes it.
 
+    What a record of ours has not, such as a body, and an attribute that is there twice, are a field more in what is
+    yielded, so that its hash is another one.
+
     Args:
         line: The request.
 
@@ -144,7 +147,7 @@ def decode_json(line: bytes) -> Iterator[dict[str, Any]]:
         ValueError: It is no such request.
     """
     try:
-        for resource in json.loads(line, object_hook=_shortened)["resourceLogs"]:
+        for resource in json.loads(line, object_pairs_hook=_shortened)["resourceLogs"]:
             for scope in resource.get("scopeLogs", ()):
                 name = (scope.get("scope") or {}).get("name", "")
                 for log in scope.get("logRecords", ()):
@@ -153,21 +156,30 @@ def decode_json(line: bytes) -> Iterator[dict[str, Any]]:
         raise ValueError(f"no OTLP request of logs: {type(error).__name__}") from error
 
 
-def _shortened(found: dict[str, Any]) -> Any:
+def _shortened(pairs: list[tuple[str, Any]]) -> Any:
     """Make a value of what OTLP wraps around it, while it is parsed: a large request is never whole in memory."""
-    if len(found) == 2 and "key" in found:
-        return found["key"], found.get("value")
-    if len(found) == 1:
-        ((kind, value),) = found.items()
+    if len(pairs) == 2:  # first what nearly all are
+        (first, key), (second, value) = pairs
+        if first == "key" and second == "value":
+            return key, value
+    elif len(pairs) == 1:
+        ((kind, value),) = pairs
         if kind in _AS_IT_IS:
             return value
         if kind in _MADE:
             return _MADE[kind](value)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    if len(found) == 2 and "key" in found:
+        return found["key"], found.get("value")
     return found or None
 
 
-def _mapping(pairs: Any) -> dict[str, Any]:
-    return dict(pair or ("", None) for pair in pairs or ())  # neither a key nor a value: both are empty
+def _mapping(pairs: Any) -> Any:
+    """Return the mapping of pairs; where a name is there twice the pairs, which are no mapping."""
+    found = dict(pair or ("", None) for pair in pairs or ())  # neither a key nor a value: both are empty
+    return found if len(found) == len(pairs or ()) else pairs
 
 
 _AS_IT_IS: Final = frozenset({"stringValue", "boolValue", "bytesValue", "values"})
@@ -193,4 +205,24 @@ def _record_of(log: Mapping[str, Any], scope: str) -> dict[str, Any]:
     if trace := log.get("traceId"):
         found["trace_id"], found["span_id"] = trace.lower(), log.get("spanId", "").lower()
         found["trace_flags"] = int(log.get("flags", 0))
-    return {**found, "attributes": _mapping(log.get("attributes"))}
+    pairs = log.get("attributes")
+    attributes = _mapping(pairs)
+    if not isinstance(attributes, dict):
+        found["doubled"], attributes = True, dict(pair or ("", None) for pair in pairs or ())
+    for name in log.keys() - _FIELDS[bool(number), bool(trace)]:
+        if (value := log[name]) not in _NOTHING:  # a collector may write a field that is empty
+            found[name] = value
+    return {**found, "attributes": attributes}
+
+
+#: What is read of a record, with a severity or without, with a trace or without.
+_FIELDS: Final = {
+    (severity, trace): frozenset(
+        ("eventName", "timeUnixNano", "observedTimeUnixNano", "attributes")
+        + (("severityNumber", "severityText") if severity else ())
+        + (("traceId", "spanId", "flags") if trace else ())
+    )
+    for severity in (False, True)
+    for trace in (False, True)
+}
+_NOTHING: Final[tuple[Any, ...]] = (None, "", 0, "0", [], "SEVERITY_NUMBER_UNSPECIFIED")

@@ -360,6 +360,70 @@ def test_tampering_with_an_export_is_named(tmp_path, form, what, how):
         assert found == [(what, 5)]
 
 
+def otlp_record(document, number=4):
+    return document["resourceLogs"][0]["scopeLogs"][0]["logRecords"][number]
+
+
+def attribute(name, value="eve"):
+    return {"key": name, "value": {"stringValue": value}}
+
+
+@pytest.mark.parametrize("how", [
+    lambda log: log.update(body={"stringValue": "refund by eve"}), lambda log: log.update(body={"stringValue": " "}),
+    lambda log: log["attributes"].append(attribute("audit.actor.id", "u-1")),
+    lambda log: log["attributes"].insert(0, attribute("audit.actor.id")),
+    lambda log: log["attributes"].append(attribute("log.record.uid")),
+    lambda log: log.update(attributes=[a for a in log["attributes"] if a["key"] != "log.record.uid"]),
+    lambda log: log.update(droppedAttributesCount=5), lambda log: log.update(flags=1),
+    lambda log: log.update(spanId="00f067aa0ba902b7"), lambda log: log.update(extra={"stringValue": "x"}),
+    lambda log: log["attributes"].append({"key": "list", "value": {"kvlistValue": {"values": [attribute("a")] * 2}}}),
+])  # fmt: skip
+def test_what_no_record_of_ours_has_is_named_in_otlp(tmp_path, how):
+    """A body, a name that is there twice (readers differ in which one counts), another id for collectors."""
+    path = tmp_path / "audit.db"
+    write(path, 6)
+    document = json.loads(encode_json([record for _, record in read_records(path, notes=True)], {"service.name": "x"}))
+    for log in document["resourceLogs"][0]["scopeLogs"][0]["logRecords"]:
+        log.update(
+            body={}, traceId="", spanId="", droppedAttributesCount=0
+        )  # as a collector may write what is not there
+    assert verify_lines([json.dumps(document).encode()], 0).ok
+    how(otlp_record(document))
+    assert named(verify_lines([json.dumps(document).encode()], 0)) == [("changed", 5)]
+
+
+@pytest.mark.parametrize(
+    ("form", "there", "before"),
+    [
+        (exported, b'"audit.actor.id"', b'"audit.actor.id":"eve",'),
+        (exported, b'"event_name"', b'"event_name":"x",'),
+        (collected, b'"eventName"', b'"eventName":"x",'),
+        (collected, b'"stringValue":"u-1"', b'"stringValue":"eve",'),
+    ],
+)
+def test_a_json_key_that_is_there_twice_is_named(tmp_path, form, there, before):
+    """The last one counts here, the first one elsewhere: the line is no record."""
+    write(tmp_path / "audit.db", 3)
+    lines = form(tmp_path / "audit.db")
+    assert verify_lines(lines, 0).ok
+    (number,) = [n for n, line in enumerate(lines) if there in line][:1]
+    lines[number] = lines[number].replace(there, before + there, 1)
+    first = verify_lines(lines, 0).problems[0]
+    assert (first.what, first.text) == ("unreadable", f"line {number + 1} is no record: a key stands in it twice")
+
+
+@pytest.mark.parametrize("uid", ["x", None])
+def test_an_id_for_collectors_that_is_not_the_records_is_named(tmp_path, uid):
+    """A collector that removes copies by it would remove another record."""
+    path = tmp_path / "audit.db"
+    write(path, 6)
+    lines = exported(path)
+    record = json.loads(lines[4])
+    record["attributes"]["log.record.uid"] = uid
+    lines[4] = json.dumps(record).encode()
+    assert named(verify_lines(lines, 0)) == [("changed", 5)]
+
+
 def test_an_export_of_a_part_is_whole_only_when_asked_so(tmp_path):
     """What came before is missing, unless somebody says that it must be."""
     path = tmp_path / "audit.db"
