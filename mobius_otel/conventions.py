@@ -459,7 +459,7 @@ HTTP_REQUEST = Event(
     20, (HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS, URL_PATH),
 )  # fmt: skip
 FUNCTION_CALLED = Event(
-    "function.called", "EXECUTE", "A function that the policy audits was called.", "sensitive_update", 600399, 20,
+    "function.called", "EXECUTE", "A function that the policy audits was called.", "sensitive_update", 600399, 40,
     (CODE_FUNCTION, ERROR_TYPE),
 )  # fmt: skip
 

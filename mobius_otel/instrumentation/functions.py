@@ -26,7 +26,7 @@ __all__ = ["RISK_OF_A_CALL", "audit_function", "time_function"]
 
 _log = logging.getLogger("mobius_otel")
 #: The risk score of an audited call.
-RISK_OF_A_CALL = 40
+RISK_OF_A_CALL = conventions.FUNCTION_CALLED.risk
 
 
 def time_function(target: str, timer: str) -> None:
