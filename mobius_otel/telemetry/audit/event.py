@@ -15,6 +15,7 @@ from mobius_otel.telemetry.audit.catalogue import ACTION, ID_IN_NAME, NAME, Even
 from mobius_otel.telemetry.audit.chain import plain, plain_text
 from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS, severity
+from mobius_otel.telemetry.audit.stream import SEALED
 
 __all__ = [
     "Actor",
@@ -224,6 +225,8 @@ class AuditEvent:
             raise invalid("attributes", given, "a mapping of names to values")
         known = event_type(self.event_name)
         if known is not None:
+            if known.name in SEALED:
+                raise invalid("event_name", known.name, "another: the ledger writes of its streams under this one")
             self._check_known(known)
         object.__setattr__(self, "attributes", _plain_attributes(self.attributes))
 

@@ -164,9 +164,13 @@ def key_from_environment(environ: Mapping[str, str] | None = None) -> AuditKey |
     """Return the key of ``MOBIUS_OTEL_AUDIT_KEY``, or of the file that ``MOBIUS_OTEL_AUDIT_KEY_FILE`` names.
 
     Raises:
-        ConfigurationError: The file cannot be read, or holds no key.
+        ConfigurationError: The file cannot be read, or holds no key; or a variable is there and empty, as of a secret
+            that did not come: the ledger would go unsigned without a word.
     """
     environ = os.environ if environ is None else environ
+    for name in (_VARIABLE, f"{_VARIABLE}_FILE"):
+        if environ.get(name, "-").strip() == "":
+            raise ConfigurationError(name, "", "a key, or not set at all where nothing is to be signed")
     if text := environ.get(_VARIABLE):
         return key_from(text)
     if not (path := environ.get(f"{_VARIABLE}_FILE")):

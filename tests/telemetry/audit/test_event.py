@@ -198,3 +198,10 @@ def test_an_ipv4_address_is_what_the_standard_library_takes_for_one(parts):
     except ValueError:
         expected = "hostname"
     assert source_type(text) == expected
+
+
+@pytest.mark.parametrize("name", ["audit.checkpoint", "audit.stream.ended", "audit.stream.adopted"])
+def test_the_names_of_the_ledgers_own_notes_are_reserved(name):
+    """They are counted, sealed and passed over as such."""
+    with pytest.raises(InvalidEvent, match="the ledger writes of its streams"):
+        AuditEvent(name, "READ", Actor("u-1"))

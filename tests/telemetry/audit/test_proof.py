@@ -221,6 +221,14 @@ def test_a_key_comes_from_the_environment(tmp_path):
         key_from("-----BEGIN PRIVATE KEY-----\nbm90aGluZw==\n-----END PRIVATE KEY-----\n")
 
 
+@pytest.mark.parametrize("name", ["MOBIUS_OTEL_AUDIT_KEY", "MOBIUS_OTEL_AUDIT_KEY_FILE"])
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_a_key_that_did_not_come_is_not_taken_for_none(name, value):
+    """A secret that was not mounted would leave the ledger unsigned without a word."""
+    with pytest.raises(ConfigurationError, match=f"{name} = ''"):
+        key_from_environment({name: value})
+
+
 def test_a_public_key_cannot_sign(tmp_path):
     """And the ledger says so when it is opened."""
     with pytest.raises(ConfigurationError, match="private"):
