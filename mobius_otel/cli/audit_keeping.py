@@ -87,7 +87,10 @@ def _stats(args: argparse.Namespace) -> int:
     })  # fmt: skip
     if events:
         print()
-        rows = [(name, outcome, f"{count:,}", f"{risk} ({band(risk).name})") for name, outcome, count, risk in events]
+        rows = [
+            (name, outcome, f"{count:,}", None if risk is None else f"{risk} ({band(risk).name})")
+            for name, outcome, count, risk in events
+        ]
         table(["event", "outcome", "records", "highest risk"], rows)
     if reasons:
         print()

@@ -95,12 +95,16 @@ def _newest(ledger: str, args: argparse.Namespace) -> Iterator[tuple[int, dict[s
     if args.follow:
         last = max((position for position, _ in read_records(ledger, last=1, notes=True)), default=0)
         last = min(last, found[-1][0]) if found else last
-    failures = 0
+    failures, gone = 0, False
     while args.follow:
         time.sleep(_POLL_SECONDS)
         now = _identity(ledger)
         if now is None:  # moved away; a writer makes a new one
+            if not gone:
+                note(f"mobius-otel: {ledger} is gone; waiting for one in its place")
+            gone = True
             continue
+        gone = False
         if now != file:
             note(f"mobius-otel: {ledger} is another file now")
             last, file = 0, now

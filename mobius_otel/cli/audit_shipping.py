@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from mobius_otel import compat
 from mobius_otel.cli.audit_keeping import existing_ledger
 from mobius_otel.cli.common import Subparsers, add_json, add_ledger
 from mobius_otel.cli.output import json_line, progress
-from mobius_otel.errors import ConfigurationError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
 
@@ -50,14 +52,23 @@ def _shipper(args: argparse.Namespace) -> Iterator[tuple[Ledger, Shipper]]:
     with existing_ledger(args) as ledger:
         shipper = Shipper.from_environment(ledger, resource=compat.resource_attributes())
         if shipper is None:
-            raise ConfigurationError(
-                "OTEL_EXPORTER_OTLP_ENDPOINT", "", "the address of a collector",
-                "For example: export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
-            )  # fmt: skip
+            raise _no_collector()
         try:
             yield ledger, shipper
         finally:
             shipper.stop(_DRAIN_SECONDS if not args.once else 0.0)
+
+
+def _no_collector() -> ConfigurationError:
+    """Return why nothing is exported."""
+    for name, forbids in (("OTEL_SDK_DISABLED", "true"), ("OTEL_LOGS_EXPORTER", "none")):
+        value = os.environ.get(name, "")
+        if forbids in value.lower():
+            return ConfigurationError(name, value, "unset for this command: it says that nothing is exported")
+    return ConfigurationError(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", "", "the address of a collector",
+        "For example: export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
+    )  # fmt: skip
 
 
 def _ship(args: argparse.Namespace) -> int:
@@ -66,6 +77,10 @@ def _ship(args: argparse.Namespace) -> int:
             return _for_ever(shipper)
         with _watched(ledger):
             shipped = shipper.run_once()
+            with contextlib.suppress(AuditUnavailable):
+                ledger.end()  # of the stream that notes of streams went to: its end is to be shipped too
+            if not shipper.failure:
+                shipped += shipper.run_once()
         quarantined = len(ledger.quarantine_reasons())
         result = {
             "shipped": shipped, "left": ledger.backlog(), "quarantined": quarantined, "failure": shipper.failure,

@@ -59,6 +59,7 @@ def add_parsers(verbs: Subparsers) -> None:
 def _verify(args: argparse.Namespace) -> int:
     try:
         source = ledger_of(args)
+        shown = "standard input" if source == "-" else source
         result = verify_records(
             source,
             keys=_keys(args.key),
@@ -78,9 +79,9 @@ def _verify(args: argparse.Namespace) -> int:
         json_line(dataclasses.asdict(result))
     elif nothing:
         why = "" if result.problems == (NOTHING,) else f"; {printable(result.problems[0].text)}"
-        note(f"mobius-otel: {source}: {NOTHING.text}, so nothing is proven{why}")
+        note(f"mobius-otel: {shown}: {NOTHING.text}, so nothing is proven{why}")
     else:
-        _tell("standard input" if source == "-" else source, result)
+        _tell(shown, result)
         if not args.partial and any(p.what == "missing" and p.sequence == 1 for p in result.problems):
             print("  (an export since a day, or a file that was rotated, begins later: --partial)")
     return 0 if result.ok else 2 if nothing else 1
@@ -116,7 +117,7 @@ def _tell(source: str, result: VerifyResult) -> None:
     if result.tails:
         print(f"  no signature covers {_tails(result)}")
     if result.pruned:
-        print(f"  {_many(result.pruned, 'older record')} removed after a collector had them")
+        print(f"  {_many(result.pruned, 'older record')} noted as removed after a collector had them")
     if result.kept:
         print(f"  {_many(result.kept, 'record')} in quarantine, kept while those around were removed: audit stats")
     if result.duplicates:

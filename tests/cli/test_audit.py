@@ -81,7 +81,7 @@ def test_tail_shows_one_line_a_record_and_nothing_that_moves_the_cursor(ledger, 
 def test_tail_follows(ledger):
     """What is recorded by another process comes, until somebody ends it."""
     command = [sys.executable, "-m", "mobius_otel", "audit", "tail", "-f", "-n", "1", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
         try:
             assert json.loads(tail.stdout.readline())["event_name"] == "odd.one"  # now it follows
             with Ledger(ledger) as opened:
@@ -89,6 +89,7 @@ def test_tail_follows(ledger):
                 assert json.loads(tail.stdout.readline())["event_name"] == "it.came"
             for path in ledger.parent.glob("audit.db*"):
                 path.rename(path.with_name(f"old-{path.name}"))
+            assert "is gone; waiting for one in its place" in tail.stderr.readline()
             with Ledger(ledger) as opened:  # another file in its place: a rotation, or somebody who hides something
                 AuditLogger(ledger=opened).record("from.the.start", actor=Actor("u-1"))
                 assert json.loads(tail.stdout.readline())["event_name"] == "from.the.start"
@@ -297,7 +298,7 @@ def test_prune_removes_what_a_collector_has(ledger, run):
     assert run("prune", "--max-bytes", "1")[1].startswith("0 records are removed; 3 are left, 3 of them")
     assert "  1 record in quarantine, kept while those around were removed" in run("verify")[1]
     status, out, _ = run("verify")
-    assert (status, "1 older record removed after a collector had them" in out) == (0, True)
+    assert (status, "1 older record noted as removed after a collector had them" in out) == (0, True)
     for option, typed in (
         ("--older-than", "old"),
         ("--older-than", "0d"),
@@ -351,6 +352,27 @@ def test_ship_needs_a_collector(ledger, run, monkeypatch):
     for command in (["ship", "--once"], ["retry"]):
         status, _, said = run(*command)
         assert (status, "export OTEL_EXPORTER_OTLP_ENDPOINT=" in said) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("OTEL_SDK_DISABLED", "True"), ("OTEL_LOGS_EXPORTER", "otlp, none")])
+def test_ship_says_which_variable_forbids_it(ledger, run, receiver, monkeypatch, name, value):
+    """Not that an address is missing which is there."""
+    monkeypatch.setenv(name, value)
+    status, _, said = run("ship", "--once")
+    assert (status, f"{name} = {value!r}" in said, "ENDPOINT" in said) == (2, True, False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="adoption")
+def test_ship_leaves_nothing_of_its_own(ledger, run, receiver):
+    """The note that it took of a dead process's stream has a stream, whose end is to be sent as well."""
+    script = (
+        "import os; from mobius_otel import *; AuditLogger(ledger=Ledger('audit.db')).record('a.b', actor=Actor('u'))\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ledger.parent)
+    assert run("ship", "--once")[:2] == (0, "6 records were taken, 0 are left\n")
+    assert [log["event_name"] for log in receiver.logs][-2:] == ["audit.stream.adopted", "audit.stream.ended"]
+    assert json.loads(run("stats", "--json")[1])["backlog"] == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

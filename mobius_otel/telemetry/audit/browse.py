@@ -119,8 +119,10 @@ def find_records(path: str | os.PathLike[str], record_id: str) -> list[Found]:
     return read(path, look) if beginning else []
 
 
-def count_events(path: str | os.PathLike[str]) -> list[tuple[str, str, int, int]]:
+def count_events(path: str | os.PathLike[str]) -> list[tuple[str, str, int, int | None]]:
     """Return event name, outcome, number of records and highest risk score, the most frequent first.
+
+    Events that were never rated have none.
 
     Raises:
         ConfigurationError: As for :func:`walk_records`.
@@ -128,7 +130,7 @@ def count_events(path: str | os.PathLike[str]) -> list[tuple[str, str, int, int]
     outcome, risk = '$.attributes."audit.outcome"', '$.attributes."mobius.audit.risk_score"'
     query = (
         "SELECT COALESCE(json_extract(p, '$.event_name'), '?'), COALESCE(json_extract(p, ?), '?'), COUNT(*),"
-        " COALESCE(MAX(json_extract(p, ?)), 0)"
+        " MAX(json_extract(p, ?))"
         " FROM (SELECT CASE WHEN json_valid(CAST(payload AS TEXT)) THEN CAST(payload AS TEXT) ELSE '{}' END AS p"
         " FROM (SELECT payload FROM records UNION ALL SELECT payload FROM kept)) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
     )
