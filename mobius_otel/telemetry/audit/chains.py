@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -56,6 +57,7 @@ class Chain:
     covered: int = 0  # the number of the last record that a signature covers, those before it too
     scope: str | None = None  # what its signatures cover, once one was found good
     gaps: set[int] = field(default_factory=set)
+    moved: dict[int, str] = field(default_factory=dict)  # what came after a gap, or late: number -> record id
     expected: dict[int, str] = field(default_factory=dict)  # from elsewhere: number -> beginning of the hash
     hashes: bytearray = field(default_factory=bytearray)  # of all records so far, where they may come twice
     first: int = 1  # the number of the first of them
@@ -107,7 +109,7 @@ class Chains:
             self.duplicates += 1
         elif seen.sequence in chain.gaps:
             chain.gaps.discard(seen.sequence)
-            self.name(seen, "reordered", "it stands after a later record")
+            chain.moved[seen.sequence] = seen.record_id
         else:
             self.name(seen, "doubled", "its number was there already")
 
@@ -172,6 +174,7 @@ class Chains:
             early[seen.sequence] = seen
             return
         chain.gaps.update(range(chain.last + 1, min(seen.sequence, chain.last + _MOST_GAPS)))
+        chain.moved[seen.sequence] = seen.record_id
         self._advance(chain, seen)
 
     def _catch_up(self, chain: Chain) -> None:
@@ -239,6 +242,7 @@ class Chains:
         """Look at the ends of all streams, once every record was seen."""
         for chain in list(self.by_id.values()):
             self._take_early(chain)
+            self._name_moved(chain)
             for first, last in _ranges(sorted(chain.gaps)):
                 numbers = f"number {first}" if first == last else f"numbers {first} to {last}"
                 self.of_stream(chain, first, "missing", f"{numbers} of stream {chain.stream_id}")
@@ -247,6 +251,14 @@ class Chains:
             if stream not in self.by_id and wanted:
                 text = f"stream {stream}, of which {max(wanted)} records were told of elsewhere"
                 self.problems.append(Problem(None, stream, None, "missing", text))
+
+    def _name_moved(self, chain: Chain) -> None:
+        """Name the fewest that have to change their places for all to stand in order."""
+        ordered = _in_order(list(chain.moved))
+        for number, record_id in chain.moved.items():
+            if number not in ordered:
+                text = f"record {record_id} (number {number} of stream {chain.stream_id}): it stands in another's place"
+                self.problems.append(Problem(record_id, chain.stream_id, number, "reordered", text))
 
     def _take_early(self, chain: Chain) -> None:
         """Take what waited for records that never came."""
@@ -319,6 +331,29 @@ def _is_hex(text: str) -> bool:
 
 def _is_note(seen: Seen) -> bool:
     return seen.attributes is not None and seen.attributes.get(conventions.AUDIT_TARGET_TYPE) == NOTES
+
+
+def _in_order(numbers: list[int]) -> set[int]:
+    """Return as many of the numbers as stand in order; where only one can, the first.
+
+    Example:
+        >>> sorted(_in_order([12, 8, 9, 10, 7])), _in_order([6, 5])
+        ([8, 9, 10], {6})
+    """
+    ends: list[int] = []  # the smallest number that so many in order can end with
+    before: dict[int, int | None] = {}
+    for number in numbers:
+        place = bisect.bisect_left(ends, number)
+        before[number] = ends[place - 1] if place else None
+        ends[place : place + 1] = [number]
+    if len(ends) < 2:
+        return set(numbers[:1])
+    found: set[int] = set()
+    last: int | None = ends[-1]
+    while last is not None:
+        found.add(last)
+        last = before[last]
+    return found
 
 
 def _ranges(numbers: list[int]) -> list[tuple[int, int]]:

@@ -137,6 +137,29 @@ def test_two_swapped_records_are_reordered(path):
     assert named(path) == [("reordered", 5)]
 
 
+def move(*places):
+    """Return statements that let records stand in others' places."""
+    return [
+        *(f"UPDATE records SET id = {-place} WHERE id = {old}" for old, place in places),
+        "UPDATE records SET id = -id WHERE id < 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("places", "sequences"),
+    [
+        ([(3, 8), (8, 3)], [3, 8]),
+        ([(2, 9), *((n, n - 1) for n in range(3, 10))], [2]),
+        ([(9, 2), *((n, n + 1) for n in range(2, 9))], [9]),
+        ([(2, 5), (5, 2), (6, 9), (9, 6)], [2, 5, 6, 9]),
+    ],
+)
+def test_no_record_between_is_named_with_those_that_were_moved(path, places, sequences):
+    """Only what has to go back to its place is reordered."""
+    tamper(path, *move(*places))
+    assert sorted(named(path)) == [("reordered", sequence) for sequence in sequences]
+
+
 def test_swapped_contents_under_the_old_numbers_are_forged(path):
     """The columns say one number, what was hashed another."""
     tamper(path, ("UPDATE records SET payload = ?, hash = ? WHERE id = 5", payload_of(path, 6),
