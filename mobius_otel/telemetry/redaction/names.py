@@ -45,7 +45,7 @@ NAME_KINDS = word_set(
 _WORDS = {
     **languages.WORDS,
     **dict.fromkeys(word_set("password passwords passwd pwd passphrase passphrases passcode"), "password"),
-    **dict.fromkeys(word_set("pswd psw passw psk"), "password"),
+    **dict.fromkeys(word_set("pswd psw passw pw psk"), "password"),
     **dict.fromkeys(word_set("secret secrets pepper mnemonic salt"), "secret"),
     **dict.fromkeys(word_set("cookie cookies"), "cookie"),
     **dict.fromkeys(word_set("credential credentials cred creds"), "credential"),

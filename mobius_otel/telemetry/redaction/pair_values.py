@@ -22,6 +22,10 @@ _SCHEME = re.compile(
     r"|aws4-hmac-sha256|mutual|gnap|oauth|ssws|geniekey|splunk)(?:[ \t]+|(?=$))",
     re.IGNORECASE | re.ASCII,
 )
+# A scheme that is not known: a word, and something behind it that is none.
+_ANY_SCHEME = re.compile(
+    r"[A-Za-z][A-Za-z\-]{1,30}+[ \t]{1,4}+(?=\[redacted:|[^\s\"',;]{0,256}?[0-9][^\s\"',;]{7})", re.ASCII
+)
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
 
 
@@ -57,10 +61,10 @@ class Pair(NamedTuple):
 _NEXT_NAME = re.compile(
     r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
 )
-_OPEN = re.compile(r"(?:[bBuUrRfFnN]{0,2}+)(\\{0,128}+[\"'`])")
+_OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 _BARE = re.compile(
-    r"(?:[^\s,;&|)\]}\"'<>\\`]|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"']))*+", re.ASCII
+    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b]|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"']))*+", re.ASCII
 )
 _AFTER_STRING = frozenset({"", " ", "+", ")", ",", "%", ".", ";", "]", "}", "\n"})
 _LINE = re.compile(r"(?:[^\r\n\\]|\\(?![nr]))*+")
@@ -76,7 +80,8 @@ _CODE = re.compile(
     r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
     r"|!(?:Ref|Sub|GetAtt|ImportValue|vault|secret|env_var|include)\b"
     r"|(?:var|vars|local|module|each|secrets|props|steps|needs|inputs|params|outputs)\.[A-Za-z_][\w.\[\]\-]*\Z"
-    r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)"
+    r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)|(?:Optional|Union|List|Dict|Annotated|Literal)\["
+    r"|[a-z_]+(?:\.[a-z_]+){2,8}\Z|YOUR_[A-Z_]+\Z"
 )
 
 # What a literal is wrapped in: Some("…"), SecretStr('…'), MD5('…').
@@ -90,6 +95,8 @@ _ASKS = re.compile(
     r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z",
     re.IGNORECASE,
 )
+_TAG = re.compile(r"!{1,2}(?:str|binary|string|python/str)[ \t]{1,4}+")
+_BLOCK = re.compile(r"[|>][+\-]?[ \t]{0,8}+(?:\r?\n|\\n)[ \t]{1,32}+([^\s\\][^\r\n\\]{0,1024}+)")
 _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_dump
 #: In brackets these say that something is not shown, or not known yet.
 _NOT_SHOWN = frozenset({
@@ -99,11 +106,13 @@ _NOT_SHOWN = frozenset({
 _STATES = frozenset({
     "ok", "valid", "invalid", "enabled", "disabled", "missing", "expired", "present", "absent", "required", "unset",
     "started", "ended", "active", "inactive", "accepted", "rejected", "verified", "revoked", "done",
+    "match", "mismatch", "include", "omit",
 })  # fmt: skip
-_COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=;.])")
+_COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=.]|;[ \t]*[\w\-]+=)")
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
 _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
 _SHORTEST_IBAN = 15
+_PLACEHOLDERS = frozenset({"=<", ":<"})
 _MARKED_LOGIN = re.compile(rf"{MARKER}(?=@)")
 # What opens the element of a name: <password>, <ns:password>, <entry key="password">.
 _ELEMENT = re.compile(r"<(?:[\w.\-]{1,32}:)?\Z|<[\w.:\-]{1,32}[ \t]{1,4}(?:key|name|id)=\\{0,4}[\"']\Z", re.ASCII)
@@ -133,6 +142,10 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
     if separator == "=>" and (dumped := _DUMPED.match(text, at)):
         return _checked(text, dumped.end(), quoted_end(text, dumped.end(), '"'), kind)
+    if tag := _TAG.match(text, at):  # "!str …" of YAML
+        at = tag.end()
+    if block := _BLOCK.match(text, at):  # "|" of YAML: what is in the next line
+        return _checked(text, *block.span(1), kind)
     if opened := _OPEN.match(text, at):
         start = opened.end()
         if _closes(text, start, opened.group(1)):
@@ -172,6 +185,8 @@ def _is_name(text: str, at: int, of: Callable[[str], str]) -> bool:
 
 
 def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
+    if text[pair.start - 2 : pair.start] in _PLACEHOLDERS:
+        return 0, 0  # "password=<password>; …"
     end = text.find("<", pair.end)
     if text[pair.start - 1 : pair.start] != "<" and not (
         text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
@@ -187,7 +202,7 @@ def _says_no_secret(name: str, value: str, kind: str) -> bool:
     if value.lower() in _STATES:
         return True
     if kind == "pin":
-        return _PIN_OF_A_BOARD.fullmatch(value) is not None
+        return value.isalpha() or _PIN_OF_A_BOARD.fullmatch(value) is not None
     if kind == "cookie":
         return value.isdigit() and len(value) <= 4
     return kind == "iban" and len(value) < _SHORTEST_IBAN  # the first of its groups: the value's own shape tells
@@ -249,7 +264,7 @@ def _header_value(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     at, colon = pair.end, pair.separator == ":"
     if kind == "cookie":
         return _checked(text, at, _line_end(text, pair) if colon else _bare_end(text, at), kind)
-    scheme = _SCHEME.match(text, at)
+    scheme = _SCHEME.match(text, at) or _ANY_SCHEME.match(text, at)
     start = scheme.end() if scheme else at
     if scheme and scheme.group().lower().startswith(_WHOLE_LINE):
         end = _line_end(text, pair)

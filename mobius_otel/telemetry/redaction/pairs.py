@@ -26,32 +26,37 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 
 # --- pairs --------------------------------------------------------------------------------------------------
 
+# A colour of a terminal may stand between a name, its separator and its value.
 # Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
 # Read forwards it is => := = : or >, and no == :: :// >= or >>.
 _TURNED_PAIR = re.compile(
-    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
+    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
+    r"((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
     r"([\w.\-%\[\]$]{1,256}+)",
     re.ASCII,
 )
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
 _TURNED_RUN = re.compile(
-    r"[:=>][:=]?+[ \t]{0,8}+(?:\](?=[\"']))?+[\"'`]?+\\{0,128}+"
+    r"[:=>][:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+[\"'`]?+\\{0,128}+"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
     re.ASCII,
 )
 _LONGEST_RUN = 256
-_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+[ \t]{0,8}+[:=>]")
-_BLANKS = re.compile(r"[ \t]{0,8}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
+_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>]")
+_BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([A-Za-z_$].*)")  # "-Ddb.password=…"
+_COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
 #: What a name says depends on what stands around it.
 _DEPENDS = "?"
 
 
+#: Parameters of an address that tell where a long value stands.
+_URL_NAMES = frozenset({"key", "ticket", "oobcode", "hmac", "assertion", "device_code", "user_code", "code"})
 HALF_NAMES = frozenset({"key", "keys", "code", "codes", "number", "id", "phrase", "no", "value", "num", "hash"})
 #: What they tell depends on what stands before them in a text.
-_HALF = HALF_NAMES | VALUE_NAMES
+_HALF = HALF_NAMES | VALUE_NAMES | _URL_NAMES
 # A change as Terraform and others print it: password = "old" -> "new".
 _ARROW = re.compile(r"[\"'][ \t]{0,8}+(?:->|=>|→)[ \t]{0,8}+([\"'])")
 # An address in which "code" is what logs somebody in.
@@ -70,7 +75,8 @@ def _first_name(run: str, start: int) -> tuple[str, int]:
         run: The whole run: ``--api-key``, ``user[pin]``, ``1abc``.
         start: Where it begins in its text.
     """
-    at = 0
+    colour = _COLOUR.match(run)
+    at = colour.end() if colour else 0
     while at >= 0:
         if found := _NAME.match(run, at):
             return found.group(1), start + found.start(1)
@@ -188,8 +194,9 @@ class PairScanner:
             if kind == SCAN and text[start - 1 : start] in {"?", "&"}:
                 if name == "code" and login:
                     kind = SCAN if "token" in self._off else "token"
-                elif name == "key" and _LONG_VALUE.match(text, start + 3):
-                    kind = SCAN if "api_key" in self._off else "api_key"
+                elif name.lower() in _URL_NAMES and _LONG_VALUE.match(text, start + len(name)):
+                    told = "api_key" if name == "key" else "token"
+                    kind = SCAN if told in self._off else told
         elif name.lower() == "pass" and text[start - 1 : start] == " ":
             word = text[max(0, start - 24) : start - 1].rpartition("\n")[2].rpartition(" ")[2]
             kind = self._of(f"{word} pass") if word.isalpha() else kind  # "boarding pass: …"

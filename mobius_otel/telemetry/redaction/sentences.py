@@ -23,6 +23,10 @@ PROSE = word_set(
     " was were when which will with within would wrong your you denied ok accepted created updated rotated changed"
     " deleted"
     " generated issued refreshed validated verified see ask use enabled disabled new closed active inactive set unset"
+    " header headers identifier unexpected punctuation keyword eof include omit match mismatch"
+    " erforderlich ung\u00fcltig abgelaufen falsch vergessen ge\u00e4ndert fehlt obligatoire requis"
+    " invalide expir\u00e9 oubli\u00e9 obrigat\u00f3ria obrigat\u00f3rio inv\u00e1lida incorreta incorrecta"
+    " obligatoria requerida olvidada obbligatoria errata scaduta dimenticata verplicht ongeldig onjuist verlopen"
     " present absent str int bytes bool float any object string text number dict list tuple secretstr type none null"
     " true false optional default example abc files compat systemd"
 )
@@ -89,6 +93,7 @@ def inserted(text: str, of: _Of) -> _Spans:
 _LINK = (
     r"(?: for [^\s:='\"]{1,64}+(?= is|:| =))?(?: \([a-z ]{1,20}\)(?=:))?"
     r"(?: (?:(?:has been |was |is |been )?(?:(?:re)?set|changed|updated) to"
+    r"|(?:mismatch|not recogni[sz]ed|invalid|unknown)[:,]?(?: got| expected)?"
     r"|is|was|of|to|as|now|=|ist|lautet|est|es|provided))?(?: ?:)?"
 )
 _SAID = re.compile(
@@ -109,7 +114,7 @@ _PASSWORDS = frozenset({
 })  # fmt: skip
 # What has letters beyond ASCII, or stands in a script of its own.
 _FOREIGN = re.compile(
-    r"(?:contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호)(?: (?:es|is|to|jest))?"
+    r"(?:senha é|password è|contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호)(?: (?:es|is|to|jest))?"
     r"[ \t]{0,2}[:\uff1a=]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
 )
 # Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".

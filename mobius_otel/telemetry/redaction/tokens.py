@@ -23,16 +23,20 @@ __all__ = [
 # --- keys in PEM form ---------------------------------------------------------------------------------------
 
 _PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40}+)-----")
-_IN_NAMES = frozenset("_.[]%$'\"")
-_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]|\\{1,4}+[nrt])*+")
+_IN_NAMES = frozenset("_.[]%$")
+_LONGEST_NAME = 40  # a line of a key is longer
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]|(?<=[\n ])[>|](?= )|\\{1,4}+[nrt])*+")
 
 
 def _whole_words(text: str, start: int, end: int) -> int:
     """Move `end` back before a word that it has cut in two: the name of something that follows the key."""
     if text[end : end + 1] not in _IN_NAMES and text[end - 1 : end] != "=":
         return end
+    whole = end
     while end > start and not text[end - 1].isspace():
         end -= 1
+    if whole - end > _LONGEST_NAME:
+        return whole
     while end > start and text[end - 1].isspace():
         end -= 1
     return end

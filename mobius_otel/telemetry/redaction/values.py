@@ -140,7 +140,7 @@ def keeps(kind: str, value: str) -> bool:
     if kind == "pin":
         return _NOT_A_PIN.fullmatch(value) is not None
     if kind == "cvv":
-        return len(value) < 3
+        return len(value) < 3 and not value.isdigit()  # as a number it loses its zeros
     if kind == "credential":
         return value in _FETCH
     return kind == "signature" and _FUNCTION.fullmatch(value) is not None

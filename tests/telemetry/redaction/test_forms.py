@@ -17,6 +17,13 @@ FORMS = [
     ("os.environ['DB_PASSWORD'] = '{}'", "os.environ['DB_PASSWORD'] = '[redacted:password]'"),
     ("java -Dpwd={} -jar a.jar", "java -Dpwd=[redacted:password] -jar a.jar"),
     ("**Password:** {}", "**Password:** [redacted:password]"),
+    ("UPDATE u SET password=E'{}'", "UPDATE u SET password=E'[redacted:password]'"),
+    ("password: !str {}", "password: !str [redacted:password]"),
+    ("password: |\n  {}", "password: |\n  [redacted:password]"),
+    ("\x1b[36mpassword\x1b[0m=\x1b[35m{}\x1b[0m next",
+     "\x1b[36mpassword\x1b[0m=\x1b[35m[redacted:password]\x1b[0m next"),
+    ("authorization=Custom {}", "authorization=Custom [redacted:authorization]"),
+    ("Authorization: Klaviyo-API-Key {}", "Authorization: Klaviyo-API-Key [redacted:authorization]"),
     # a name beside the value
     ("- name: DB_PASSWORD\n  value: {}", "- name: DB_PASSWORD\n  value: [redacted:password]"),
     ('<add key="DbPassword" value="{}"/>', '<add key="DbPassword" value="[redacted:password]"/>'),
@@ -63,6 +70,9 @@ FORMS = [
     ("machine h login zoe password open.sesame", "machine h login zoe password [redacted:password]"),
     ("the passphrase is: opensesame", "the passphrase is: [redacted:password]"),
     # addresses
+    ("https://x.example/?ticket={}long1long1", "https://x.example/?ticket=[redacted:token]"),
+    ("grant_type=authorization_code&code={}long1long1", "grant_type=authorization_code&code=[redacted:token]"),
+    ("csrf token mismatch: got {}", "csrf token mismatch: got [redacted:token]"),
     ("GET /reset-password?code={}", "GET /reset-password?code=[redacted:token]"),
     ("https://x.example/?key={}long1long1&b=1", "https://x.example/?key=[redacted:api_key]&b=1"),
     ("/cb?auth={}&page=3", "/cb?auth=[redacted:authorization]&page=3"),
@@ -71,6 +81,10 @@ FORMS = [
     ("Authorization: SSWS {}", "Authorization: SSWS [redacted:authorization]"),
 ]  # fmt: skip
 HARMLESS = [
+    "missing Authorization: Bearer header", "token: Optional[str]", "cvv=match", "credentials: include",
+    "password=YOUR_PASSWORD", "secret = kubernetes_secret.db.data.password", "https://x.example/map?pin=blue",
+    "password=<password>; request aborted", "cookie: disabled; request aborted", "Passwort: erforderlich",
+    "Unexpected token: identifier expected", "/x?ticket=ABC-123",
     "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-umVEJz",
     "cookie: enabled", "cookies: 3", "tokens=12/100", "signature=ok", "first pass: done", "boarding pass: gate B22",
     "env: API_TOKEN: ${{ secrets.API_TOKEN }}", "password = (sensitive value)", "password = (known after apply)",
@@ -129,3 +143,14 @@ def test_what_looks_like_a_key_of_ours_inside_a_longer_token_takes_all_of_it():
     """Half of a vendor's token would be left on either side."""
     token = f"pypi-AgEIcHlwaS5vcmcnoI7z4kwDZYU4sh_p_c1snKwhiw7Skmk2t2vhsm2QXEkkRTlZFTJv4NOODAbYOERhn_{'k' * 30}"
     assert REDACTOR.text(f"use {token} now") == "use [redacted:mobius_key] now"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['["a", "-----BEGIN EC PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA7bq9fN2p\\nZx81kQ"]',
+     "{'a': '-----BEGIN EC PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA7bq9fN2p'}",
+     "> -----BEGIN RSA PRIVATE KEY-----\n> MIIEpAIBAAKCAQEA7bq9fN2p\n> MIIEZx81kQ"],
+)  # fmt: skip
+def test_of_a_key_that_is_cut_off_nothing_stays_before_a_quote_or_behind_a_mark(text):
+    """A quote behind the key's last word does not make a name of it."""
+    assert "MIIE" not in REDACTOR.text(text)
