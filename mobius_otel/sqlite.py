@@ -8,10 +8,14 @@ code, one lock around every use, and a new handle after a fork (SQLite must not 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import stat
+import struct
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,11 +24,21 @@ from typing import Any
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
 
-__all__ = ["SqliteFile", "SqliteFileGone"]
+__all__ = ["SqliteFile", "SqliteFileGone", "lost_pages"]
+
+_log = logging.getLogger("mobius_otel")
 
 # A handle that was open when the process forked is kept here for ever: closing it in the child would run
 # SQLite's shutdown on a file the parent still uses (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 _abandoned: list[sqlite3.Connection] = []
+_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+# The beginning of the index of a write-ahead log, twice, and how much of that is in the file already
+# (https://www.sqlite.org/walformat.html#walidxfmt).
+_INDEX = struct.Struct("=12xBBHI28x")
+_BACKFILLED = struct.Struct("=I")
+_LOG_HEADER = 32
+_FRAME_HEADER = 24
+_LOOK_SECONDS = 0.05
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -38,6 +52,51 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip(" \n;"):
         yield statement
+
+
+def lost_pages(path: str | os.PathLike[str]) -> int:
+    """Return how many pages are missing that a crashed process wrote to the write-ahead log of a file.
+
+    The index beside the log knows how many it had. Whoever opens the file next makes the index anew.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The number; 0 where all are there, where nothing is known, and where this process has the file open (closing
+        another handle would take its locks away).
+    """
+    place = Path(path).absolute()
+    if any(file.path == place and file._connection is not None for file in tuple(_files)):
+        return 0
+    before = None
+    for _ in range(3):  # somebody may be writing
+        try:
+            with open(f"{place}-shm", "rb") as index:
+                found = index.read(2 * _INDEX.size + _BACKFILLED.size)
+            log = os.stat(f"{place}-wal").st_size if os.path.exists(f"{place}-wal") else 0
+        except OSError:
+            return 0
+        if found == before:
+            return _missing(found, log)
+        before = found
+    return 0
+
+
+def _missing(index: bytes, log: int) -> int:
+    if len(index) < 2 * _INDEX.size + _BACKFILLED.size or index[: _INDEX.size] != index[_INDEX.size : 2 * _INDEX.size]:
+        return 0
+    valid, _, page, frames = _INDEX.unpack_from(index)
+    (done,) = _BACKFILLED.unpack_from(index, 2 * _INDEX.size)
+    there = max(0, log - _LOG_HEADER) // (_FRAME_HEADER + (65536 if page == 1 else page)) if page else 0
+    return max(0, frames - max(there, done)) if valid and page and frames >= done else 0
+
+
+def _inode(place: str) -> int:
+    try:
+        return os.stat(place).st_ino
+    except OSError:
+        return 0
 
 
 class SqliteFileGone(sqlite3.OperationalError):
@@ -71,7 +130,8 @@ class SqliteFile:
         prepare: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
-        self._place = str(self.path)  # asked for at every write, and a text is quicker than a Path
+        # Asked for at every write, and a text is quicker than a Path.
+        self._place, self._log_place, self._index_place = (f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm"))
         self._migrations = tuple(migrations)
         self._what = what
         self._busy_timeout = busy_timeout
@@ -82,11 +142,22 @@ class SqliteFile:
         self._beginning = False
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._log_file = -1
+        self._log_identity = (0, 0)
+        self._log_size = 0
+        self._look_again_at = 0.0
+        _files.add(self)
         self._open()
         on_fork(self)
 
     def _open(self) -> sqlite3.Connection:
         self._check_place()
+        if lost := lost_pages(self.path):
+            _log.error(
+                "mobius_otel: the %s %s lacks %d pages that were in its write-ahead log (-wal): somebody removed or cut"
+                " it after a crash, or the machine crashed; what was in them alone is lost",
+                self._what, self.path, lost,
+            )  # fmt: skip
         try:
             connection = sqlite3.connect(
                 self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
@@ -106,8 +177,26 @@ class SqliteFile:
             ) from error
         found = os.stat(self.path)
         self._identity = (found.st_dev, found.st_ino)
+        self._look_at_log()
         self._connection = connection
         return connection
+
+    def _look_at_log(self) -> None:
+        """Remember which log it is; a handle of our own tells its size at little cost."""
+        self._forget_log()
+        if os.name != "posix":  # there the handle would keep SQLite from removing the log
+            return
+        try:
+            self._log_file = os.open(self._log_place, os.O_RDONLY | os.O_CLOEXEC)
+            log = os.fstat(self._log_file)
+            self._log_identity, self._log_size = (log.st_ino, os.stat(self._index_place).st_ino), log.st_size
+        except OSError:  # there is none
+            self._forget_log()
+
+    def _forget_log(self) -> None:
+        log, self._log_file = self._log_file, -1
+        if log >= 0:
+            os.close(log)  # SQLite locks the file and the index, but not the log
 
     def _check_place(self) -> None:
         if not self.path.parent.is_dir():
@@ -192,8 +281,7 @@ class SqliteFile:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced under us: what is
                 written to a file without a name would be lost with the process.
         """
-        connection = self._usable()
-        self.check_still_there()
+        connection = self._whole()
         self._beginning = True
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -218,9 +306,7 @@ class SqliteFile:
             sqlite3.Error: As for :meth:`writing`.
         """
         with self.lock:
-            connection = self._usable()
-            self.check_still_there()
-            return connection.execute(statement, values).lastrowid or 0
+            return self._whole().execute(statement, values).lastrowid or 0
 
     def version(self) -> int | None:
         """Return a number that changes when anybody else has written to the file; it waits for nobody.
@@ -254,6 +340,43 @@ class SqliteFile:
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
 
+    def _whole(self) -> sqlite3.Connection:
+        """Return the connection after a look whether file, log and index are still those at their paths."""
+        connection = self._usable()
+        self.check_still_there()
+        if self._log_file < 0:
+            return connection
+        now, size = time.monotonic(), os.lseek(self._log_file, 0, os.SEEK_END)
+        if now >= self._look_again_at:  # a look takes longer than everything else here; what is found late is rescued
+            self._look_again_at = now + _LOOK_SECONDS
+            if (_inode(self._log_place), _inode(self._index_place)) != self._log_identity:
+                return self._rescued(connection)
+        if size < self._log_size:  # somebody cut it; or SQLite did, of which the whole was in the file already
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.Error:
+                return self._rescued(connection)
+        self._log_size = size
+        return connection
+
+    def _rescued(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Bring what a log holds that has no name any more into the file, and open that anew."""
+        saved = False
+        there = [_inode(place) for place in (self._log_place, self._index_place)]
+        if all(found in (0, own) for found, own in zip(there, self._log_identity, strict=True)):
+            with contextlib.suppress(sqlite3.Error):  # nobody began a new one
+                saved = not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        _log.error(
+            "mobius_otel: the write-ahead log (-wal, -shm) of the %s %s was removed, replaced or cut while it was open;"
+            " %s", self._what, self.path,
+            "nothing that was in it is lost" if saved else "what was not yet in the file itself may be lost",
+        )  # fmt: skip
+        self.close()
+        try:
+            return self._open()
+        except ConfigurationError as error:
+            raise sqlite3.OperationalError(str(error)) from error
+
     def reopen(self) -> None:
         """Leave the file that is open; the next use opens what is at the path, or makes it anew.
 
@@ -264,6 +387,7 @@ class SqliteFile:
             if self._connection is not None:
                 _abandoned.append(self._connection)
                 self._connection = None
+            self._forget_log()
 
     def close(self) -> None:
         """Close the handle; the next use opens the file again."""
@@ -271,6 +395,7 @@ class SqliteFile:
             connection, self._connection = self._connection, None  # in this order: none is used that is closed
             if connection is not None:
                 connection.close()
+            self._forget_log()
 
     def _before_fork(self) -> None:
         self.lock.acquire()
@@ -281,6 +406,7 @@ class SqliteFile:
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
         self._beginning = False
+        self._forget_log()
         if self._connection is not None:
             _abandoned.append(self._connection)
             self._connection = None

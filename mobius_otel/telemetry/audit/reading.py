@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.sqlite import SqliteFile
+from mobius_otel.sqlite import SqliteFile, lost_pages
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
 
 __all__ = ["UNREADABLE", "read"]
@@ -88,7 +88,9 @@ def _state(place: Path) -> _State:
 @contextlib.contextmanager
 def _opened(place: Path, state: _State) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
-        if state.index:
+        if state.index and lost_pages(place):
+            options = "mode=ro&immutable=1"
+        elif state.index:
             options = "mode=ro&readonly_shm=1"
         elif state.log:  # a copy without its index, which SQLite would make anew beside it
             place = _copied(place, stack)

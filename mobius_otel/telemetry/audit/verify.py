@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mobius_otel import conventions
+from mobius_otel.sqlite import lost_pages
 from mobius_otel.telemetry.audit.chain import digest
 from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen, many
 from mobius_otel.telemetry.audit.exports import verify_lines
@@ -86,7 +87,8 @@ def verify_ledger(
         ConfigurationError: There is no ledger at `path`, it cannot be read, or a newer version wrote it.
     """
     keys, expected = tuple(keys), tuple(expected)
-    return read(path, lambda connection: _Verification(connection, keys, expected, progress or _nobody).run())
+    lost = lost_pages(path)
+    return read(path, lambda connection: _Verification(connection, keys, expected, progress or _nobody).run(lost))
 
 
 def read_records(
@@ -143,7 +145,7 @@ class _Verification:
         self._read = 0
         self._kept = 0
 
-    def run(self) -> VerifyResult:
+    def run(self, lost: int) -> VerifyResult:
         streams = unended = 0
         chains = self._chains
         try:
@@ -156,6 +158,9 @@ class _Verification:
                 self._problems.append(NOTHING)
         except UNREADABLE as error:
             self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
+        if lost:
+            text = f"{many(lost, 'page')} of the write-ahead log (-wal) that a process left which was killed"
+            self._problems.append(Problem(None, None, None, "missing", text))
         tails, kept = chains.tails(), self._kept
         return VerifyResult(
             not self._problems, self._read + kept - chains.notes, streams, tuple(self._problems), chains.notes,

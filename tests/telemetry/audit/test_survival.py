@@ -1,6 +1,7 @@
 """What the promise must survive: the whole table of faults, with real processes."""
 
 import concurrent.futures
+import contextlib
 import os
 import shutil
 import signal
@@ -349,3 +350,97 @@ def test_no_secret_is_in_the_files_the_exports_or_at_the_collector(tmp_path):
     assert SECRET.encode() not in everything
     assert SECRET[4:].encode() not in everything
     assert key.encode() not in everything
+
+
+def removed(path, *suffixes):
+    for suffix in suffixes:
+        path.with_name(path.name + suffix).unlink()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed there")
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), ("-wal", "-shm")], ids=" ".join)
+def test_a_log_that_is_removed_while_it_is_open_takes_nothing_with_it(tmp_path, caplog, suffixes):
+    """One line at ERROR; what it held goes into the file, for every ledger that had it open."""
+    path = tmp_path / "audit.db"
+    one, two = Ledger(path), Ledger(path)
+    audits = [AuditLogger(ledger=ledger, fail_mode="strict") for ledger in (one, two)]
+    receipts = []
+    for number in range(30):
+        if number == 10:
+            removed(path, *suffixes)
+        if number == 20:
+            time.sleep(0.1)  # they look that often at least
+        receipts += [audit.record("order.placed", actor=Actor("u-1")) for audit in audits]
+    lines = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert [line.partition("-shm) of ")[2] != "" for line in lines] == [True, True]
+    assert "nothing that was in it is lost" in lines[0]
+    shutil.copytree(tmp_path, tmp_path / "copy")  # as a killed process leaves it
+    assert {receipt.durability for receipt in receipts} == {"process"}
+    found = {record["attributes"]["audit.record.id"] for _, record in read_records(tmp_path / "copy" / path.name)}
+    assert found == {receipt.record_id for receipt in receipts}
+    assert verify_ledger(tmp_path / "copy" / path.name).ok
+    one.close()
+    two.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file cannot be cut there")
+def test_a_log_that_is_cut_while_it_is_open_is_said_and_what_it_held_is_named(tmp_path, caplog):
+    """Recording goes on in the same stream, so that verification misses exactly what is gone."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        audit = AuditLogger(ledger=ledger, fail_mode="strict")
+        for number in range(20):
+            if number == 10:
+                os.truncate(f"{path}-wal", 0)
+            assert audit.record("order.placed", actor=Actor("u-1")).sequence == number + 1
+    assert "may be lost" in caplog.text
+    result = verify_ledger(path)
+    assert [(problem.what, problem.sequence) for problem in result.problems] == [("missing", 1)]
+    assert "numbers 1 to 10" in result.problems[0].text
+    assert result.records == 10
+
+
+def test_a_log_that_sqlite_itself_cuts_is_no_loss(tmp_path, caplog):
+    """Whoever brings it into the file may make it short."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        audit = AuditLogger(ledger=ledger)
+        for _ in range(3):
+            audit.record("order.placed", actor=Actor("u-1"))
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            assert os.path.getsize(f"{path}-wal") == 0
+        assert verify_ledger(path).ok
+    assert not caplog.records
+
+
+CRASHED = """
+import os, signal, sys
+from mobius_otel import Actor, AuditLogger, Ledger
+audit = AuditLogger(ledger=Ledger(sys.argv[1]))
+for _ in range(20):
+    audit.record("order.placed", actor=Actor("u-1"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs kill")
+@pytest.mark.parametrize("left", [None, 0, 5000])
+def test_a_log_that_is_gone_after_a_crash_is_said(tmp_path, caplog, left):
+    """Its index tells how much it held: verification calls that missing, and so does who opens the ledger."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        AuditLogger(ledger=ledger).record("order.placed", actor=Actor("u-1"))
+    subprocess.run([sys.executable, "-c", CRASHED, str(path)], check=False, env=forking.environment())
+    shutil.copytree(tmp_path, tmp_path / "whole")
+    assert verify_ledger(tmp_path / "whole" / path.name).ok
+    removed(path, "-wal") if left is None else os.truncate(f"{path}-wal", left)
+    problems = verify_ledger(path).problems
+    assert [problem.what for problem in problems] == ["missing"]
+    assert "of the write-ahead log" in problems[0].text
+    with Ledger(path) as ledger:
+        assert "lacks" in caplog.text
+        assert AuditLogger(ledger=ledger).record("order.placed", actor=Actor("u-1")).durability == "process"
+    caplog.clear()
+    with Ledger(tmp_path / "whole" / path.name):
+        assert not caplog.records
