@@ -256,11 +256,13 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:._])(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])")
 # What stands before a host, which is no person's, and around a version, which looks like an address.
 _NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
-_VERSION_NEAR = re.compile(r"\bv(?:er)?[0-9 .:]", re.ASCII)
+_VERSION_NEAR = re.compile(r"(?<![\w/])v(?:er)?[0-9 .:]", re.ASCII)
+_VERSION_BEHIND = re.compile(r"[ ,(]{1,2}(?:version|release|patch|build[ .#]?[0-9])")
+_MANY = 100  # no version counts two of its parts so far
 
 
 def _is_version(near: str) -> bool:
-    """Return whether what stands around four numbers, in lower case, speaks of a version."""
+    """Return whether what stands before four numbers, in lower case, speaks of a version."""
     return (
         "version" in near or "releas" in near or "upgrad" in near or "downgrad" in near or "build" in near
         or "install" in near or "package" in near or "bump" in near or "patch" in near
@@ -287,7 +289,9 @@ def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
         octets = _octets(found.group())
         if not octets or (after[:1] == "/" and octets[3] == 0):
             continue  # a network
-        if _is_version(text[max(0, start - 32) : end + 16].lower()):
+        if sum(octet >= _MANY for octet in octets) < 2 and (
+            _is_version(text[max(0, start - 32) : start].lower()) or _VERSION_BEHIND.match(text[end : end + 16].lower())
+        ):
             continue
         yield start, end, "ipv4"
 

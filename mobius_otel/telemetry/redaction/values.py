@@ -72,7 +72,7 @@ _ARN = re.compile(
     r"arn:aws[a-z\-]{0,10}:secretsmanager:[a-z0-9\-]{0,32}:[0-9]{0,12}:secret:[\w/+=.!\-]{1,512}", re.ASCII
 )
 _FETCH = _set("include omit same-origin")
-_NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])?[0-9]{1,2}", re.IGNORECASE)
+_NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])[0-9]{1,2}", re.IGNORECASE)
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9.]{2,12})?(?:Z|[+\-][0-9:]{4,6})?)?(?:[ ][a-z ]{1,40})?"
 )
