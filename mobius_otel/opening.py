@@ -73,8 +73,12 @@ def open_rotator(policy: Policy, keys: ApiKeyManager) -> KeyRotator | None:
     )
 
 
-def open_ledger(policy: Policy) -> Ledger | None:
+def open_ledger(policy: Policy, *, damaged: bool = False) -> Ledger | None:
     """Open the audit ledger of a policy, or return None where it names none.
+
+    Args:
+        policy: The policy.
+        damaged: Whether a damaged one is opened too.
 
     Raises:
         ConfigurationError: The ledger cannot be opened.
@@ -90,6 +94,7 @@ def open_ledger(policy: Policy) -> Ledger | None:
         sign=section.sign,
         max_bytes=None if section.max_megabytes is None else int(section.max_megabytes * 1_000_000),
         max_age=None if section.max_age_days is None else section.max_age_days * 86_400,
+        damaged=damaged,
     )
 
 

@@ -39,6 +39,8 @@ _BACKFILLED = struct.Struct("=I")
 _LOG_HEADER = 32
 _FRAME_HEADER = 24
 _LOOK_SECONDS = 0.05
+# Not OSError: a signal handler's TimeoutError is one, and says nothing of a file.
+_ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -75,7 +77,7 @@ def lost_pages(path: str | os.PathLike[str]) -> int:
             with open(f"{place}-shm", "rb") as index:
                 found = index.read(2 * _INDEX.size + _BACKFILLED.size)
             log = os.stat(f"{place}-wal").st_size if os.path.exists(f"{place}-wal") else 0
-        except OSError:
+        except _ABSENT:
             return 0
         if found == before:
             return _missing(found, log)
@@ -95,7 +97,7 @@ def _missing(index: bytes, log: int) -> int:
 def _inode(place: str) -> int:
     try:
         return os.stat(place).st_ino
-    except OSError:
+    except _ABSENT:
         return 0
 
 
@@ -190,8 +192,10 @@ class SqliteFile:
             self._log_file = os.open(self._log_place, os.O_RDONLY | os.O_CLOEXEC)
             log = os.fstat(self._log_file)
             self._log_identity, self._log_size = (log.st_ino, os.stat(self._index_place).st_ino), log.st_size
-        except OSError:  # there is none
+        except OSError as error:
             self._forget_log()
+            if error.errno is None:  # no file's: a signal handler raised it
+                raise
 
     def _forget_log(self) -> None:
         log, self._log_file = self._log_file, -1
@@ -335,7 +339,7 @@ class SqliteFile:
         """
         try:
             found = os.stat(self._place)
-        except (FileNotFoundError, NotADirectoryError):
+        except _ABSENT:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")

@@ -68,7 +68,7 @@ def _export(args: argparse.Namespace) -> int:
         result = {"records": count, "unreadable": odd, "format": args.format, "file": args.output}
         (json_line if args.output and args.json else lambda data: note(_told(data)))(result)
     if odd:
-        note(f"mobius-otel: {odd:,} records were changed to what is none, and left out: mobius-otel audit verify")
+        note(f"mobius-otel: {odd:,} records cannot be read, and are left out: mobius-otel audit verify")
     return 1 if odd else 0
 
 

@@ -15,6 +15,7 @@ from mobius_otel.errors import ConfigurationError
 from mobius_otel.opening import open_ledger
 from mobius_otel.telemetry.audit.browse import count_events
 from mobius_otel.telemetry.audit.ledger import Ledger
+from mobius_otel.telemetry.audit.reading import UNREADABLE
 from mobius_otel.telemetry.audit.risk import band
 from mobius_otel.telemetry.audit.signing import key_from_environment
 from mobius_otel.telemetry.audit.stream import SEALED
@@ -53,8 +54,15 @@ def existing_ledger(args: argparse.Namespace) -> Iterator[Ledger]:
         raise ConfigurationError("LEDGER", str(path), "an existing file")
     policy = policy_of(args)
     of_policy = policy.audit.ledger is not None and policy.beside(policy.audit.ledger) == path
-    with closing((of_policy and open_ledger(policy)) or Ledger(path, key=key_from_environment())) as ledger:
-        yield ledger
+    own = open_ledger(policy, damaged=True) if of_policy else None
+    with closing(own or Ledger(path, key=key_from_environment(), damaged=True)) as ledger:
+        try:
+            yield ledger
+        except UNREADABLE as error:
+            raise ConfigurationError(
+                "audit ledger", str(path), "a SQLite file that can be read and written",
+                f"SQLite says: {error}. `mobius-otel audit verify {path}` says what can still be read.",
+            ) from error  # fmt: skip
 
 
 def _stats(args: argparse.Namespace) -> int:

@@ -81,7 +81,7 @@ def _ship(args: argparse.Namespace) -> int:
                 ledger.end()  # of the stream that notes of streams went to: its end is to be shipped too
             if not shipper.failure:
                 shipped += shipper.run_once()
-        quarantined = len(ledger.quarantine_reasons())
+        quarantined = ledger.quarantine_size()
         result = {
             "shipped": shipped, "left": ledger.backlog(), "quarantined": quarantined, "failure": shipper.failure,
         }  # fmt: skip

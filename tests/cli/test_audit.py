@@ -417,3 +417,30 @@ def test_the_catalogue_is_printed_with_a_services_own_events(tmp_path, monkeypat
     (tmp_path / "broken_events.py").write_text("import no_such_module")
     status, _, said = run("events", "broken_events")
     assert (status, "no_such_module" in said) == (2, True)
+
+
+@pytest.mark.parametrize("page", [1, 2, 20, "cut"])
+def test_every_command_answers_in_a_sentence_where_the_file_is_damaged(tmp_path, run, page, monkeypatch):
+    """What cannot be read is told with the way on; status 1 where something could, else 2."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        for _ in range(100):
+            AuditLogger(ledger=ledger).record("order.placed", actor=Actor("u-1"), attributes={"x": "x" * 300})
+    if page == "cut":
+        os.truncate(path, os.path.getsize(path) // 2)
+    else:
+        with open(path, "r+b") as file:
+            file.seek(page * 4096)
+            file.write(bytes(4096))
+    before = path.read_bytes()
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
+        for words in ("verify", "export", "tail", "show 01", "stats", "prune --older-than 1d", "retry", "ship --once"):
+            status, out, said = run(*words.split(), path)
+            assert out or said
+            assert "Traceback" not in said
+            if status == 2:
+                assert said.startswith("mobius-otel: audit ledger = ")
+                assert said.count("\n") == 1
+    path.write_bytes(before)
+    assert run("verify", path)[0] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -15,17 +16,21 @@ from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.sqlite import SqliteFile
 from mobius_otel.telemetry.audit.lease import Lease
+from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
 from mobius_otel.telemetry.audit.stream import pruned_digest
 
 __all__ = ["Books", "LedgerStats"]
 
+_log = logging.getLogger("mobius_otel")
+
 _BACKLOG: Final = (
     f"SELECT {NEWEST} - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine"
     " WHERE record <= (SELECT acknowledged FROM shipping))"
 )
 _NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
+_CHECK_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.02
 _PRUNE_AT_ONCE: Final = 2000
 
@@ -70,6 +75,7 @@ class Books:
         max_age: Seconds that a record is kept after a collector has it; None: for ever.
         key: Signs what was pruned.
         scope: What the key signs.
+        damaged: Whether a file is opened of which a page is not what it should be.
 
     Raises:
         ConfigurationError: A value breaks its rule, or the file cannot be opened.
@@ -85,6 +91,7 @@ class Books:
         max_age: float | None = None,
         key: AuditKey | None = None,
         scope: SignScope = "checkpoint",
+        damaged: bool = False,
     ) -> None:
         if max_bytes is not None and max_bytes < 1_000_000:
             raise ConfigurationError("max_bytes", max_bytes, "at least 1,000,000 bytes, or None")
@@ -96,6 +103,8 @@ class Books:
             prepare=self._prepare,
         )  # fmt: skip
         self.path = self._file.path
+        if not damaged:
+            self._check_whole()
         self._clock = clock
         self._max_age = max_age
         self._key = key
@@ -125,6 +134,25 @@ class Books:
         finally:
             self._prepare(connection)
 
+    def _check_whole(self) -> None:
+        """Refuse a damaged file, as far as a second shows that it is: some hundred megabytes."""
+        end = time.monotonic() + _CHECK_SECONDS
+        with self._file.lock, self._file.reading() as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
+            try:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.DatabaseError as error:
+                found = "ok" if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT else str(error)
+            finally:
+                connection.set_progress_handler(None, 0)
+        if found != "ok":
+            self._file.close()
+            raise ConfigurationError(
+                "audit ledger", str(self.path), "whole, but it is damaged",
+                f"SQLite says: {' '.join(found.split())}. `mobius-otel audit verify {self.path}` says what can still be"
+                f" read, `mobius-otel audit ship --once {self.path}` sends that; then move it away.",
+            )  # fmt: skip
+
     # --- records --------------------------------------------------------------------------------------------
 
     def unshipped(self, after: int = 0, limit: int = 512) -> list[Entry]:
@@ -134,13 +162,42 @@ class Books:
             after: Only those with a later position.
             limit: How many at most.
         """
+        try:
+            with self._file.lock, self._file.reading() as connection:
+                return _entries(
+                    connection,
+                    f"{SELECT} WHERE r.id > MAX(?, (SELECT acknowledged FROM shipping))"
+                    " AND r.id NOT IN (SELECT record FROM quarantine) ORDER BY r.id LIMIT ?",
+                    (after, limit),
+                )
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return self._rescued(after, limit, str(error))
+
+    def _rescued(self, after: int, limit: int, why: str) -> list[Entry]:
+        """Return what can still be read of a damaged file, and set aside what cannot: no collector will have it."""
+        found: list[Entry] = []
+        lost: list[int] = []
         with self._file.lock, self._file.reading() as connection:
-            return _entries(
-                connection,
-                f"{SELECT} WHERE r.id > MAX(?, (SELECT acknowledged FROM shipping))"
-                " AND r.id NOT IN (SELECT record FROM quarantine) ORDER BY r.id LIMIT ?",
-                (after, limit),
-            )
+            (acknowledged,) = connection.execute("SELECT acknowledged FROM shipping").fetchone()
+            aside = {number for (number,) in connection.execute("SELECT record FROM quarantine")}
+            for entry in readable(connection, max(after, acknowledged)):
+                if isinstance(entry, int):
+                    lost.append(entry)
+                elif entry.position not in aside:
+                    found.append(entry)
+                if len(found) >= limit:
+                    break
+        if lost := [number for number in lost if number not in aside]:
+            values = [(number, self._clock(), f"it cannot be read any more: {why}") for number in lost]
+            with self._file.lock, self._file.writing() as connection:
+                connection.executemany("INSERT OR IGNORE INTO quarantine VALUES (?, ?, 1, ?)", values)
+            _log.error(
+                "mobius_otel: %d records of the audit ledger %s cannot be read any more (%s); the others are sent, and"
+                " `mobius-otel audit verify` names what is gone", len(lost), self.path, why,
+            )  # fmt: skip
+        return found
 
     def records(self, after: int = 0, limit: int = 512) -> list[Entry]:
         """Return records in the order of their positions.
@@ -263,12 +320,22 @@ class Books:
         """Return, by record id, since when each record is in quarantine, how often it was refused, and the answer."""
         with self._file.lock, self._file.reading() as connection:
             return {
-                record_id: (since, attempts, reason)
-                for record_id, since, attempts, reason in connection.execute(
-                    "SELECT COALESCE(r.record_id, k.record_id), q.since, q.attempts, q.reason FROM quarantine q"
-                    " LEFT JOIN records r ON r.id = q.record LEFT JOIN kept k ON k.id = q.record ORDER BY q.record"
-                )
+                self._name_of(connection, number): (since, attempts, reason)
+                for number, since, attempts, reason in connection.execute(
+                    "SELECT record, since, attempts, reason FROM quarantine ORDER BY record"
+                ).fetchall()
             }
+
+    @staticmethod
+    def _name_of(connection: sqlite3.Connection, number: int) -> str:
+        query = "SELECT record_id FROM records WHERE id = ?1 UNION ALL SELECT record_id FROM kept WHERE id = ?1"
+        try:
+            found = connection.execute(query, (number,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            found = None
+        return str(found[0]) if found else f"number {number} of the ledger"
 
     def quarantine_size(self) -> int:
         """Return how many records are in quarantine."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mobius_otel.telemetry.audit.reading import read
-from mobius_otel.telemetry.audit.schema import KEPT, KEPT_TOO, SELECT, entry_of
+from mobius_otel.telemetry.audit.reading import read, read_damaged
+from mobius_otel.telemetry.audit.salvage import readable
+from mobius_otel.telemetry.audit.schema import KEPT, KEPT_TOO, SELECT, Entry, entry_of
 
 __all__ = ["Found", "count_events", "find_records", "walk_records"]
 
@@ -54,7 +55,7 @@ def walk_records(
         progress: Called now and then with how many were visited and how many there are.
 
     Returns:
-        How many could not be read: somebody changed them, and ``verify`` names them.
+        How many could not be read: somebody changed them, or the file is damaged, and ``verify`` names them.
 
     Raises:
         ConfigurationError: There is no ledger at `path`, it cannot be read, or a newer version wrote it.
@@ -63,8 +64,11 @@ def walk_records(
     where = f"r.id > ? AND {_ID} >= ? AND {_ID} < ?"
     last = unreadable = done = 0
 
-    def pump(connection: sqlite3.Connection) -> None:
+    def pump(connection: sqlite3.Connection, damaged: bool) -> None:
         nonlocal last, unreadable, done  # a second call goes on where the first one ended
+        if damaged:
+            rescue(connection)
+            return
         asked = (last, *span)
         (left,) = connection.execute(f"SELECT COUNT(*) FROM records r WHERE {where}", asked).fetchone()
         total = done + left
@@ -83,7 +87,20 @@ def walk_records(
         if progress is not None:
             progress(done, total)
 
-    read(path, pump)
+    def rescue(connection: sqlite3.Connection) -> None:
+        nonlocal last, unreadable
+        for entry in readable(connection, last):
+            if isinstance(entry, int):
+                last, unreadable = entry, unreadable + 1
+                continue
+            last = entry.position
+            if span[0] <= entry.record_id < span[1]:
+                try:
+                    visit(entry.position, entry.record())
+                except ValueError:
+                    unreadable += 1
+
+    read_damaged(path, pump)
     return unreadable
 
 
@@ -99,14 +116,19 @@ def find_records(path: str | os.PathLike[str], record_id: str) -> list[Found]:
     """
     beginning = record_id.strip().lower()
 
-    def look(connection: sqlite3.Connection) -> list[Found]:
+    def entries(connection: sqlite3.Connection, damaged: bool) -> Iterator[Entry]:
+        if damaged:
+            records = (entry for entry in readable(connection) if isinstance(entry, Entry))
+            yield from itertools.islice((one for one in records if one.record_id.startswith(beginning)), _MOST_FOUND)
+            return
+        query = f"{KEPT_TOO} WHERE substr({_ID}, 1, ?) = ? ORDER BY r.id LIMIT ?"
+        yield from map(entry_of, connection.execute(query, (len(beginning), beginning, _MOST_FOUND)))
+
+    def look(connection: sqlite3.Connection, damaged: bool) -> list[Found]:
         (acknowledged,) = connection.execute("SELECT acknowledged FROM shipping").fetchone()
         aside = dict(connection.execute("SELECT record, reason FROM quarantine"))
         found = []
-        for row in connection.execute(
-            f"{KEPT_TOO} WHERE substr({_ID}, 1, ?) = ? ORDER BY r.id LIMIT ?", (len(beginning), beginning, _MOST_FOUND)
-        ):
-            entry = entry_of(row)
+        for entry in entries(connection, damaged):
             state = "delivered" if entry.position <= acknowledged else "waiting"
             reason = aside.get(entry.position)
             try:
@@ -116,7 +138,7 @@ def find_records(path: str | os.PathLike[str], record_id: str) -> list[Found]:
             found.append(Found(entry.position, record, "quarantined" if entry.position in aside else state, reason))
         return found
 
-    return read(path, look) if beginning else []
+    return read_damaged(path, look) if beginning else []
 
 
 def count_events(path: str | os.PathLike[str]) -> list[tuple[str, str, int, int | None]]:

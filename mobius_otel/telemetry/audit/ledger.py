@@ -122,10 +122,11 @@ class Ledger(Books):
             keep it, what none has never is: then :class:`AuditUnavailable` is raised. None: any size.
         max_age: Seconds that a record is kept after a collector has it; None: for ever.
         clock: Seconds since the epoch, for leases and for when a stream began.
+        damaged: Whether a damaged file is opened too, to send what can still be read.
 
     Raises:
-        ConfigurationError: A value breaks its rule; the file cannot be opened, may be read by others or was written
-            by a newer version.
+        ConfigurationError: A value breaks its rule; the file cannot be opened, is damaged, may be read by others or
+            was written by a newer version.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Ledger(Books):
         max_bytes: int | None = None,
         max_age: float | None = None,
         clock: Clock = time.time,
+        damaged: bool = False,
     ) -> None:
         for name, value, allowed in (("durability", durability, _DURABILITIES), ("sign", sign, SCOPES)):
             if value not in allowed:
@@ -154,8 +156,9 @@ class Ledger(Books):
         if key is not None:
             key.sign(b"")  # a public key is refused now, not by the first record
         super().__init__(
-            path, clock=clock, durability=durability, max_bytes=max_bytes, max_age=max_age, key=key, scope=sign
-        )
+            path, clock=clock, durability=durability, max_bytes=max_bytes, max_age=max_age, key=key, scope=sign,
+            damaged=damaged,
+        )  # fmt: skip
         self.durability: LedgerDurability = durability
         self.sink_timeout = sink_timeout
         self._checkpoint_records = checkpoint_records

@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.sqlite import SqliteFile, lost_pages
+from mobius_otel.telemetry.audit.salvage import is_damage
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
 
-__all__ = ["UNREADABLE", "read"]
+__all__ = ["UNREADABLE", "read", "read_damaged"]
 
 R = TypeVar("R")
 #: What a damaged file raises; the second where SQLite passes on bytes that are no text.
@@ -25,12 +26,13 @@ _TRIES: Final = 5
 _WHAT: Final = "audit ledger"
 
 
-def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], R]) -> R:
+def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], R], *, damaged: bool = False) -> R:
     """Call `function` with a connection that sees one state of the ledger.
 
     Args:
         path: The ledger.
         function: Reads; it is called again when writers came or went in a way that could have misled it.
+        damaged: Whether a file is opened too that is shorter than it should be.
 
     Returns:
         What `function` returned.
@@ -44,7 +46,7 @@ def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], 
     for last in (False,) * (_TRIES - 1) + (True,):
         before = _state(place)
         try:
-            with _opened(place, before) as connection:
+            with _opened(place, before, damaged) as connection:
                 result = function(connection)
         except UNREADABLE as error:
             if last or _state(place) == before:
@@ -53,6 +55,27 @@ def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], 
         if before.live or last or _state(place) == before:
             return result
     raise AssertionError
+
+
+def read_damaged(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection, bool], R]) -> R:
+    """As :func:`read`; should the file be damaged, `function` is called once more to read what can be read.
+
+    Args:
+        path: The ledger.
+        function: Reads; the second argument says whether the file is damaged.
+
+    Returns:
+        What `function` returned.
+
+    Raises:
+        ConfigurationError: As for :func:`read`.
+    """
+    try:
+        return read(path, lambda connection: function(connection, False))
+    except ConfigurationError as error:
+        if not is_damage(error.__cause__):
+            raise
+    return read(path, lambda connection: function(connection, True), damaged=True)
 
 
 class _State:
@@ -86,7 +109,7 @@ def _state(place: Path) -> _State:
 
 
 @contextlib.contextmanager
-def _opened(place: Path, state: _State) -> Iterator[sqlite3.Connection]:
+def _opened(place: Path, state: _State, damaged: bool) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
         if state.index and lost_pages(place):
             options = "mode=ro&immutable=1"
@@ -99,6 +122,8 @@ def _opened(place: Path, state: _State) -> Iterator[sqlite3.Connection]:
             options = "mode=ro&immutable=1"
         connection = sqlite3.connect(f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None)
         stack.callback(connection.close)
+        if damaged:  # which lets SQLite overlook that pages are missing at the end
+            connection.execute("PRAGMA writable_schema = 1")
         if _check_version(connection, place) < len(MIGRATIONS):
             connection = _migrated(place, stack)
         connection.execute("BEGIN")  # one state for everything that is read

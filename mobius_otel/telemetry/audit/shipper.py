@@ -267,7 +267,8 @@ class Shipper:
                             break
                 except BaseException as error:
                     self._failures += 1
-                    self.failure = type(error).__name__
+                    known = isinstance(error, sqlite3.Error | AuditUnavailable)  # their texts quote no record
+                    self.failure = f"the ledger: {error}" if known else type(error).__name__
                     raise
             return shipped
 

@@ -169,7 +169,7 @@ def process_birth(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return None
 
 
@@ -185,7 +185,7 @@ def is_dead(host: str, pid: int, process: str | None, born: str | None) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except PermissionError:
         return False
     now = process_birth(pid)
     return born is not None and now is not None and now != born

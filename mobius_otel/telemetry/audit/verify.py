@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from mobius_otel import conventions
@@ -17,7 +17,8 @@ from mobius_otel.telemetry.audit.chain import digest
 from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen, many
 from mobius_otel.telemetry.audit.exports import verify_lines
 from mobius_otel.telemetry.audit.findings import NOTHING, Problem, VerifyResult, parse_checkpoint
-from mobius_otel.telemetry.audit.reading import UNREADABLE, read
+from mobius_otel.telemetry.audit.reading import UNREADABLE, read_damaged
+from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, verify
 from mobius_otel.telemetry.audit.stream import Checkpoint, is_note, pruned_digest
@@ -88,7 +89,10 @@ def verify_ledger(
     """
     keys, expected = tuple(keys), tuple(expected)
     lost = lost_pages(path)
-    return read(path, lambda connection: _Verification(connection, keys, expected, progress or _nobody).run(lost))
+    return read_damaged(
+        path,
+        lambda connection, damaged: _Verification(connection, keys, expected, progress or _nobody).run(lost, damaged),
+    )
 
 
 def read_records(
@@ -106,22 +110,26 @@ def read_records(
         ConfigurationError: As for :func:`verify_ledger`.
     """
 
-    def newest(connection: sqlite3.Connection) -> list[tuple[int, dict[str, Any]]]:
-        found: list[tuple[int, dict[str, Any]]] = []
+    def entries(connection: sqlite3.Connection, damaged: bool) -> Iterable[Entry]:
+        if damaged:
+            return [entry for entry in readable(connection, after) if isinstance(entry, Entry)][::-1]
         rows = (
             connection.execute(f"{select} WHERE r.id > ? ORDER BY r.id DESC", (after,)) for select in (SELECT, KEPT)
         )
-        for row in itertools.chain.from_iterable(rows):
+        return map(entry_of, itertools.chain.from_iterable(rows))
+
+    def newest(connection: sqlite3.Connection, damaged: bool) -> list[tuple[int, dict[str, Any]]]:
+        found: list[tuple[int, dict[str, Any]]] = []
+        for entry in entries(connection, damaged):
             if last is not None and len(found) >= last:
                 break
-            entry = entry_of(row)
             with contextlib.suppress(ValueError):  # verify names what is no record
                 record = entry.record()
                 if notes or not is_note(record):
                     found.append((entry.position, record))
         return found[::-1]
 
-    return read(path, newest)
+    return read_damaged(path, newest)
 
 
 def _nobody(_: int, __: int) -> None:
@@ -145,19 +153,27 @@ class _Verification:
         self._read = 0
         self._kept = 0
 
-    def run(self, lost: int) -> VerifyResult:
+    def run(self, lost: int, damaged: bool) -> VerifyResult:
         streams = unended = 0
         chains = self._chains
-        try:
-            streams, unended = self._read_streams()
-            self._read_records()
-            self._read_kept()
-            chains.end()
-            self._check_numbers()
-            if not (self._read or self._kept or self._pruned or self._problems):
-                self._problems.append(NOTHING)
-        except UNREADABLE as error:
-            self._problems.append(Problem(None, None, None, "unreadable", f"SQLite cannot read the ledger: {error}"))
+        if damaged:
+            streams, unended = self._rescue()
+        else:
+            try:
+                streams, unended = self._read_streams()
+                self._read_records()
+                self._read_kept()
+                chains.end()
+                self._check_numbers()
+                if not self._problems:
+                    self._check_pages()
+            except UNREADABLE as error:
+                if is_damage(error):
+                    raise
+                text = f"SQLite cannot read the ledger: {error}"
+                self._problems.append(Problem(None, None, None, "unreadable", text))
+        if not (self._read or self._kept or self._pruned or self._problems):
+            self._problems.append(NOTHING)
         if lost:
             text = f"{many(lost, 'page')} of the write-ahead log (-wal) that a process left which was killed"
             self._problems.append(Problem(None, None, None, "missing", text))
@@ -167,6 +183,55 @@ class _Verification:
             self._pruned - kept, chains.signed, chains.unchecked, unended,
             unsigned=sum(tail.records for tail in tails), tails=tails, kept=kept,
         )  # fmt: skip
+
+    def _check_pages(self) -> None:
+        """Look at the pages that hold no record, too: no service starts on a file with a damaged one."""
+        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            text = f"all records are there, but SQLite says: {' '.join(found.split())}"
+            self._problems.append(Problem(None, None, None, "unreadable", text))
+
+    def _rescue(self) -> tuple[int, int]:
+        """Verify what can still be read of a damaged ledger, and name what cannot."""
+        found = (0, 0)
+        with self._naming("the streams"):
+            found = self._read_streams()
+        with self._naming("the records"):
+            self._rescue_records()
+        with self._naming("what was kept in quarantine"):
+            self._read_kept()
+        self._chains.end()
+        if not self._problems:
+            with self._naming("a page that holds no record"):
+                self._check_pages()
+        return found
+
+    @contextlib.contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except UNREADABLE as error:
+            self._problems.append(Problem(None, None, None, "unreadable", f"{what}, as SQLite says: {error}"))
+
+    def _rescue_records(self) -> None:
+        lost: list[int] = []
+        for entry in readable(self._connection):
+            if isinstance(entry, int):
+                lost.append(entry)
+                continue
+            self._tell_lost(lost)
+            self._positions, self._read = entry.position, self._read + 1
+            if entry.stream_id and not self._chains.by_id.get(entry.stream_id):
+                self._chains.add(Chain(entry.stream_id))  # its row cannot be read
+            self._check(entry)
+        self._tell_lost(lost)
+
+    def _tell_lost(self, lost: list[int]) -> None:
+        if lost:
+            which = f"number {lost[0]}" if len(lost) == 1 else f"numbers {lost[0]} to {lost[-1]}"
+            text = f"{which} of the ledger: the file is damaged there"
+            self._problems.append(Problem(None, None, None, "unreadable", text))
+            lost.clear()
 
     def _read_streams(self) -> tuple[int, int]:
         number = unended = 0

@@ -19,6 +19,7 @@ import pytest
 from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target
+from mobius_otel.telemetry.audit.browse import find_records, walk_records
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.audit.signing import HmacKey
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
@@ -444,3 +445,64 @@ def test_a_log_that_is_gone_after_a_crash_is_said(tmp_path, caplog, left):
     caplog.clear()
     with Ledger(tmp_path / "whole" / path.name):
         assert not caplog.records
+
+
+def damaged(path, page, content=b"\xa5" * 4096):
+    with open(path, "r+b") as file:
+        file.seek(page * 4096)
+        file.write(content)
+
+
+@pytest.fixture
+def ledger_of_many(tmp_path):
+    """A ledger of 300 records on some eighty pages."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        audit = AuditLogger(ledger=ledger)
+        for number in range(300):
+            audit.record("order.placed", actor=Actor("u-1"), attributes={"n": number, "text": "x" * 300})
+    return path
+
+
+@pytest.mark.parametrize("page", [20, 40, 70])
+def test_one_damaged_page_costs_its_own_records(ledger_of_many, page):
+    """They are named; all others are proven, shown, exported and shipped, and no service starts on the file."""
+    path = ledger_of_many
+    damaged(path, page)
+    result = verify_ledger(path)
+    assert {problem.what for problem in result.problems} == {"unreadable", "missing"}
+    assert 290 <= result.records < 300
+    lost = 300 - result.records
+    assert len(read_records(path)) == result.records
+    assert walk_records(path, lambda *_: None) == lost
+    assert len(find_records(path, "0")) == 20
+    with pytest.raises(ConfigurationError, match=r"whole, but it is damaged.*audit verify"):
+        Ledger(path)
+    with OtlpReceiver() as receiver, Ledger(path, damaged=True) as ledger:
+        shipper = Shipper(ledger, endpoint=receiver.logs_endpoint)
+        assert shipper.run_once() >= result.records
+        assert (ledger.quarantine_size(), ledger.backlog()) == (lost, lost)
+        assert all("of the ledger" in name for name in ledger.quarantine_reasons())
+        assert shipper.run_once() == 0
+
+
+def test_damaged_streams_and_a_file_that_is_cut_are_read_as_far_as_they_go(ledger_of_many, tmp_path):
+    """Records say themselves which stream they are of."""
+    shutil.copy(ledger_of_many, cut := tmp_path / "cut.db")
+    os.truncate(cut, os.path.getsize(cut) // 2)
+    damaged(ledger_of_many, 1, bytes(4096))
+    for path, least in ((ledger_of_many, 300), (cut, 100)):
+        result = verify_ledger(path)
+        assert result.records >= least
+        assert not result.ok
+        with pytest.raises(ConfigurationError):
+            Ledger(path)
+
+
+@pytest.mark.parametrize("page", [2, 5, 6, 7, 8])
+def test_a_damaged_page_that_holds_no_record_is_said(ledger_of_many, page):
+    """All are proven; but no service would start."""
+    damaged(ledger_of_many, page, bytes(4096))
+    result = verify_ledger(ledger_of_many)
+    assert (result.ok, result.records) == (False, 300)
+    assert {problem.what for problem in result.problems} == {"unreadable"}
