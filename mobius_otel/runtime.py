@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -165,7 +166,7 @@ class Runtime:
             install_guard(None)
             unbridge_logging()
             detach_sidecar()
-            defaults.install(self._before)
+            defaults.install(self._after())
             self._defaults.emitter.close()
         if self._rotator is not None:
             self._rotator.stop(_FLUSH_SECONDS)
@@ -176,6 +177,17 @@ class Runtime:
                 self._shipper.stop(_FLUSH_SECONDS)
             self._shipper = None
         self._close()
+
+    def _after(self) -> defaults.Defaults | None:
+        """Return what holds from now on: what was before, but ``strict`` stays strict where no ledger is left."""
+        before = self._before
+        if self.ledger is None or (before is not None and before.ledger is not None):
+            return before
+        own = self._defaults
+        return dataclasses.replace(
+            before or defaults.Defaults(), fail_mode=own.fail_mode, fail_modes=own.fail_modes,
+            ended=str(self.ledger.path), ended_said=False,
+        )  # fmt: skip
 
     def _close(self) -> None:
         with guarded("audit"):

@@ -13,11 +13,11 @@ import time
 import pytest
 
 from mobius_otel import AuditLogger, configure
-from mobius_otel.errors import ConfigurationError, InvalidApiKey, PolicyError
+from mobius_otel.errors import AuditUnavailable, ConfigurationError, InvalidApiKey, PolicyError
 from mobius_otel.policy import parse_policy
 from mobius_otel.security import ApiKeyManager
 from mobius_otel.telemetry import Actor, defaults
-from mobius_otel.telemetry.audit.verify import read_records
+from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.testing.receiver import OtlpReceiver
 from mobius_otel.web import current_guard
 from tests.services import forking
@@ -390,3 +390,36 @@ def test_the_process_that_counts_for_multiprocessing_is_not_armed(tmp_path):
     (left_alone,) = (what for what, armed in seen.items() if armed == "False")
     assert left_alone.startswith("from multiprocessing.resource_tracker import main;main(")
     assert seen.keys() - {left_alone} == {"work.py", "--multiprocessing-fork", like}
+
+
+@pytest.mark.parametrize("fail_mode", ["strict", "spool", "best_effort"])
+def test_what_comes_after_the_end_is_no_silent_loss(tmp_path, caplog, fail_mode):
+    """Strict stays strict; the others are told once. A runtime that comes later has the say again."""
+    place = tmp_path / "audit.db"
+    text = f'[audit]\nledger = "{place.as_posix()}"\nfail_mode = "spool"\n[audit.fail_modes]\n"pay.*" = "{fail_mode}"\n'
+    audit = AuditLogger("shop")
+
+    def record():
+        return audit.record("pay.order", actor=Actor("u-1")).durability
+
+    before = defaults.install(None)
+    try:
+        for _ in range(2):
+            with configure(policy=parse_policy(text)):
+                assert record() == "process"
+            caplog.clear()
+            if fail_mode == "strict":
+                with pytest.raises(AuditUnavailable, match="shut down"):
+                    record()
+                with pytest.raises(AuditUnavailable), audit.audited("pay.order", actor=Actor("u-1")):
+                    pytest.fail("it must not run")
+            else:
+                assert [record(), record()] == ["none", "none"]
+                assert [line.levelname for line in caplog.records if "not to the ledger" in line.getMessage()] == [
+                    "ERROR"
+                ]
+        with configure(policy=parse_policy("")):
+            assert record() == "none"
+    finally:
+        defaults.install(before)
+    assert verify_ledger(place).records == 2

@@ -50,6 +50,9 @@ class Defaults:
         fail_modes: The same by event name and risk.
         severity: Whether an ``AuditLogger`` without its own gives records a severity.
         spans: When decisions get spans of their own.
+        ended: Where the ledger is of a runtime that was shut down, while there is no other: nobody may believe that
+            what comes now is kept.
+        ended_said: Whether that was said.
     """
 
     emitter: MetricEmitter = field(default_factory=lambda: MetricEmitter(SCOPE, version=version_))
@@ -59,6 +62,8 @@ class Defaults:
     fail_modes: FailModes | None = None
     severity: Literal["risk", "omit"] = "risk"
     spans: SpanMode = "auto"
+    ended: str = ""
+    ended_said: bool = False
 
 
 _lock = threading.Lock()

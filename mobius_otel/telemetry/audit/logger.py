@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
 
@@ -25,6 +26,7 @@ from mobius_otel.telemetry.safety import guarded, swallow
 
 __all__ = ["AuditLogger", "listeners", "record_event"]
 
+_log = logging.getLogger("mobius_otel")
 F = TypeVar("F", bound=Callable[..., Any])
 # The default of OpenTelemetry's SDK; beyond it the SDK drops what was set first.
 _PIPELINE_ATTRIBUTES: Final = 128
@@ -275,6 +277,8 @@ class AuditLogger:
 
     def _keep(self, record: dict[str, Any], place: Place, mode: FailMode) -> Kept | None:
         if place.ledger is None:
+            if defaults.slot().ended:
+                _after_the_end(mode)
             _to_pipeline(self.name, record)
         elif mode == "spool":
             place.kept = place.ledger.spool.append(record, place.put)
@@ -358,6 +362,19 @@ def _tell(record: dict[str, Any], kept: Kept | None) -> None:
     for listener in tuple(listeners):
         with guarded("audit"):
             listener(whole)
+
+
+def _after_the_end(mode: FailMode) -> None:
+    """Refuse a record that comes when the ledger is closed for good, or say once that such records are not kept."""
+    slot = defaults.slot()
+    if mode == "strict":
+        raise AuditUnavailable(f"{slot.ended}: the runtime was shut down")
+    if not slot.ended_said:
+        slot.ended_said = True
+        _log.error(
+            "mobius_otel: audit events come after the runtime was shut down: they go to the log pipeline, at most once,"
+            " and not to the ledger %s", slot.ended,
+        )  # fmt: skip
 
 
 def _to_pipeline(scope: str, record: dict[str, Any]) -> None:
