@@ -39,6 +39,7 @@ _BACKFILLED = struct.Struct("=I")
 _LOG_HEADER = 32
 _FRAME_HEADER = 24
 _LOOK_SECONDS = 0.05
+_BEING_MADE_SECONDS = 5  # by another process that starts now
 # Not OSError: a signal handler's TimeoutError is one, and says nothing of a file.
 _ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
 
@@ -112,13 +113,14 @@ class SqliteFile:
         path: Where the file is; it is made, with mode 0600, when it is missing. Its folder must exist.
         migrations: SQL scripts; number n brings a file of version n to version n + 1.
         what: What the file is called in errors, for example ``"audit ledger"``.
+        table: A table that every version of it has: a file with others, or without it, is somebody else's.
         busy_timeout: Seconds to wait for another process that is writing.
         synchronous: ``NORMAL`` survives a killed process, ``FULL`` also a power cut.
         prepare: Called with every new connection, for settings that hold for a connection alone.
 
     Raises:
         ConfigurationError: The folder is missing, others may read the file, it is no SQLite file, or its
-            version is newer than this code knows.
+            version is newer than this code knows, or it is a database of something else.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class SqliteFile:
         migrations: Sequence[str],
         *,
         what: str,
+        table: str,
         busy_timeout: float = 5.0,
         synchronous: str = "NORMAL",
         prepare: Callable[[sqlite3.Connection], object] | None = None,
@@ -136,6 +139,7 @@ class SqliteFile:
         self._place, self._log_place, self._index_place = (f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm"))
         self._migrations = tuple(migrations)
         self._what = what
+        self._table = table
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
         self._prepare = prepare
@@ -165,6 +169,8 @@ class SqliteFile:
                 self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
             )
             try:
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                self._check_owner(connection, version)  # before anything is written to it
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 self._migrate(connection)
@@ -214,7 +220,14 @@ class SqliteFile:
             if not self.path.is_file():
                 found = "is a folder" if self.path.is_dir() else "is none, or a link to none"
                 raise ConfigurationError(self._what, str(self.path), f"a file, and this {found}") from None
-            mode = stat.S_IMODE(os.stat(self.path).st_mode)
+            file = os.stat(self.path)
+            mode = stat.S_IMODE(file.st_mode)
+            if not file.st_size and time.time() - file.st_mtime > _BEING_MADE_SECONDS:
+                _log.warning(
+                    "mobius_otel: the %s %s is an empty file: it begins anew, whatever it held before",
+                    self._what,
+                    self.path,
+                )
             if os.name == "posix" and mode & 0o077:
                 raise ConfigurationError(
                     self._what,
@@ -242,6 +255,7 @@ class SqliteFile:
                     f"of version {newest} or older, but it is of version {version}",
                     "A newer mobius_otel wrote it: pip install --upgrade mobius_otel",
                 )
+            self._check_owner(connection, version)
             for script in self._migrations[version:]:
                 for statement in _statements(script):
                     connection.execute(statement)
@@ -250,6 +264,18 @@ class SqliteFile:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+    def _check_owner(self, connection: sqlite3.Connection, version: int) -> None:
+        """Refuse the database of another program: nobody wants our tables in it."""
+        query = (
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1"
+        )
+        tables = [name for (name,) in connection.execute(query)]
+        if (self._table not in tables) if version else tables:
+            raise ConfigurationError(
+                self._what, str(self.path), "a file of its own, and this is a database of something else",
+                f"It has the tables {', '.join(tables[:5])}{', …' if tables[5:] else ''}." if tables else "",
+            )  # fmt: skip
 
     # Every use is `with file.lock, file.reading() as connection:`. A signal handler may raise between any two steps of
     # Python's, also of an `__enter__` that is written in it; a lock's and a connection's own are one step, so that

@@ -1,5 +1,6 @@
 """The ground: errors that hold no secret, a clock that stands, a file that survives, forks."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -63,7 +65,7 @@ def test_a_frozen_clock_moves_when_told():
 
 def test_a_file_is_private_and_shared_between_handles(tmp_path):
     """0600 from the first byte; what one handle commits the other reads."""
-    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, what="test file") for _ in range(2))
+    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things") for _ in range(2))
     with one.writing() as connection:
         connection.execute("INSERT INTO things (name) VALUES ('a')")
     with two.reading() as connection:
@@ -79,7 +81,7 @@ def test_a_file_is_private_and_shared_between_handles(tmp_path):
 
 def test_a_failed_block_leaves_nothing(tmp_path):
     """A transaction is whole or not there."""
-    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
 
     def half() -> None:
         with file.writing() as connection:
@@ -95,7 +97,8 @@ def test_a_failed_block_leaves_nothing(tmp_path):
 
 def test_a_transaction_that_nobody_could_end_is_no_ones(tmp_path):
     """A signal handler raises when it has begun: neither this file nor another handle is locked by it."""
-    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", busy_timeout=0.1) for _ in range(2))
+    options = {"what": "test file", "table": "things", "busy_timeout": 0.1}
+    one, two = (SqliteFile(tmp_path / "x.db", SCHEMA, **options) for _ in range(2))
 
     class Connection:
         def __init__(self, inner, stays):
@@ -130,20 +133,20 @@ def test_a_transaction_that_nobody_could_end_is_no_ones(tmp_path):
 
 def test_a_file_is_migrated_forward_and_a_newer_one_refused(tmp_path):
     """By version, never by guessing."""
-    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file").close()
+    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things").close()
     newer = (*SCHEMA, "ALTER TABLE things ADD COLUMN more TEXT")
-    SqliteFile(tmp_path / "x.db", newer, what="test file").close()
+    SqliteFile(tmp_path / "x.db", newer, what="test file", table="things").close()
     with pytest.raises(ConfigurationError, match="of version 1 or older, but it is of version 2"):
-        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_a_file_that_others_may_read_is_refused(tmp_path):
     """With the command that mends it."""
-    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file").close()
+    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things").close()
     (tmp_path / "x.db").chmod(0o640)
     with pytest.raises(ConfigurationError, match="chmod 600"):
-        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
@@ -153,7 +156,7 @@ def test_what_is_no_file_is_refused_as_that(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     for name, found in (("folder", "this is a folder"), ("link", "this is none, or a link to none")):
         with pytest.raises(ConfigurationError, match=found) as caught:
-            SqliteFile(tmp_path / name, SCHEMA, what="test file")
+            SqliteFile(tmp_path / name, SCHEMA, what="test file", table="things")
         assert "chmod" not in str(caught.value)
 
 
@@ -163,13 +166,41 @@ def test_what_is_no_database_is_refused(tmp_path, content):
     (tmp_path / "x.db").write_bytes(content)
     (tmp_path / "x.db").chmod(0o600)
     with pytest.raises(ConfigurationError, match="a SQLite file that can be opened"):
-        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+        SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
     assert (tmp_path / "x.db").read_bytes() == content
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("table", ["users", "things"])
+def test_a_database_of_another_program_is_refused_as_it_is(tmp_path, version, table):
+    """By its tables, whatever its version: nothing of ours goes into it, not even another journal."""
+    path = tmp_path / "x.db"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute(f"CREATE TABLE {table} (x)")
+        other.execute(f"PRAGMA user_version = {version}")
+    path.chmod(0o600)
+    before = path.read_bytes()
+    if (table, version) == ("things", 1):
+        SqliteFile(path, SCHEMA, what="test file", table="things").close()
+        return
+    with pytest.raises(ConfigurationError, match=f"something else. It has the tables {table}"):
+        SqliteFile(path, SCHEMA, what="test file", table="things")
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_that_was_there_before_is_said(tmp_path, caplog):
+    """Somebody may have emptied it; one that is just being made is nobody's business."""
+    for age, lines in ((0, 0), (60, 1)):
+        path = tmp_path / f"{age}.db"
+        path.touch(mode=0o600)
+        os.utime(path, (time.time() - age,) * 2)
+        SqliteFile(path, SCHEMA, what="test file", table="things").close()
+        assert caplog.text.count("begins anew") == lines
 
 
 def test_a_file_that_is_deleted_or_replaced_is_noticed(tmp_path):
     """What is written to a file without a name would be lost with the process."""
-    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
     for suffix in ("", "-wal", "-shm"):
         (tmp_path / f"x.db{suffix}").unlink(missing_ok=True)
     with pytest.raises(sqlite3.OperationalError, match="deleted or replaced"), file.writing():
@@ -182,7 +213,7 @@ def test_a_fork_while_threads_write_harms_nobody(tmp_path):
     code = f"""
     import os, sys, threading
     from mobius_otel.sqlite import SqliteFile
-    file = SqliteFile({str(tmp_path / "x.db")!r}, {SCHEMA!r}, what="test file")
+    file = SqliteFile({str(tmp_path / "x.db")!r}, {SCHEMA!r}, what="test file", table="things")
     def write(name, times):
         for _ in range(times):
             with file.lock, file.writing() as connection:
@@ -210,7 +241,7 @@ def test_a_fork_while_threads_write_harms_nobody(tmp_path):
 
 def test_threads_share_one_handle(tmp_path):
     """One short lock; every write is there."""
-    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file")
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
 
     def write():
         for _ in range(50):

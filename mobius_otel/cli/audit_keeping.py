@@ -15,7 +15,7 @@ from mobius_otel.errors import ConfigurationError
 from mobius_otel.opening import open_ledger
 from mobius_otel.telemetry.audit.browse import count_events
 from mobius_otel.telemetry.audit.ledger import Ledger
-from mobius_otel.telemetry.audit.reading import UNREADABLE
+from mobius_otel.telemetry.audit.reading import UNREADABLE, read
 from mobius_otel.telemetry.audit.risk import band
 from mobius_otel.telemetry.audit.signing import key_from_environment
 from mobius_otel.telemetry.audit.stream import SEALED
@@ -50,8 +50,7 @@ def existing_ledger(args: argparse.Namespace) -> Iterator[Ledger]:
         ConfigurationError: There is none, or it cannot be opened.
     """
     path = Path(ledger_of(args)).absolute()
-    if not path.is_file():
-        raise ConfigurationError("LEDGER", str(path), "an existing file")
+    read(path, lambda _: None)  # it is one, and that is found out without a change to it
     policy = policy_of(args)
     of_policy = policy.audit.ledger is not None and policy.beside(policy.audit.ledger) == path
     own = open_ledger(policy, damaged=True) if of_policy else None

@@ -444,3 +444,22 @@ def test_every_command_answers_in_a_sentence_where_the_file_is_damaged(tmp_path,
                 assert said.count("\n") == 1
     path.write_bytes(before)
     assert run("verify", path)[0] == 1
+
+
+@pytest.mark.parametrize("found", ["foreign", "empty", "text"])
+def test_no_command_makes_a_ledger_of_what_is_none(tmp_path, run, found, monkeypatch):
+    """A wrong file, or one that somebody emptied, stays as it is and is called by its name."""
+    path = tmp_path / "app.db"
+    path.write_bytes(b"no database" * 100 if found == "text" else b"")
+    if found == "foreign":
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE users (x)")
+    path.chmod(0o600)
+    before = path.read_bytes()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    for words in ("stats", "prune --older-than 1d", "ship --once", "retry", "tail", "export", "show 01", "verify"):
+        status, out, said = run(*words.split(), path)
+        assert (status, out) == (2, "")
+        assert "ledger" in said or "no audit record" in said
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["app.db"]

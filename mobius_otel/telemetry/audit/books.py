@@ -99,8 +99,8 @@ class Books:
             raise ConfigurationError("max_age", max_age, "a number of seconds above zero, or None")
         self._max_bytes = max_bytes
         self._file = SqliteFile(
-            path, MIGRATIONS, what="audit ledger", synchronous="FULL" if durability == "power" else "NORMAL",
-            prepare=self._prepare,
+            path, MIGRATIONS, what="audit ledger", table="records", prepare=self._prepare,
+            synchronous="FULL" if durability == "power" else "NORMAL",
         )  # fmt: skip
         self.path = self._file.path
         if not damaged:

@@ -142,7 +142,7 @@ def _migrated(place: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
     """Bring a copy of a ledger that an older version wrote to this version."""
     copy = _copied(place, stack)
     copy.chmod(0o600)
-    SqliteFile(copy, MIGRATIONS, what=_WHAT).close()
+    SqliteFile(copy, MIGRATIONS, what=_WHAT, table="records").close()
     connection = sqlite3.connect(copy, isolation_level=None)
     stack.callback(connection.close)
     return connection

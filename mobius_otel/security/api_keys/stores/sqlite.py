@@ -90,7 +90,7 @@ class SqliteKeyStore:
     blocking = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = SqliteFile(path, _MIGRATIONS, what="key store")
+        self._file = SqliteFile(path, _MIGRATIONS, what="key store", table="api_keys")
         self._threads = StoreThreads(1)  # there is one connection
 
     def find(self, digests: Sequence[bytes]) -> StoredKey | None:
