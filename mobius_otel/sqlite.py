@@ -39,6 +39,8 @@ _BACKFILLED = struct.Struct("=I")
 _LOG_HEADER = 32
 _FRAME_HEADER = 24
 _LOOK_SECONDS = 0.05
+_LOG_PAGES = 1000  # SQLite's own default
+_LOG_SHARE = 8
 _BEING_MADE_SECONDS = 5  # by another process that starts now
 # Not OSError: a signal handler's TimeoutError is one, and says nothing of a file.
 _ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
@@ -152,6 +154,8 @@ class SqliteFile:
         self._log_identity = (0, 0)
         self._log_size = 0
         self._look_again_at = 0.0
+        #: Set by who found the disk full: the next write first makes room in the log, or fails before it takes more.
+        self.full = False
         _files.add(self)
         self._open()
         on_fork(self)
@@ -173,6 +177,7 @@ class SqliteFile:
                 self._check_owner(connection, version)  # before anything is written to it
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
+                connection.execute(f"PRAGMA wal_autocheckpoint={self._log_pages()}")
                 self._migrate(connection)
                 if self._prepare is not None:
                     self._prepare(connection)
@@ -188,6 +193,13 @@ class SqliteFile:
         self._look_at_log()
         self._connection = connection
         return connection
+
+    def _log_pages(self) -> int:
+        """Return how long the log gets before it is brought into the file: on a small disk not the half of it."""
+        if not hasattr(os, "statvfs"):
+            return _LOG_PAGES
+        disk = os.statvfs(self.path.parent)
+        return max(_LOG_PAGES // 20, min(_LOG_PAGES, disk.f_bavail * disk.f_frsize // (_LOG_SHARE * 4096)))
 
     def _look_at_log(self) -> None:
         """Remember which log it is; a handle of our own tells its size at little cost."""
@@ -374,6 +386,9 @@ class SqliteFile:
         """Return the connection after a look whether file, log and index are still those at their paths."""
         connection = self._usable()
         self.check_still_there()
+        if self.full:  # what there is now is enough for the pages of the log, but not for them and for new ones
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.full = False
         if self._log_file < 0:
             return connection
         now, size = time.monotonic(), os.lseek(self._log_file, 0, os.SEEK_END)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sqlite3
 import threading
 from types import TracebackType
+
+from mobius_otel.errors import AuditUnavailable
 
 __all__ = ["count_error", "guarded", "of_handler", "raise_errors", "swallow"]
 
 _log = logging.getLogger("mobius_otel")
+_QUOTES_NOTHING = (AuditUnavailable, sqlite3.OperationalError)
 _seen: set[tuple[str, str]] = set()
 _raising = False
 _busy = threading.local()
@@ -32,7 +36,8 @@ def swallow(component: str, error: BaseException) -> None:
 
     Args:
         component: Which part of the package, for example ``"redaction"``.
-        error: What was caught. Its text is not logged: it may quote what was being redacted. What a signal handler
+        error: What was caught. Its text is not logged, as it may quote what was being redacted, but for those whose
+            texts quote nothing: why a ledger cannot be written. What a signal handler
             raised is raised again: it means the service, whose time is over, and not the code that it came upon.
     """
     if _raising or of_handler(error):
@@ -46,7 +51,7 @@ def swallow(component: str, error: BaseException) -> None:
         "mobius_otel: %s failed with %s; the service goes on with less telemetry"
         " (further failures of this kind are logged at DEBUG)",
         component,
-        kind,
+        f"{kind}: {error}" if isinstance(error, _QUOTES_NOTHING) else kind,
     )
     count_error(component, kind)
 

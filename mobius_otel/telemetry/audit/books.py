@@ -122,6 +122,16 @@ class Books:
             (size,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {self._max_bytes // size}").fetchone()
 
+    def _is_at_bound(self) -> bool:
+        """Return whether the file is as large as it may be: then it is not the disk that is full."""
+        if self._max_bytes is None:
+            return False
+        with self._file.lock, self._file.reading() as connection:
+            (size,), (most,) = (
+                connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "max_page_count")
+            )
+        return bool(size >= most)
+
     @contextlib.contextmanager
     def _unbounded(self, connection: sqlite3.Connection) -> Iterator[None]:
         """Write what makes room, or what must be written, also when the records have reached their bound."""

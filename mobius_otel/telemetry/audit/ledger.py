@@ -207,7 +207,10 @@ class Ledger(Books):
             try:
                 self._written(waiting)
             except sqlite3.OperationalError as error:
-                if "full" not in str(error) or self._max_bytes is None or not self.prune():
+                if "full" not in str(error):
+                    raise
+                self._file.full = not self._is_at_bound()
+                if self._max_bytes is None or not self.prune():
                     raise
                 self._written(waiting)
         except Exception as error:

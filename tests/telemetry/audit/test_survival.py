@@ -18,6 +18,7 @@ import pytest
 
 from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
+from mobius_otel.telemetry import safety
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target
 from mobius_otel.telemetry.audit.browse import find_records, walk_records
 from mobius_otel.telemetry.audit.shipper import Shipper
@@ -190,6 +191,30 @@ def test_a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(
         assert len(found) == len(set(found)) == (len(kept) + 1 if fail_mode == "strict" else 2501)
     assert verify_ledger(place / "audit.db").ok
     assert len([one for one in caplog.records if one.levelname == "ERROR"]) == (fail_mode == "spool")
+
+
+@pytest.mark.parametrize("fail_mode", ["strict", "spool", "best_effort"])
+def test_a_small_disk_that_was_full_is_used_again(small_disk, fail_mode, caplog):
+    """Room for twice the records is enough for as many: the log does not take it all for itself."""
+    place, _ = small_disk
+    before = raise_errors(False)
+    safety._seen.clear()
+    filler = place / "filler"
+    with Ledger(place / "audit.db") as ledger:
+        filler.write_bytes(bytes(1_000_000))
+        audit = AuditLogger(ledger=ledger, fail_mode=fail_mode)
+        first, _ = fill(audit, 1500)
+        assert len(first) < 1500
+        assert "database or disk is full" in caplog.text or fail_mode == "strict"
+        filler.unlink()
+        time.sleep(1.1)  # memory is tried once a second
+        more, _ = fill(audit, 300)
+        assert os.path.getsize(f"{ledger.path}-wal") < 1_000_000
+        assert verify_ledger(ledger.path).records > len(first) + 200
+    raise_errors(before)
+    found = {record["attributes"]["audit.record.id"] for _, record in read_records(place / "audit.db")}
+    assert {*first, *more} <= found
+    assert verify_ledger(place / "audit.db").ok
 
 
 def test_after_a_full_disk_everything_arrives_once_there_is_room(small_disk):
