@@ -21,6 +21,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util import BoundedList
 
+from mobius_otel.forks import importing
+
 __all__ = [
     "METRIC_READERS",
     "RECEIVE_METRICS",
@@ -157,7 +159,8 @@ def parsed_pattern(pattern: str) -> Iterable[tuple[Any, Any]]:
 def has_linear_patterns() -> bool:
     """Return whether RE2, the engine of regular expressions that never goes back, is installed."""
     try:
-        import re2  # noqa: F401  # pyright: ignore[reportMissingImports]
+        with importing:
+            import re2  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         return False
     return True
@@ -166,7 +169,8 @@ def has_linear_patterns() -> bool:
 def linear_pattern(pattern: str) -> Any:
     """Return a regular expression compiled by RE2, or None where that is not installed or cannot run it."""
     try:
-        import re2  # pyright: ignore[reportMissingImports]
+        with importing:
+            import re2  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     options = re2.Options()
@@ -187,7 +191,8 @@ def linear_set(patterns: Iterable[str]) -> Callable[[bytes], list[int] | None] |
         None where RE2 is not installed; else a function that returns the numbers of the expressions, or None.
     """
     try:
-        import re2  # pyright: ignore[reportMissingImports]
+        with importing:
+            import re2  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     options = re2.Options()

@@ -6,15 +6,22 @@ threads out of native code), ``_after_fork_in_parent`` and ``_after_fork_in_chil
 
 ``_before_fork`` may take one lock, and only a lock under which no other registered lock is ever taken: the
 order in which objects are called is not defined.
+
+What is imported when it is first needed, by whatever thread that is, is imported under :data:`importing`: Python gives
+a child the lock of a module that another thread was importing just then, and nobody there who would ever release it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Any
 
-__all__ = ["on_fork"]
+__all__ = ["importing", "on_fork"]
+
+#: Held during an import that happens in the middle of things; a fork waits for its end.
+importing = threading.RLock()
 
 _objects: weakref.WeakSet[Any] = weakref.WeakSet()
 # What _before_fork locked is unlocked for exactly the same objects, also when one is made meanwhile.
@@ -41,14 +48,17 @@ def _call(objects: list[Any], method: str) -> None:
 def _before() -> None:
     _quiet[:] = list(_objects)
     _call(_quiet, "_before_fork")
+    importing.acquire()  # the last: whoever imports may hold a lock of an object, and takes none while he does
 
 
 def _in_parent() -> None:
+    importing.release()
     _call(_quiet[::-1], "_after_fork_in_parent")
     _quiet.clear()
 
 
 def _in_child() -> None:
+    importing.release()  # the thread that forked is the one that lives on
     _call(_quiet[::-1], "_after_fork_in_child")
     _quiet.clear()
 

@@ -191,3 +191,20 @@ def test_a_child_of_a_process_that_was_exporting_can_export(tmp_path):
     print(wait(pid))
     """)
     assert lines[0] == "0"
+
+
+def test_a_child_imports_what_a_thread_was_importing_when_the_process_forked(tmp_path):
+    """Python hands the child the lock of a module that is half imported, and nobody who would release it."""
+    (tmp_path / "re2.py").write_text("import time; started = True; time.sleep(0.5)")
+    code = f"""
+    sys.path.insert(0, {str(tmp_path)!r})
+    from mobius_otel import compat
+    threading.Thread(target=compat.has_linear_patterns).start()
+    while "re2" not in sys.modules:
+        time.sleep(0.001)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if compat.has_linear_patterns() and sys.modules["re2"].started else 1)
+    print(wait(pid, 10))
+    """
+    assert run(code)[0] == "0"

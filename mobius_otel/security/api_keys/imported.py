@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
+from mobius_otel.forks import importing
 
 __all__ = [
     "ENOUGH_BITS",
@@ -216,7 +217,8 @@ def check_library(kind: str) -> None:
 
 def _library(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        with importing:
+            return importlib.import_module(name)
     except ImportError:
         raise MissingExtra(f"a key that was hashed with {name}", "imports", name) from None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from mobius_otel.errors import MissingExtra
+from mobius_otel.forks import importing
 
 __all__ = ["decode_json", "encode", "encode_json"]
 
@@ -26,7 +27,8 @@ def encode(records: Iterable[Mapping[str, Any]], resource: Mapping[str, Any]) ->
         ValueError: A record is not one that this package wrote.
     """
     try:
-        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+        with importing:
+            from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
     except ImportError:
         raise MissingExtra("shipping audit records", "otlp", "opentelemetry-proto") from None
     request = ExportLogsServiceRequest()

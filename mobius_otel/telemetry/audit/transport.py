@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from mobius_otel.errors import MissingExtra
+from mobius_otel.forks import importing
 from mobius_otel.telemetry.audit.settings import Settings
 from mobius_otel.telemetry.defaults import version_
 
@@ -280,7 +281,8 @@ def _rejected_in_protobuf(content: bytes) -> int | None:
 
 def _response_class() -> Any:
     try:
-        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+        with importing:
+            from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
     except ImportError:
         raise MissingExtra("shipping audit records", "otlp", "opentelemetry-proto") from None
     return ExportLogsServiceResponse
@@ -299,7 +301,8 @@ class GrpcTransport:
     def __init__(self, settings: Settings) -> None:
         _response_class()
         try:
-            import grpc
+            with importing:
+                import grpc
         except ImportError:
             raise MissingExtra("shipping audit records over gRPC", "otlp", "grpcio") from None
         self._grpc = grpc
@@ -370,8 +373,9 @@ def _grpc_answer(error: Any) -> Answer:
 def _retry_info(error: Any) -> float | None:
     """Return the ``google.rpc.RetryInfo`` of a refusal, in seconds."""
     try:
-        from google.rpc.error_details_pb2 import RetryInfo
-        from google.rpc.status_pb2 import Status
+        with importing:
+            from google.rpc.error_details_pb2 import RetryInfo
+            from google.rpc.status_pb2 import Status
 
         for key, value in error.trailing_metadata() or ():
             if key == "grpc-status-details-bin":

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
+from mobius_otel.forks import importing
 from mobius_otel.security.rate_limit.backends.valkey.link import CONNECT_SECONDS, Connection
 from mobius_otel.security.rate_limit.backends.valkey.urls import Address, Target, parse_url
 
@@ -42,7 +43,7 @@ class Dialer:
         self.target = found
         package = "valkey" if isinstance(target, str) else type(target).__module__.partition(".")[0]
         self._client = None if isinstance(target, str) else target  # a pool of sentinels lives with its client
-        self._sync, self._async = _module(package, "connection"), f"{package}.asyncio.connection"
+        self._sync, self._async = _module(package, "connection"), (package, "asyncio.connection")
         self._name = {"unix": "UnixDomainSocketConnection"}.get(
             found.kind, "SSLConnection" if found.tls else "Connection"
         )
@@ -65,7 +66,7 @@ class Dialer:
             address = await asyncio.to_thread(self._primary)
         options = self._options(self._found(address))
         known = {name: value for name, value in options.items() if name not in _NOT_ASYNC}
-        connection = getattr(import_module(self._async), self._name)(**known)
+        connection = getattr(_module(*self._async), self._name)(**known)
         await connection.connect()
         return connection
 
@@ -112,7 +113,8 @@ class Dialer:
 
 def _module(package: str, name: str) -> ModuleType:
     try:
-        return import_module(f"{package}.{name}")
+        with importing:
+            return import_module(f"{package}.{name}")
     except ImportError:
         raise MissingExtra("backend", "valkey", package) from None
 
