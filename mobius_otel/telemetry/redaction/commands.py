@@ -24,6 +24,7 @@ _SHORT = re.compile(
     r"|(?P<a>redis-cli|valkey-cli|keydb-cli)|(?P<P>sqlcmd|bcp|osql)|(?P<w>ldap[a-z]{3,8}+))(?=[ \t])",
     re.ASCII,
 )
+_SHORT_FLAGS = (" -p", " -a", " -P", " -w")
 _AFTER_FLAG = re.compile(r"[ \t]{0,2}+[\"']?+((?!-)[^\s\"']{1,1024}+)", re.ASCII)
 _JOINED_ONLY = ("mysql", "mariadb")  # "-p shop" names a database
 _NEVER_JOINED = ("mongo", "docker", "podman", "helm", "nerdctl", "oc", "az", "cf", "ldap")
@@ -76,7 +77,8 @@ def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS
             if found.group(1) in _LOGINS or of(found.group(1)) not in (SCAN, TRUST)
         ]
         places += [found.start() for found in _JOINED_LOGIN.finditer(text)]
-        places += [found.start() for found in _SHORT.finditer(text)]
+        if any(flag in text for flag in _SHORT_FLAGS):
+            places += [found.start() for found in _SHORT.finditer(text)]
     if not words.isdisjoint(SETTING_WORDS):
         places += [start for start, _, _ in _set_spans(text, of)]
     return places

@@ -8,10 +8,11 @@ and without it, and the tests hold it to that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 
 from mobius_otel.compat import linear_set
-from mobius_otel.telemetry.redaction.sentences import WIDE_PATTERN
+from mobius_otel.telemetry.redaction.sentences import WIDE_PATTERNS
 from mobius_otel.telemetry.redaction.sorts import (
     ADDRESS,
     ANYTHING,
@@ -23,9 +24,9 @@ from mobius_otel.telemetry.redaction.sorts import (
     PEM,
     PHONE,
     SENTENCE,
-    TOKEN,
+    SIBLING,
 )
-from mobius_otel.telemetry.redaction.tokens import wide_pattern
+from mobius_otel.telemetry.redaction.tokens import wide_patterns
 
 __all__ = ["gate"]
 
@@ -33,42 +34,53 @@ __all__ = ["gate"]
 _BLANK = r"[\s\x0b\x1c-\x1f\x85\xa0?]"
 _BETWEEN = r"[ .\-()/\xa0]"  # digits of one number
 _QUESTIONS = (
-    (AT, r"@|%40"),
-    (PEM, r"-----BEGIN"),
-    (FLAG, rf"{_BLANK}-[A-Za-z\-]|config(?:ure)? set |ENV |setx |requirepass|masterauth|\"(?:AUTH|auth)\""),
-    (SENTENCE, WIDE_PATTERN),
-    (JWT, r"eyJ"),
-    (ADDRESS, r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
-    (IBAN, r"[^0-9A-Za-z][A-Za-z]{2}[0-9]{2}[^0-9A-Za-z]?[0-9A-Za-z]{4}"),
-    (CARD, r"[0-9]{14}|[0-9]{4}J[0-9]{4}J[0-9]{4}J|[0-9]{4}J[0-9]{6}J[0-9]{4}".replace("J", _BETWEEN)),
-    (CARD, r"[0-9]{3}J[0-9]{2}J[0-9]{4}|[0-9]{3}JJ?[0-9]{3}J[0-9]{4}".replace("J", _BETWEEN)),
-    (PHONE, r"\+[1-9][0-9 \-.()\xa0]{7}"),
-    (PHONE, r"[^0-9A-Za-z_+&#$\-/:.]0[1-9](?:[ .\-][0-9]{2}[ .\-]|[0-9]{1,4}\)?[ /\-]{1,3}[0-9]{3})"),
+    (AT, b"", r"@|%40"),
+    (PEM, b"", r"-----BEGIN"),
+    (SIBLING, b"", r"[(\[][ \t]{0,4}[bBuU]?\\?[\"'][\w.\-]+\\?[\"'][ \t]{0,4},[ \t]{0,4}[bBuU]?\\?[\"']"),
+    (SIBLING, b"", r"</| -> |\| |\)=\(|form-data"),
+    (FLAG, b"", rf"{_BLANK}-[A-Za-z\-]"),
+    (FLAG, b"set", r"config(?:ure)? set |ENV |setx |requirepass|masterauth|\"(?:AUTH|auth)\""),
+    *((SENTENCE, word, pattern) for word, pattern in WIDE_PATTERNS),
+    (JWT, b"", r"eyJ"),
+    (ADDRESS, b"", r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
+    (IBAN, b"", r"[^0-9A-Za-z][A-Za-z]{2}[0-9]{2}[^0-9A-Za-z]?[0-9A-Za-z]{4}"),
+    (CARD, b"", r"[0-9]{14}|[0-9]{4}J[0-9]{4}J[0-9]{4}J|[0-9]{4}J[0-9]{6}J[0-9]{4}".replace("J", _BETWEEN)),
+    (CARD, b"", r"[0-9]{3}J[0-9]{2}J[0-9]{4}|[0-9]{3}JJ?[0-9]{3}J[0-9]{4}".replace("J", _BETWEEN)),
+    (PHONE, b"", r"\+[1-9][0-9 \-.()\xa0]{7}"),
+    (PHONE, b"", r"[^0-9A-Za-z_+&#$\-/:.]0[1-9](?:[ .\-][0-9]{2}[ .\-]|[0-9]{1,4}\)?[ /\-]{1,3}[0-9]{3})"),
 )
 #: Found in all texts, each of which begins with one: where it is not, RE2 had no memory, and everything is asked.
 _ALWAYS = r"\n"
+_MOST_ANSWERS = 4096
 
 
 @lru_cache(maxsize=8)
-def gate(off: frozenset[str]) -> Callable[[bytes], int] | None:
-    """Return what says which sorts of suspicion texts may give, as bits; None where RE2 is not installed.
+def gate(off: frozenset[str]) -> Callable[[bytes], tuple[int, frozenset[bytes] | None]] | None:
+    """Return what says which questions are to be asked of texts; None where RE2 is not installed.
+
+    It returns the sorts, as bits, and the words that are to be searched for; None in their place: all that there are.
 
     Args:
         off: Kinds that are not looked for.
     """
-    questions = (*_QUESTIONS, (TOKEN, wide_pattern(off)))
-    match = linear_set((*(pattern for _, pattern in questions), _ALWAYS))
+    questions = (*_QUESTIONS, *wide_patterns(off))
+    match = linear_set((*(pattern for _, _, pattern in questions), _ALWAYS))
     if match is None:
         return None
-    sorts, last = [*(sort for sort, _ in questions), 0], len(questions)
+    last = len(questions)
+    answers: dict[tuple[int, ...], tuple[int, frozenset[bytes]]] = {}
 
-    def asked(raw: bytes) -> int:
-        found = match(raw)
-        if not found or last not in found:
-            return ANYTHING
-        bits = 0
-        for number in found:
-            bits |= sorts[number]
-        return bits
+    def asked(raw: bytes) -> tuple[int, frozenset[bytes] | None]:
+        found = tuple(match(raw) or ())
+        answer = answers.get(found)
+        if answer is None:
+            if last not in found:
+                return ANYTHING, None
+            some = [questions[number] for number in found if number != last]
+            answer = reduce(or_, [sort for sort, _, _ in some], 0), frozenset(word for _, word, _ in some if word)
+            if len(answers) >= _MOST_ANSWERS:
+                answers.clear()
+            answers[found] = answer
+        return answer
 
     return asked

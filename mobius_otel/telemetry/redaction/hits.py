@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import AnyStr
 
 __all__ = [
@@ -28,7 +28,6 @@ class Hits(list[str]):
     __slots__ = ("passed", "show")
 
     def __init__(self, show: Callable[[str, str], str | None] | None = None) -> None:
-        super().__init__()
         self.show = show
         #: Whether something stayed that another name or place would not have let through.
         self.passed = False
@@ -62,21 +61,22 @@ def marker(kind: str) -> str:
     return f"[redacted:{kind}]"
 
 
-def replace_spans(text: str, spans: Iterator[tuple[int, int, str]], hits: Hits) -> str:
+def replace_spans(text: str, spans: Iterable[tuple[int, int, str]], hits: Hits) -> str:
     """Put a marker in the place of each span; the spans come in order."""
     parts: list[str] = []
-    done = 0
+    done, show = 0, hits.show
     for start, end, kind in spans:
         if end <= done or end <= start:
             continue
-        if hits.show is None:
-            shown: str | None = marker(kind)
-        else:
-            shown = hits.show(kind, text[max(start, done) : end])
+        begin = start if start > done else done  # noqa: FURB136 - a call takes longer
+        shown = f"[redacted:{kind}]" if show is None else show(kind, text[begin:end])
         if shown is None:
             hits.passed = True
             continue
-        parts += (text[done : max(start, done)], shown)
+        parts += (text[done:begin], shown)
         hits.append(kind)
         done = end
-    return "".join((*parts, text[done:])) if parts else text
+    if not parts:
+        return text
+    parts.append(text[done:])
+    return "".join(parts)

@@ -192,15 +192,19 @@ class Look:
     def _screen(self) -> None:
         memory, suspects = self._memory, self.suspects
         unknown = memory.unknown(self._texts)
+        if memory.masked:
+            for text in [text for text in unknown if hash(text) in memory.masked]:
+                suspects[text] = ANYTHING  # it was dirty before
+                del unknown[text]
         if unknown and (sum(map(len, unknown)) <= memory.most or self._is_little(unknown)):
             texts = list(unknown)
             for index, sorts in memory.scanner.suspects(texts).items():
                 suspects[texts[index]] = sorts
                 del unknown[texts[index]]
-            if suspects and self._places:
-                self._spot()
             if unknown:
                 memory.remember(unknown)
+        if suspects and self._places:
+            self._spot()
         for name, told in self._new:
             if name not in suspects:
                 memory.remember_name(name, told)

@@ -13,7 +13,7 @@ from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_s
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
-from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
+from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates
 
 __all__ = [
     "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MOST_SCREENED", "NAMED", "NAMERS", "Memory", "is_count",
@@ -47,9 +47,12 @@ LONGEST_REMEMBERED: Final = 1024
 #: Characters that are screened together.
 MOST_SCREENED: Final = 32768
 _MOST_TEXTS = 16384
+_MOST_MASKED = 2048
 _MOST_CHARACTERS = 2_000_000
 _LONGEST_NAME = 64
 _LONGEST_TOLD = 128
+_MOST_SHAPES = 1024
+_MOST_KEYS = 64
 
 
 def is_count(name: str) -> bool:
@@ -80,7 +83,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_any_digits", "_seen", "_size", "_templates", "beside", "clean", "most", "names", "policy", "rules", "scanner",
+        "_any_digits", "_namers", "_seen", "_size", "_templates", "beside", "clean", "masked", "most", "names",
+        "policy", "rules", "scanner",
     )  # fmt: skip
 
     def __init__(self, policy: RedactionPolicy) -> None:
@@ -90,10 +94,15 @@ class Memory:
         self.scanner = TextScanner(policy, self.rules)
         #: Texts without a secret, as long as no name says that they are one.
         self.clean: set[str] = set()
+        #: What became of texts with secrets where all of them were masked, and the kinds, by the hash of the text: the
+        #: text itself is not kept, and another one with the same hash gets what holds no secret either.
+        self.masked: dict[int, tuple[str, list[str]]] = {}
         #: What names tell, whatever they stand beside, or that it depends; themselves they hold no secret.
         self.names: dict[str, str] = {}
         #: What names tell inside of what another name stands for: "number" in "card".
         self.beside: dict[tuple[str, str], str] = {}
+        #: Which keys of a dictionary name another one, by all of its keys, each of which is known to be no secret.
+        self._namers: dict[tuple[Any, ...], tuple[str, ...]] = {}
         self._templates: set[bytes] = set()
         #: Templates of texts that were clean once: whether it is still to be found out if that holds for all of them.
         self._seen: dict[bytes, bool] = {}
@@ -120,14 +129,16 @@ class Memory:
 
     def unknown(self, texts: list[str]) -> dict[str, bytes]:
         """Return the texts that were not clean before, whatever their digits were, and are no ids; with their forms."""
-        forms = templates(texts)
+        forms, hexed = templates(texts)
         known, seen = self._templates, self._seen
         if known.issuperset(forms):
             return {}
         return {
             text: form
-            for text, form in zip(texts, forms, strict=True)
-            if form not in known and not is_id(text, form) and not (seen.get(form) and self._holds(form))
+            for text, form, hexes in zip(texts, forms, hexed, strict=True)
+            if form not in known
+            and not (hexes in IDS and is_id(text, form, hexes))
+            and not (seen.get(form) and self._holds(form))
         }
 
     def _holds(self, form: bytes) -> bool:
@@ -144,6 +155,19 @@ class Memory:
         if len(text) <= LONGEST_REMEMBERED:
             self._make_room(len(text))
             self.clean.add(text)
+
+    def remember_masked(self, text: str, clean: str, kinds: list[str]) -> None:
+        """Remember what became of a text with secrets, in which all of them were masked.
+
+        Args:
+            text: The text; only its hash is kept.
+            clean: What it became.
+            kinds: The kinds of what was found in it.
+        """
+        if len(text) <= LONGEST_REMEMBERED:
+            if len(self.masked) >= _MOST_MASKED:
+                self.masked.clear()
+            self.masked[hash(text)] = clean, [*kinds]
 
     def remember(self, texts: Mapping[str, bytes]) -> None:
         """Remember texts that were not suspected.
@@ -172,13 +196,7 @@ class Memory:
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
-        try:
-            if NAMED.isdisjoint(map(str.lower, value)):
-                return SCAN
-        except TypeError:  # a key that is no text
-            if not any(type(key) is str and key.lower() in NAMED for key in value):
-                return SCAN
-        for namer in NAMERS & value.keys():
+        for namer in self._namers_in(value):
             said = value[namer]
             if type(said) is list or type(said) is tuple:  # a path: ["user", "password", 0]
                 said = next((step for step in said[:-5:-1] if type(step) is str), None)
@@ -187,6 +205,21 @@ class Memory:
                 if kind not in (SCAN, TRUST) and not (is_count(said) and _has_numbers(value)):
                     return kind
         return SCAN
+
+    def _namers_in(self, value: dict[Any, Any]) -> tuple[str, ...]:
+        """Return the keys that name another one of the same dictionary; remembered by all of its keys."""
+        keys = tuple(value)
+        try:
+            return self._namers[keys]
+        except Exception:  # not known, or a key of a sort that cannot be compared
+            texts = [key for key in keys if isinstance(key, str)]
+        names = [] if NAMED.isdisjoint(map(str.lower, texts)) else [key for key in texts if key in NAMERS]
+        found = tuple(names)
+        if len(keys) <= _MOST_KEYS and all(type(key) is str and key in self.names for key in keys):
+            if len(self._namers) >= _MOST_SHAPES:
+                self._namers.clear()
+            self._namers[keys] = found
+        return found
 
     def tells(self, owner: str, name: str) -> tuple[str, bool]:
         """Return what a name tells of its value, and whether it tells that wherever it stands.

@@ -61,6 +61,8 @@ class Pair(NamedTuple):
 _NEXT_NAME = re.compile(
     r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
 )
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 _BARE = re.compile(
@@ -142,24 +144,26 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
     if separator == "=>" and (dumped := _DUMPED.match(text, at)):
         return _checked(text, dumped.end(), quoted_end(text, dumped.end(), '"'), kind)
-    if tag := _TAG.match(text, at):  # "!str …" of YAML
+    if text[at : at + 1] == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
         at = tag.end()
-    if block := _BLOCK.match(text, at):  # "|" of YAML: what is in the next line
-        return _checked(text, *block.span(1), kind)
-    if opened := _OPEN.match(text, at):
+    begin = text[at : at + 1]
+    if not begin.isalnum():
+        if block := _BLOCK.match(text, at):  # "|" of YAML: what is in the next line
+            return _checked(text, *block.span(1), kind)
+        if _TEMPLATE.match(text, at):
+            return at, at
+        if begin in _BRACKETS and not text.startswith("[redacted", at):
+            return _bracket(text, at, kind)
+    if (begin in _BEFORE_QUOTES or not begin.isalnum()) and (opened := _OPEN.match(text, at)):
         start = opened.end()
         if _closes(text, start, opened.group(1)):
             return at, at
         end = quoted_end(text, start, opened.group(1))
         return _checked(text, start, end, kind, quoted=True)
-    if _TEMPLATE.match(text, at):
-        return at, at
-    if call := _CALL.match(text, at):
+    if "(" in text and (call := _CALL.match(text, at)):
         start = call.end()
         asks = _ASKS.search(call.group(1)) is not None
         return (start, start) if asks else _checked(text, start, quoted_end(text, start, call.group(2)), kind)
-    if at < len(text) and text[at] in "[({" and not text.startswith("[redacted", at):
-        return _bracket(text, at, kind)
     end = _bare_end(text, at)
     value = text[at:end]
     name = pair.name.lower()
@@ -250,7 +254,7 @@ def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
     if text[at] == "{" and kind not in _BLANKED_BRACES:
         return at, at
-    end = text.find({"[": "]", "(": ")", "{": "}"}[text[at]], at)
+    end = text.find(_BRACKETS[text[at]], at)
     if end < 0:
         end = len(text)
     inside = text[at + 1 : end].strip("\"' ")

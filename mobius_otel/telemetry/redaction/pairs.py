@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
@@ -28,9 +28,10 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 
 # A colour of a terminal may stand between a name, its separator and its value.
 # Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
-# Read forwards it is => := = : or >, and no == :: :// >= or >>.
+# Read forwards it is => := = : or >, and no == :: :// >= or >>, and no = that ends its line: what stands before that is
+# mostly no name but base64, and not to be learned.
 _TURNED_PAIR = re.compile(
-    r"(>=|=:|=(?<!==)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
+    r"(>=|=:|=(?<!==)(?<!\n=)(?<!\A=)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
     r"((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
     r"([\w.\-%\[\]$]{1,256}+)",
     re.ASCII,
@@ -38,7 +39,8 @@ _TURNED_PAIR = re.compile(
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
 _TURNED_RUN = re.compile(
-    r"[:=>][:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+[\"'`]?+\\{0,128}+"
+    r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+[\"'`]?+"
+    r"\\{0,128}+"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
     re.ASCII,
 )
@@ -107,16 +109,18 @@ class PairScanner:
     def pairs(self, text: str, hits: Hits) -> str:
         """Return `text` without the values that a name before a separator tells."""
         if ":" in text or "=" in text or ">" in text:
-            text = replace_spans(text, self._pair_spans(text), hits)
-        if spans := sibling_spans(text, self._of):
-            text = replace_spans(text, iter(spans), hits)
+            return replace_spans(text, self._pair_spans(text), hits)
         return text
+
+    def siblings(self, text: str, hits: Hits) -> str:
+        """Return `text` without the values that a name of its own beside them tells."""
+        return replace_spans(text, sibling_spans(text, self._of), hits)
 
     def flags(self, text: str, hits: Hits) -> str:
         """Return `text` without the secrets of its command lines."""
         if " " in text:
             spans = command_spans(text, self._of, logins="url_credential" not in self._off)
-            return replace_spans(text, iter(spans), hits)
+            return replace_spans(text, spans, hits)
         return text
 
     def sentences(self, text: str, hits: Hits) -> str:
@@ -137,7 +141,7 @@ class PairScanner:
         Args:
             text: Texts in lines of their own.
         """
-        places = may_be_sibling(text, self._of)
+        places: list[int] = []
         if not (":" in text or "=" in text or ">" in text):
             return places
         runs = _TURNED_RUN.findall(text[::-1])
@@ -173,6 +177,10 @@ class PairScanner:
             self._harmless.clear()
         self._harmless.add(turned)
         return True
+
+    def suspect_siblings(self, text: str) -> list[int]:
+        """Return the places of values that a name beside them may tell; see :func:`may_be_sibling`."""
+        return may_be_sibling(text, self._of)
 
     def suspect_flags(self, text: str, words: AbstractSet[bytes]) -> list[int]:
         """Return the places of command lines that may tell something; see :func:`may_be_command`."""
@@ -213,8 +221,8 @@ class PairScanner:
         self._learned[turned] = told = SCAN if harmless else _DEPENDS
         return told
 
-    def _pair_spans(self, text: str) -> Iterator[_Span]:
-        learned = self._learned
+    def _pair_spans(self, text: str) -> list[_Span]:
+        learned, spans = self._learned, []
         telling = [
             found
             for found in _TURNED_PAIR.finditer(text[::-1])
@@ -222,29 +230,31 @@ class PairScanner:
             or (known is None and self._learn(found.group(3)) is _DEPENDS)
         ]
         if not telling:
-            return
+            return []
         done, length = 0, len(text)
         login = ("?code" in text or "&code" in text) and _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
             if length - found.end(1) < done:
                 continue  # a part of the value before it
+            separator, quote, run = found.groups()
             run_start = length - found.end()
-            name, name_start = _first_name(found.group(3)[::-1], run_start)
+            name, name_start = _first_name(run[::-1], run_start)
             if name_start < done:
                 continue
             kind = self._kind(text, name, name_start, login)
             if kind and not in_marker(text, name_start) and not _in_arn(text, name_start):
                 blanks = _BLANKS.match(text, length - found.start())
                 end = blanks.end() if blanks else length - found.start()
-                pair = Pair(run_start, name_start, name, found.group(2)[::-1], found.group(1)[::-1], end)
+                pair = Pair(run_start, name_start, name, quote[::-1], separator[::-1], end)
                 start, end = value_span(text, pair, kind, self._of)
                 if start < end:
                     done = end
-                    yield start, end, kind
+                    spans.append((start, end, kind))
                     while arrow := _ARROW.match(text, done):
                         start, done = arrow.end(), quoted_end(text, arrow.end(), arrow.group(1))
                         if not keeps(kind, text[start:done]):
-                            yield start, done, kind
+                            spans.append((start, done, kind))
+        return spans
 
 
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from mobius_otel.telemetry.redaction.hits import Hits, each, replace_spans
 
 __all__ = [
+    "FEWEST_COLONS",
     "IN_GROUPS",
     "NUMBERS",
     "cards",
@@ -349,7 +350,7 @@ _NATIONAL_BEGIN = re.compile(
 _THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _LONGEST_IPV6 = 40
 _IN_IPV6 = "0123456789abcdefABCDEF:"
-_FEWEST_COLONS = 6  # of an address in which no two stand together
+FEWEST_COLONS = 6  # of an address in which no two stand together
 _SEVEN_COLONS = re.compile(r":(?:[0-9A-Fa-f]{1,4}:){6}")
 
 
@@ -448,8 +449,8 @@ def may_be_ipv4(text: str, raw: bytes) -> list[int]:
 
 def may_be_ipv6(text: str) -> list[int]:
     """Return where an address of IPv6 may stand."""
-    colons = each(text, "::") if "::" in text else []
-    if text.count(":") > _FEWEST_COLONS:
+    colons = each(text, "::")
+    if text.count(":") > FEWEST_COLONS:
         colons += [found.start() for found in _SEVEN_COLONS.finditer(text)]
     places = []
     for at in colons:

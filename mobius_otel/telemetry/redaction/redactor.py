@@ -6,8 +6,7 @@ without an end, a cycle, what lies deeper or is longer than the policy's limits.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.actions import Pseudonyms, deciding
@@ -23,8 +22,7 @@ from mobius_otel.telemetry.safety import of_handler
 __all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """One thing that was taken out; never what it was.
 
     Args:
@@ -36,8 +34,7 @@ class Match:
     path: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RedactionResult:
+class RedactionResult(NamedTuple):
     """What a redaction returns.
 
     Args:
@@ -125,7 +122,7 @@ class Redactor:
         if not walk.matches:
             return RedactionResult(clean)
         tally.add([kind for kind, _ in walk.matches], location)
-        return RedactionResult(clean, tuple([Match(kind, path) for kind, path in walk.matches]))
+        return RedactionResult(clean, tuple([Match(*match) for match in walk.matches]))
 
 
 def configured_redactor() -> Redactor:

@@ -14,7 +14,7 @@ from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.screen import Screen
-from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE
+from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE, SIBLING
 from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
@@ -46,6 +46,7 @@ class TextScanner:
         self._detectors = (
             (AT, pairs.logins),
             (PAIR, pairs.pairs),
+            (SIBLING, pairs.siblings),
             (FLAG, pairs.flags),
             (SENTENCE, pairs.sentences),
             *value_detectors(policy.kinds_off),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import reduce
 from itertools import accumulate
 from operator import or_
@@ -23,6 +24,7 @@ from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
+    FEWEST_COLONS,
     IN_GROUPS,
     NUMBERS,
     is_card,
@@ -51,17 +53,18 @@ from mobius_otel.telemetry.redaction.sorts import (
     PEM,
     PHONE,
     SENTENCE,
+    SIBLING,
     SSN,
     TOKEN,
 )
-from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_dotted, may_be_jwt, may_be_own, pem_begins
+from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_jwt, may_be_own, pem_begins
 
-__all__ = ["Screen", "holds_for_all", "is_id", "templates"]
+__all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates"]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
 #: The forms of ids and digests, which are never the same again, also as entity tags; and their characters.
-_IDS = {
+IDS = {
     around % form: len(form)
     for form in (b"00000000-0000-0000-0000-000000000000", *(b"0" * length for length in range(8, 129)))
     for around in (b"%b", b'"%b"', b'W/"%b"')
@@ -80,23 +83,29 @@ _UNBROKEN = _FOURTEEN  # letters and digits; no token of a vendor has fewer in o
 _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
 
 
-def templates(texts: Sequence[str]) -> list[bytes]:
-    """Return texts with all digits made the same; two texts of one template say the same of different things."""
+def templates(texts: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
+    """Return texts with all digits made the same, and with those of hexadecimal numbers made the same, too.
+
+    Two texts of one template say the same of different things.
+    """
     joined = "\0".join(texts).encode("utf-8", "surrogatepass").translate(_ZEROS)
     forms = joined.split(b"\0")
-    if len(forms) != len(texts):  # there is a zero in one of them
-        return [text.encode("utf-8", "surrogatepass").translate(_ZEROS) for text in texts]
-    return forms
+    if len(forms) == len(texts):
+        return forms, joined.translate(_HEX_ZEROS).split(b"\0")
+    # There is a zero in one of them.
+    forms = [text.encode("utf-8", "surrogatepass").translate(_ZEROS) for text in texts]
+    return forms, [form.translate(_HEX_ZEROS) for form in forms]
 
 
-def is_id(text: str, form: bytes) -> bool:
+def is_id(text: str, form: bytes, hexed: bytes) -> bool:
     """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card.
 
     Args:
         text: The text.
         form: Its template.
+        hexed: The same with the digits of hexadecimal numbers made the same, too.
     """
-    length = _IDS.get(form.translate(_HEX_ZEROS))
+    length = IDS.get(hexed)
     if length is None or text.startswith(_ACCOUNTS):
         return False
     return length >= _DIGEST or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
@@ -159,24 +168,32 @@ class Screen:
             low: The same where they are ASCII, else in lower case.
         """
         raw = text.encode("latin-1", "replace")
-        asked = ANYTHING if self._gate is None else self._gate(raw)
+        asked, words = self._asked(raw, text, low)
         found: list[tuple[int, list[int]]] = []
         if places := self._pairs.suspect(text):
             found.append((PAIR, places))
+        if asked & SIBLING and (places := self._pairs.suspect_siblings(text)):
+            found.append((SIBLING, places))
         if asked & AT and ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
         if asked & PEM and "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        if asked & (SENTENCE | TOKEN | FLAG) or low is not text:  # a Kelvin sign is a k in lower case
-            self._words_of(text, low, found)
+        if asked & FLAG and (places := self._pairs.suspect_flags(text, words)):
+            found.append((FLAG, places))
+        if asked & SENTENCE:
+            telling = words & TELLING_WORDS
+            if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
+                found.append((SENTENCE, places))
+        if asked & TOKEN and (places := self._tokens.vendors(text, words)):
+            found.append((TOKEN, places))
+        if asked & INNER and (places := self._tokens.inner(text, words)):
+            found.append((INNER, places))
         if asked & JWT and "eyJ" in text and (places := may_be_jwt(text)):
             found.append((JWT, places))
-        if places := may_be_own(text):
+        if asked & OWN and (places := may_be_own(text)):
             found.append((OWN, places))
-        if places := may_be_dotted(text):
-            found.append((TOKEN, places))
         if asked & ADDRESS:
-            if ":" in text and (places := may_be_ipv6(text)):
+            if ("::" in text or text.count(":") > FEWEST_COLONS) and (places := may_be_ipv6(text)):
                 found.append((ADDRESS, places))
             if places := may_be_ipv4(text, raw):
                 found.append((ADDRESS, places))
@@ -193,17 +210,13 @@ class Screen:
             found.append((PHONE, places))
         return found
 
-    def _words_of(self, text: str, low: str, found: list[tuple[int, list[int]]]) -> None:
+    def _asked(self, raw: bytes, text: str, low: str) -> tuple[int, AbstractSet[bytes]]:
+        """Return which questions are to be asked, as sorts, and the words that are to be searched for."""
+        asked, words = (ANYTHING, None) if self._gate is None else self._gate(raw)
+        if words is not None and low is text:
+            return asked, words
         words = self._words.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
-        if places := self._pairs.suspect_flags(text, words):
-            found.append((FLAG, places))
-        telling = words & TELLING_WORDS
-        if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
-            found.append((SENTENCE, places))
-        if places := self._tokens.vendors(text, words):
-            found.append((TOKEN, places))
-        if places := self._tokens.inner(text, words):
-            found.append((INNER, places))
+        return asked | SENTENCE, words  # a Kelvin sign is a k in lower case
 
 
 _DOCUMENTS = frozenset({"{}", "[]"})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 
-__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERN", "inserted", "loose_credentials", "may_tell", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "inserted", "loose_credentials", "may_tell", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -125,7 +125,7 @@ _SURE = re.compile(
     r"|\bpass(?:word|phrase|code) (?:is|was):[ \t]{1,2}[\"'`]?([^\s\"'`]{6,512}+)",
     re.ASCII,
 )
-_SURE_WORDS = (b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified")
+_SURE_WORDS = frozenset({b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified"})
 _CODES_OF_OTHERS = word_set(
     "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
     " source bar qr product response return language currency"
@@ -151,12 +151,14 @@ _TOLD = {
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"into"))
-#: A pattern that RE2 can run, too, and that matches wherever :func:`may_tell` has a place in ASCII: the words, as they
-#: are looked up, and those that only tell something behind another one together with it.
-WIDE_PATTERN = "(?i)(?:[^0-9A-Za-z](?:{})|{})(?:[^0-9A-Za-z]|$)".format(
-    "|".join(sorted(word.decode() for word in TELLING_WORDS if word.decode() not in _FIRST_WORDS)),
-    "|".join(f"{first} {word}" for word, firsts in _FIRST_WORDS.items() for first in firsts),
-)
+#: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
+#: words with what stands behind them, and those that only tell something behind another one together with it.
+WIDE_PATTERNS = [
+    (word, f"(?i:{'|'.join(first + ' ' for first in firsts) or '[^0-9A-Za-z]'})(?i:{word.decode()}){behind}")
+    for word in sorted(TELLING_WORDS)
+    for firsts in [_FIRST_WORDS.get(word.decode(), ())]
+    for behind in ["(?:[^0-9A-Za-z]|$)" if word == b"into" else r":?[ \t]"]
+] + [(b"otp", "(?i: is your )")]
 
 
 def may_tell(low: str, words: Collection[bytes]) -> list[int]:
@@ -170,7 +172,7 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
     mine = "my " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
-    if any(word in words for word in _SURE_WORDS):
+    if not _SURE_WORDS.isdisjoint(words):
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]

@@ -81,11 +81,13 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
         text: The text.
         of: What a name tells.
     """
-    spans = [*_tuples(text, of), *_elements(text, of), *_rows(text, of)]
+    spans = _beside(text, of)
     if ")=(" in text:
         spans += _keys(text, of)
     if "form-data" in text:
         spans += ((*found.span(2), of(found.group(1))) for found in _PART.finditer(text))
+    if not spans:
+        return []
     return sorted(
         (start, end, kind)
         for start, end, kind in spans
@@ -96,39 +98,37 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
 def may_be_sibling(text: str, of: _Of) -> list[int]:
     """Return the places of what :func:`sibling_spans` may find, in texts that stand in lines of their own."""
     # What these take ends with its line, or before the next thing of its kind begins: no text hides another's.
-    found: list[tuple[int, int, str]] = []
-    quoted = '"' in text or "'" in text
-    if quoted:
-        found += _tuples(text, of)
-    if "<" in text:
-        found += _elements(text, of)
-    found += _rows(text, of)
-    places = [start for start, _, kind in found if kind not in (SCAN, TRUST)]
-    if quoted and "form-data" in text:
-        places += each(text, "form-data")
-    if "=" in text and ")=(" in text:
+    places = [start for start, _, kind in _beside(text, of) if kind not in (SCAN, TRUST)]
+    if ")=(" in text:
         places += each(text, ")=(")
+    if "form-data" in text:
+        places += each(text, "form-data")
     return places
 
 
-def _tuples(text: str, of: _Of) -> _Spans:
-    if "', " in text or '", ' in text or "','" in text or '","' in text:
-        for found in _TUPLE.finditer(text):
-            if not _IS_NAME.fullmatch(found.group(4)):  # ("password", "email") is a list of names
-                yield *found.span(4), of(found.group(2))
-
-
-def _rows(text: str, of: _Of) -> _Spans:
-    for part, pattern in ((" -> ", _ARROW), ("| ", _ROW)):
-        if part in text:
-            for found in pattern.finditer(text):
-                if not _IS_NAME.fullmatch(found.group(2).rstrip(":.!?)")):
-                    yield *found.span(2), of(found.group(1))
-
-
-def _elements(text: str, of: _Of) -> _Spans:
+def _beside(text: str, of: _Of) -> list[tuple[int, int, str]]:
+    """Return what stands beside a name, whatever that name tells: in a tuple, an element, a row, behind an arrow."""
+    found: list[tuple[int, int, str]] = []
+    if ("'" in text or '"' in text) and ("', " in text or '", ' in text or "','" in text or '","' in text):
+        found += _tuples(text, of)
     if "</" in text:
-        for found in _ELEMENT.finditer(text):
+        found += ((*element.span(2), of(element.group(1))) for element in _ELEMENT.finditer(text))
+    if " -> " in text:
+        found += _rows(text, of, _ARROW)
+    if "| " in text:
+        found += _rows(text, of, _ROW)
+    return found
+
+
+def _tuples(text: str, of: _Of) -> _Spans:
+    for found in _TUPLE.finditer(text):
+        if not _IS_NAME.fullmatch(found.group(4)):  # ("password", "email") is a list of names
+            yield *found.span(4), of(found.group(2))
+
+
+def _rows(text: str, of: _Of, pattern: re.Pattern[str]) -> _Spans:
+    for found in pattern.finditer(text):
+        if not _IS_NAME.fullmatch(found.group(2).rstrip(":.!?)")):
             yield *found.span(2), of(found.group(1))
 
 

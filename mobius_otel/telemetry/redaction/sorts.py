@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = [
     "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR", "PEM", "PHONE",
-    "SENTENCE", "SSN", "TOKEN",
+    "SENTENCE", "SIBLING", "SSN", "TOKEN",
 ]  # fmt: skip
 
 PEM: Final = 1
@@ -24,4 +24,5 @@ ADDRESS: Final = 2048
 JWT: Final = 4096
 OWN: Final = 8192
 INNER: Final = 16384
-ANYTHING: Final = 32767
+SIBLING: Final = 32768
+ANYTHING: Final = 65535

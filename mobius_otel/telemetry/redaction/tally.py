@@ -73,7 +73,7 @@ class MatchTally:
                     cell = self._cells[pair] = defaults.counter(conventions.REDACTION_MATCHES).bind(
                         {conventions.REDACTION_KIND: pair[0], conventions.REDACTION_LOCATION: pair[1]}
                     )
-                cell.add()
+                cell.increment()
         except Exception as error:
             swallow("redaction", error)
         finally:

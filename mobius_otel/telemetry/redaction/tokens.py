@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.hits import Detector, Hits, each, replace_spans
+from mobius_otel.telemetry.redaction.sorts import INNER, OWN, TOKEN
 
 __all__ = [
-    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_dotted", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
-    "vendor_tokens", "wide_pattern",
+    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
+    "vendor_tokens", "wide_patterns",
 ]  # fmt: skip
 
 # --- keys in PEM form ---------------------------------------------------------------------------------------
@@ -284,20 +286,45 @@ _JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
 _OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
 _DOT = re.compile(r"\.(?:[0-9a-f]{64}|[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27})")
 _FEW_HEX = "[0-9a-f]{4}"  # of the 32 behind two letters
+_WIDE_DOT = r"\.[0-9a-f]{12}|\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{4}"
 _NO_WORD = re.compile(r"[^0-9A-Za-z]")
 
 
-def wide_pattern(off: frozenset[str] = frozenset()) -> str:
-    """Return a pattern that RE2 can run, too, and that matches wherever a :class:`TokenScreen` has a place.
+def wide_patterns(off: frozenset[str] = frozenset()) -> list[tuple[int, bytes, str]]:
+    """Return patterns that RE2 can run, too, of which one matches wherever a :class:`TokenScreen` has a place.
 
-    It asks for the beginning of each shape, and for what stands inside. Counted characters would cost RE2 a state each.
+    They ask for the beginning of each shape, and for what stands inside: counted characters cost RE2 a state each.
 
     Args:
         off: Kinds that are not looked for.
+
+    Returns:
+        The sort, the word to be searched for or nothing, the pattern.
     """
-    prefixes = [prefix for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
-    begins = [f"[^0-9A-Za-z]{re.escape(prefix)}{_FEW_HEX if len(prefix) < 3 else ''}" for prefix in prefixes]
-    return "|".join((*begins, *(re.escape(part) for kind, some, _ in _INNER if kind not in off for part in some)))
+    begins = [(prefix, _opening(prefix)) for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
+    openings = {opening for _, opening in begins if opening}
+    glued = [
+        f"[^0-9A-Za-z]{re.escape(prefix)}{_FEW_HEX if len(prefix) < 3 else ''}"
+        for prefix, opening in begins
+        if not opening
+    ]
+    inner = [part for kind, parts, _ in _INNER if kind not in off for part in parts]
+    return [
+        (OWN, b"", _OWN_BEGIN.pattern),
+        (TOKEN, b"", "|".join((*glued, _WIDE_DOT))),
+        *((TOKEN, _word(opening), f"[^0-9A-Za-z]{re.escape(opening)}") for opening in sorted(openings)),
+        *((INNER, part.strip("_").encode() if part[0] == "_" else b"", re.escape(part)) for part in inner),
+    ]
+
+
+def _opening(prefix: str) -> str:
+    """Return the first word of what a token begins with, and what ends it; empty where the token goes on with it."""
+    end = _NO_WORD.search(prefix)
+    return prefix[: end.end()] if end else ""
+
+
+def _word(opening: str) -> bytes:
+    return opening[:-1].lower().encode()
 
 
 class TokenScreen:
@@ -317,17 +344,20 @@ class TokenScreen:
     def __init__(self, off: frozenset[str] = frozenset()) -> None:
         self._known, _ = _known_tokens(off)
         self._openings: dict[bytes, set[str]] = {}
-        glued: dict[str, list[str]] = {}
+        glued: dict[str, list[tuple[str, str]]] = {}
         for kind, prefixes, rest in _VENDORS:
             for prefix in () if kind in off else prefixes.split():
-                word = _NO_WORD.split(prefix, maxsplit=1)[0]
-                if word != prefix:
-                    self._openings.setdefault(word.lower().encode(), set()).add(prefix[: len(word) + 1])
+                if opening := _opening(prefix):
+                    self._openings.setdefault(_word(opening), set()).add(opening)
                 else:
-                    glued.setdefault(prefix[0], []).append(re.escape(prefix[1:]) + rest)
-        # A pattern for each first letter: one letter is found much quicker than one of some.
+                    glued.setdefault(prefix[0], []).append((prefix, re.escape(prefix[1:]) + rest))
+        # A pattern for each first letter, and what all of them begin with: that is found much quicker than a pattern.
         self._glued = [
-            re.compile(f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join(rests)})") for letter, rests in glued.items()
+            (
+                os.path.commonprefix([prefix for prefix, _ in shapes]),  # noqa: RUF071 - of any texts
+                re.compile(f"{letter}(?<![0-9A-Za-z]{letter})(?:{'|'.join(rest for _, rest in shapes)})"),
+            )
+            for letter, shapes in glued.items()
         ]
         self._inner = tuple(part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part)
         self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in _PLACES)
@@ -346,9 +376,11 @@ class TokenScreen:
             for opening in self._openings.get(word, ()):
                 if self._known and opening in text:
                     places += [at for at in each(text, opening) if self._known.match(text, at)]
-        for pattern in self._glued:
-            if pattern.search(text):
+        for begin, pattern in self._glued:
+            if begin in text and pattern.search(text):
                 places += [found.start() for found in pattern.finditer(text)]
+        if _DOT.search(text):
+            places += [found.start() for found in _DOT.finditer(text)]
         return places
 
     def inner(self, text: str, words: AbstractSet[bytes]) -> list[int]:
@@ -360,11 +392,6 @@ class TokenScreen:
             if part in text:
                 places += each(text, part)
         return places
-
-
-def may_be_dotted(text: str) -> list[int]:
-    """Return the places of what may be a token that its full stops tell."""
-    return [found.start() for found in _DOT.finditer(text)] if _DOT.search(text) else []
 
 
 def may_be_jwt(text: str) -> list[int]:

@@ -176,18 +176,24 @@ class Walk:
             text = cut(text, most)
             self._found("length")
         self._characters -= length
+        memory = self._memory
+        if self._show is None and (masked := memory.masked.get(hash(text))):
+            clean, kinds = masked
+            self.matches += [[kind, ""] for kind in kinds]
+            return clean
         hits = Hits(self._decide) if self._show is not None else Hits()
         sorts = self._suspects.get(text, ANYTHING)
         walk = self._document(depth + depth_of(place)) if sorts & DOCUMENT else None
         clean = self._scanner.scan(text, hits, walk, sorts)
         if hits:
-            for kind in hits:
-                self._found(kind)
+            self.matches += [[kind, ""] for kind in hits]
             if len(clean) > self._policy.max_length:  # markers may be longer than what they stand for
                 clean = cut(clean, self._policy.max_length)
+            if self._show is None and not sorts & DOCUMENT:  # what a document becomes depends on where it stands
+                memory.remember_masked(text, clean, hits)
             return clean
         if length <= LONGEST_REMEMBERED and not hits.passed:
-            self._memory.remember_scanned(text)
+            memory.remember_scanned(text)
         return clean
 
     def _document(self, depth: int) -> Any:

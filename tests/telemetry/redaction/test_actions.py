@@ -151,3 +151,13 @@ def test_a_policy_file_says_it(tmp_path, monkeypatch):
     assert clean["support_email"] == "h@example.com"
     assert clean["email"].startswith("[redacted:email:k1.")
     assert clean["card"] == "[redacted:card:1111]"
+
+
+def test_a_text_that_was_masked_at_one_place_is_pseudonymous_at_another():
+    """What is remembered of a text with a secret holds where all is masked, and nowhere else."""
+    rule = RedactionRule(action="pseudonym", kind="email", location="audit")
+    redactor = Redactor(RedactionPolicy(rules=(rule,)), Pseudonyms({"k1": "a made-up key of tests"}))
+    text = "mail of ann@example.com"
+    for _ in range(2):
+        assert redactor.text(text, location="log") == "mail of [redacted:email]"
+        assert redactor.text(text, location="audit").startswith("mail of [redacted:email:k1.")

@@ -316,12 +316,63 @@ def test_the_memory_of_clean_texts_is_bounded_and_holds_no_secret():
     for number in range(40_000):
         letters = "".join(chr(97 + int(digit)) for digit in str(number))
         redactor.redact({f"k{number}": f"text {letters}", "again": f"{letters} {number}"})
+        if number < 3_000:
+            redactor.redact({"note": f"{letters}: token={CANARY}", "field": "password", "after": CANARY})
     redactor.redact({"password": CANARY, "x": SAID})
     memory = redactor._memory
-    known = (memory.clean, memory.names, memory._templates, memory._seen, memory.beside)
-    assert all(len(each) <= 16384 for each in known)
-    assert not any(CANARY in text for text in memory.clean)
-    assert not any(CANARY.encode() in form for form in (*memory._templates, *memory._seen))
+    known = (memory.clean, memory.names, memory._templates, memory._seen, memory.beside, memory.masked, memory._namers)
+    assert all(0 < len(each) <= 16384 for each in known)
+    assert not any(CANARY in repr(each) for each in known)
+
+
+def test_a_text_with_a_secret_that_comes_again_is_masked_and_counted_again():
+    """What became of it is remembered, and nothing of the text: by name, place and number all is as the first time."""
+    redactor = Redactor()
+    record = {"a": f"token={CANARY} 1", "b": [f"token={CANARY} 1", "card 4111 1111 1111 1111, pin=4711"]}
+    first = redactor.redact(record)
+    assert len(first.matches) == 4
+    assert redactor._memory.masked
+    for value in (record, {"a": record["a"], "b": record["b"]}):
+        again = redactor.redact(value)
+        assert again.value == first.value
+        assert sorted(again.matches) == sorted(first.matches)
+    assert redactor.text(record["a"]) == first.value["a"]
+    assert redactor.attribute("note", record["a"]) == first.value["a"]
+    assert redactor.attribute("token", record["a"]) == "[redacted:token]", "a name tells more than the text"
+
+
+def test_a_number_that_was_a_card_is_none_under_the_name_of_an_id():
+    """What is remembered of a text is not what a name tells."""
+    redactor = Redactor()
+    for _ in range(2):
+        assert redactor.redact({"number": "4000000000000000006"}).matches
+        assert not redactor.redact({"order_id": "4000000000000000006"}).matches
+
+
+def test_a_document_is_judged_where_it_stands():
+    """One that stands too deep to be read is a text there, and a document elsewhere."""
+    policy = RedactionPolicy(max_depth=3)
+    inner = json.dumps({"session": {"a": 1}, "note": f"token={CANARY}", "pin": "4711"})
+    deep = {"a": {"b": {"c": inner}}}
+    redactor = Redactor(policy)
+    expected = [Redactor(policy).redact(value).value for value in (deep, {"c": inner})]
+    for _ in range(2):
+        assert [redactor.redact(value).value for value in (deep, {"c": inner})] == expected
+
+
+def test_a_detector_that_failed_once_is_asked_again():
+    """A text that was blanked since a function raised is no text with a secret."""
+    fails = [True]
+
+    def find(text):
+        if fails[0]:
+            raise ValueError
+        return []
+
+    redactor = Redactor(RedactionPolicy(detectors=(("badge", find),)))
+    assert redactor.redact({"note": "some text"}).value == {"note": "[redacted:unreadable]"}
+    fails[0] = False
+    assert redactor.redact({"note": "some text"}).value == {"note": "some text"}
 
 
 def test_threads_share_one_redactor():
