@@ -37,7 +37,8 @@ _SET = re.compile(
 )
 # What Redis and Valkey read and print: requirepass …, "AUTH" "…"
 _PLAIN = re.compile(
-    r"(?:(?:requirepass|masterauth)\"?[ \t]{1,4}|\"(?:AUTH|auth)\" (?:\"[^\"\s]{1,64}\" )?)\"?([^\s\"]{4,512}+)"
+    r"(?:(?<![0-9A-Za-z])(?:requirepass|masterauth)\"?[ \t]{1,4}|\"(?:AUTH|auth)\" (?:\"[^\"\s]{1,64}\" )?)"
+    r"\"?([^\s\"]{4,512}+)"
 )
 _PLAINS = ("requirepass", "masterauth", '"AUTH"', '"auth"')
 _SETS = ("config set ", "configure set ", "ENV ", "setx ")

@@ -13,7 +13,7 @@ from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_s
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
-from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates
+from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates, without_hex
 
 __all__ = [
     "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MOST_SCREENED", "NAMED", "NAMERS", "Memory", "is_count",
@@ -129,17 +129,17 @@ class Memory:
 
     def unknown(self, texts: list[str]) -> dict[str, bytes]:
         """Return the texts that were not clean before, whatever their digits were, and are no ids; with their forms."""
-        forms, hexed = templates(texts)
-        known, seen = self._templates, self._seen
+        forms = templates(texts)
+        known, seen, unknown = self._templates, self._seen, {}
         if known.issuperset(forms):
             return {}
-        return {
-            text: form
-            for text, form, hexes in zip(texts, forms, hexed, strict=True)
-            if form not in known
-            and not (hexes in IDS and is_id(text, form, hexes))
-            and not (seen.get(form) and self._holds(form))
-        }
+        hexed = without_hex(forms)
+        for number, form in enumerate(forms):
+            if form not in known:
+                text, hexes = texts[number], hexed[number]
+                if not (hexes in IDS and is_id(text, form, hexes)) and not (seen.get(form) and self._holds(form)):
+                    unknown[text] = form
+        return unknown
 
     def _holds(self, form: bytes) -> bool:
         """Find out whether all texts of a template are clean, since one was, and remember it."""

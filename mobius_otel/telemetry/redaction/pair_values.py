@@ -66,10 +66,10 @@ _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 _BARE = re.compile(
-    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b]|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"']))*+", re.ASCII
+    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b]++|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"']))*+", re.ASCII
 )
 _AFTER_STRING = frozenset({"", " ", "+", ")", ",", "%", ".", ";", "]", "}", "\n"})
-_LINE = re.compile(r"(?:[^\r\n\\]|\\(?![nr]))*+")
+_LINE = re.compile(r"(?:[^\r\n\\]++|\\(?![nr]))*+")
 _TOKEN_RUN = re.compile(r"[^\s\"',;<>\\]*+")
 _BLANKED_BRACES = frozenset({"cookie", "credential", "secret", "password", "api_key"})
 # A place for a value that is filled in elsewhere.

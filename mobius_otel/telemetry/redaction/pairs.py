@@ -77,6 +77,8 @@ def _first_name(run: str, start: int) -> tuple[str, int]:
         run: The whole run: ``--api-key``, ``user[pin]``, ``1abc``.
         start: Where it begins in its text.
     """
+    if run[0].isalpha():  # mostly
+        return run, start
     colour = _COLOUR.match(run)
     at = colour.end() if colour else 0
     while at >= 0:

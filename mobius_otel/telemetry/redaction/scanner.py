@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
@@ -103,13 +104,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_DECODE = json.JSONDecoder(object_pairs_hook=_once).decode
+
+
 def _document(text: str) -> Any:
     """Return what the text encodes when it is a JSON object, list or (encoded twice) text; else None."""
-    ends = text.strip()[:1] + text.strip()[-1:]
-    if ends not in {"{}", "[]", '""'}:
+    stripped = text.strip()
+    if stripped[:1] + stripped[-1:] not in {"{}", "[]", '""'}:
         return None
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return _DECODE(text)
     except (ValueError, RecursionError):
         return None
 
@@ -119,9 +123,14 @@ def _redacted_json(text: str, document: Any, hits: Hits, walk: Walk) -> str:
     clean = walk(document, hits)
     if len(hits) == before:
         return text
-    separators = None if '": ' in text or "\n" in text else (",", ":")
-    indent = 2 if "\n" in text.strip() else None
-    return json.dumps(clean, ensure_ascii=text.isascii(), separators=separators, indent=indent)
+    return _encoder(text.isascii(), '": ' in text or "\n" in text, "\n" in text.strip()).encode(clean)
+
+
+@cache
+def _encoder(ascii_only: bool, blanks: bool, lines: bool) -> json.JSONEncoder:
+    return json.JSONEncoder(
+        ensure_ascii=ascii_only, separators=None if blanks else (",", ":"), indent=2 if lines else None
+    )
 
 
 def cut(text: str, length: int) -> str:

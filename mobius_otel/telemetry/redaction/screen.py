@@ -43,7 +43,6 @@ from mobius_otel.telemetry.redaction.sorts import (
     ANYTHING,
     AT,
     CARD,
-    DOCUMENT,
     FLAG,
     IBAN,
     INNER,
@@ -59,7 +58,7 @@ from mobius_otel.telemetry.redaction.sorts import (
 )
 from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_jwt, may_be_own, pem_begins
 
-__all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates"]
+__all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates", "without_hex"]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
@@ -83,29 +82,30 @@ _UNBROKEN = _FOURTEEN  # letters and digits; no token of a vendor has fewer in o
 _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
 
 
-def templates(texts: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
-    """Return texts with all digits made the same, and with those of hexadecimal numbers made the same, too.
-
-    Two texts of one template say the same of different things.
-    """
+def templates(texts: Sequence[str]) -> list[bytes]:
+    """Return texts with all digits made the same; two texts of one template say the same of different things."""
     joined = "\0".join(texts).encode("utf-8", "surrogatepass").translate(_ZEROS)
     forms = joined.split(b"\0")
-    if len(forms) == len(texts):
-        return forms, joined.translate(_HEX_ZEROS).split(b"\0")
-    # There is a zero in one of them.
-    forms = [text.encode("utf-8", "surrogatepass").translate(_ZEROS) for text in texts]
-    return forms, [form.translate(_HEX_ZEROS) for form in forms]
+    if len(forms) != len(texts):  # there is a zero in one of them
+        return [text.encode("utf-8", "surrogatepass").translate(_ZEROS) for text in texts]
+    return forms
 
 
-def is_id(text: str, form: bytes, hexed: bytes) -> bool:
+def without_hex(forms: Sequence[bytes]) -> list[bytes]:
+    """Return templates with the digits of hexadecimal numbers made the same, too."""
+    hexes = b"\0".join(forms).translate(_HEX_ZEROS).split(b"\0")
+    return hexes if len(hexes) == len(forms) else [form.translate(_HEX_ZEROS) for form in forms]
+
+
+def is_id(text: str, form: bytes, hexes: bytes) -> bool:
     """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card.
 
     Args:
         text: The text.
         form: Its template.
-        hexed: The same with the digits of hexadecimal numbers made the same, too.
+        hexes: The same :func:`without_hex`.
     """
-    length = IDS.get(hexed)
+    length = IDS.get(hexes)
     if length is None or text.startswith(_ACCOUNTS):
         return False
     return length >= _DIGEST or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
@@ -147,17 +147,20 @@ class Screen:
         # A letter whose lower case is two: the places would not be the same.
         if self._everything or len(low) != len(joined):
             return dict.fromkeys(range(len(texts)), ANYTHING)
-        suspects = _documents(texts) if "{" in joined or "[" in joined or '"' in joined else {}
+        if ("{" in joined or "[" in joined or '"' in joined) and (documents := _documents(texts)):
+            rest = [index for index in range(len(texts)) if index not in documents]
+            others = self.suspects([texts[index] for index in rest]) if rest else {}
+            return documents | {rest[index]: sorts for index, sorts in others.items()}
         found = self._places(joined, low)
-        if not found:
-            return suspects
         if len(texts) == 1:
-            return {0: reduce(or_, [sort for sort, _ in found], suspects.get(0, 0))}
-        ends = list(accumulate([len(text) + 1 for text in texts]))
-        for sort, places in found:
-            for place in places:
-                index = bisect_right(ends, place - 1)
-                suspects[index] = suspects.get(index, 0) | sort
+            return {0: reduce(or_, [sort for sort, _ in found])} if found else {}
+        suspects: dict[int, int] = {}
+        if found:
+            ends = list(accumulate([len(text) + 1 for text in texts]))
+            for sort, places in found:
+                for place in places:
+                    index = bisect_right(ends, place - 1)
+                    suspects[index] = suspects.get(index, 0) | sort
         return suspects
 
     def _places(self, text: str, low: str) -> list[tuple[int, list[int]]]:
@@ -174,7 +177,8 @@ class Screen:
             found.append((PAIR, places))
         if asked & SIBLING and (places := self._pairs.suspect_siblings(text)):
             found.append((SIBLING, places))
-        if asked & AT and ("@" in text or "%40" in text) and (places := may_be_login_or_email(text)):
+        # One character is found at once, some take their time.
+        if asked & AT and ("@" in text or ("%" in text and "%40" in text)) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
         if asked & PEM and "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
@@ -188,12 +192,12 @@ class Screen:
             found.append((TOKEN, places))
         if asked & INNER and (places := self._tokens.inner(text, words)):
             found.append((INNER, places))
-        if asked & JWT and "eyJ" in text and (places := may_be_jwt(text)):
+        if asked & JWT and "J" in text and "eyJ" in text and (places := may_be_jwt(text)):
             found.append((JWT, places))
         if asked & OWN and (places := may_be_own(text)):
             found.append((OWN, places))
         if asked & ADDRESS:
-            if ("::" in text or text.count(":") > FEWEST_COLONS) and (places := may_be_ipv6(text)):
+            if ":" in text and ("::" in text or text.count(":") > FEWEST_COLONS) and (places := may_be_ipv6(text)):
                 found.append((ADDRESS, places))
             if places := may_be_ipv4(text, raw):
                 found.append((ADDRESS, places))
@@ -215,7 +219,8 @@ class Screen:
         asked, words = (ANYTHING, None) if self._gate is None else self._gate(raw)
         if words is not None and low is text:
             return asked, words
-        words = self._words.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
+        lower = raw if low is text else low.encode("latin-1", "replace")
+        words = self._words.intersection(lower.translate(WORDS).split())
         return asked | SENTENCE, words  # a Kelvin sign is a k in lower case
 
 
@@ -223,10 +228,13 @@ _DOCUMENTS = frozenset({"{}", "[]"})
 
 
 def _documents(texts: Sequence[str]) -> dict[int, int]:
-    """Suspect what may be JSON; a text in quotes is the same without them, unless something in it is escaped."""
+    """Suspect what may be JSON of anything: it is parsed, and what is in it is looked at then.
+
+    A text in quotes is the same without them, unless something in it is escaped.
+    """
     suspects = {}
     for index, text in enumerate(texts):
         ends = text.lstrip()[:1] + text.rstrip()[-1:]
         if ends in _DOCUMENTS or (ends == '""' and "\\" in text):
-            suspects[index] = DOCUMENT
+            suspects[index] = ANYTHING
     return suspects

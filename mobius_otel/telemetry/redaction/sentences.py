@@ -144,10 +144,11 @@ _LAST_WORDS = {word: word for word in word_set(
 #: first pattern of each, and the second.
 _TOLD = {
     word.encode(): (
-        re.compile(f"{said}{_BEHIND}(?={_WITH_DIGIT})", re.ASCII),
-        re.compile(f"{said}{_BEHIND}(?={_LONG_ENOUGH}|{_WITH_DIGIT})", re.ASCII),
+        re.compile(f"{begin}{said[1:]}{_BEHIND}(?={_WITH_DIGIT})", re.ASCII),
+        re.compile(f"{begin}{said[1:]}{_BEHIND}(?={_LONG_ENOUGH}|{_WITH_DIGIT})", re.ASCII),
     )
     for word, said in _LAST_WORDS.items()
+    for begin in [f"{said[0]}(?<![0-9a-z]{said[0]})"]  # a letter first, which is found quickly
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"into"))

@@ -99,7 +99,7 @@ def may_be_sibling(text: str, of: _Of) -> list[int]:
     """Return the places of what :func:`sibling_spans` may find, in texts that stand in lines of their own."""
     # What these take ends with its line, or before the next thing of its kind begins: no text hides another's.
     places = [start for start, _, kind in _beside(text, of) if kind not in (SCAN, TRUST)]
-    if ")=(" in text:
+    if ")" in text and ")=(" in text:
         places += each(text, ")=(")
     if "form-data" in text:
         places += each(text, "form-data")
@@ -109,13 +109,14 @@ def may_be_sibling(text: str, of: _Of) -> list[int]:
 def _beside(text: str, of: _Of) -> list[tuple[int, int, str]]:
     """Return what stands beside a name, whatever that name tells: in a tuple, an element, a row, behind an arrow."""
     found: list[tuple[int, int, str]] = []
+    # One character is found at once, some take their time.
     if ("'" in text or '"' in text) and ("', " in text or '", ' in text or "','" in text or '","' in text):
         found += _tuples(text, of)
-    if "</" in text:
+    if "<" in text and "</" in text:
         found += ((*element.span(2), of(element.group(1))) for element in _ELEMENT.finditer(text))
-    if " -> " in text:
+    if ">" in text and " -> " in text:
         found += _rows(text, of, _ARROW)
-    if "| " in text:
+    if "|" in text and "| " in text:
         found += _rows(text, of, _ROW)
     return found
 

@@ -27,7 +27,7 @@ __all__ = [
 _PEM_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40}+)-----")
 _IN_NAMES = frozenset("_.[]%$")
 _LONGEST_NAME = 40  # a line of a key is longer
-_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]|(?<=[\n ])[>|](?= )|\\{1,4}+[nrt])*+")
+_PEM_BODY = re.compile(r"(?:[A-Za-z0-9+/=\s:,\-]++|(?<=[\n ])[>|](?= )|\\{1,4}+[nrt])*+")
 
 
 def _whole_words(text: str, start: int, end: int) -> int:
@@ -359,7 +359,9 @@ class TokenScreen:
             )
             for letter, shapes in glued.items()
         ]
-        self._inner = tuple(part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part)
+        inner = [part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part]
+        #: What stands inside, and a character of it that stands in few texts.
+        self._inner = tuple((min(part, key=str.isalnum), part) for part in inner)
         self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in _PLACES)
         #: The words, in lower case, of which a text holds one that is to be searched for them.
         self.words: frozenset[bytes] = frozenset((*self._openings, *self._joins))
@@ -377,7 +379,7 @@ class TokenScreen:
                 if self._known and opening in text:
                     places += [at for at in each(text, opening) if self._known.match(text, at)]
         for begin, pattern in self._glued:
-            if begin in text and pattern.search(text):
+            if begin[-1] in text and begin in text and pattern.search(text):
                 places += [found.start() for found in pattern.finditer(text)]
         if _DOT.search(text):
             places += [found.start() for found in _DOT.finditer(text)]
@@ -388,8 +390,8 @@ class TokenScreen:
         places: list[int] = []
         if words and not self._joins.isdisjoint(words):
             places += [found.start() for found in _JOINED.finditer(text)]
-        for part in self._inner:
-            if part in text:
+        for mark, part in self._inner:
+            if mark in text and part in text:
                 places += each(text, part)
         return places
 

@@ -135,17 +135,18 @@ class Walk:
         if type(value) is str:
             return self.text(value, depth)
         self._items = look.left
+        matches = self.matches
         changes: list[tuple[Place, Any, Any]] = []
         for place, key, kind in look.spots:
-            container, before = place[0], len(self.matches)
+            container, before = place[0], len(matches)
             old = container[key]
-            self._in_sequence, self._listed, self._owner = type(container) is not dict, False, place[1]
-            name = place[1] if self._in_sequence else (key if type(key) is str else "")
-            if kind == SCAN and type(old) is str:
-                new = self._scanned(old, name, depth, place)
+            if kind == SCAN and type(old) is str and not old.isdigit():
+                new = self.text(old, depth, place)
             else:
+                self._in_sequence, self._listed, self._owner = type(container) is not dict, False, place[1]
+                name = place[1] if self._in_sequence else (key if type(key) is str else "")
                 new = self.value(old, name, kind, depth + depth_of(place))
-            if len(self.matches) > before:
+            if len(matches) > before:
                 self._under(before, way(place, key))
             if new is not old:
                 changes.append((place, key, new))
@@ -154,11 +155,11 @@ class Walk:
             return self.value(value, "", SCAN, depth)
         return changed(value, changes) if changes else value
 
-    def _scanned(self, text: str, name: str, depth: int, place: Place | None = None) -> str:
+    def _scanned(self, text: str, name: str, depth: int) -> str:
         """Return a text that no name tells anything of without its secrets."""
         if _FEWEST_OF_A_SNOWFLAKE <= len(text) <= _MOST_OF_A_SNOWFLAKE and text.isdigit() and says_id(name):
             return text
-        return self.text(text, depth, place)
+        return self.text(text, depth)
 
     def text(self, text: str, depth: int, place: Place | None = None) -> str:
         """Return a text without its secrets.
