@@ -149,6 +149,10 @@ class SqliteFile:
         self.lock = threading.RLock()
         self._beginning = False
         self._connection: sqlite3.Connection | None = None
+        # For short looks beside it, which no writer holds up; taken after `lock` by whoever takes both.
+        self._reader_lock = threading.RLock()
+        self._reader: sqlite3.Connection | None = None
+        self._readers = 0
         self._identity: tuple[int, int] | None = None
         self._log_file = -1
         self._log_identity = (0, 0)
@@ -302,16 +306,40 @@ class SqliteFile:
         return contextlib.nullcontext(self._usable())
 
     def first(self, query: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
-        """Return the first row that a query finds in the file that is at the path.
+        """Return the first row that a query finds in the file that is at the path, waiting for no writer.
 
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
         """
+        with contextlib.suppress(sqlite3.Error), self._reader_lock:
+            if self._connection is not None:
+                return self._read(query, values)
         with self.lock:
             connection = self._usable()
             self.check_still_there()
             row: tuple[Any, ...] | None = connection.execute(query, values).fetchone()
             return row
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Do as :meth:`first` over a connection beside the one that writes; the caller holds its lock."""
+        self.check_still_there()
+        try:
+            if self._reader is None:
+                self._reader = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=rw", timeout=self._busy_timeout, isolation_level=None,
+                    check_same_thread=False, uri=True,
+                )  # fmt: skip
+                self._readers += 1
+            row: tuple[Any, ...] | None = self._reader.execute(query, values).fetchone()
+            return row
+        except BaseException:
+            self._close_reader()
+            raise
+
+    def _close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def writing(self) -> sqlite3.Connection:
         """Begin a write transaction; the caller holds :attr:`lock`, and enters what is returned.
@@ -350,24 +378,18 @@ class SqliteFile:
         with self.lock:
             return self._whole().execute(statement, values).lastrowid or 0
 
-    def version(self) -> int | None:
-        """Return a number that changes when anybody else has written to the file; it waits for nobody.
+    def version(self) -> tuple[int, int] | None:
+        """Return something that changes when anybody has written to the file; it waits for no writer.
 
         Returns:
-            The number; None while another thread holds the connection, or while the file is closed.
+            That; None while the file is closed.
 
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
         """
-        if not self.lock.acquire(blocking=False):
-            return None
-        try:
-            if self._connection is None:
-                return None
-            self.check_still_there()
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-        finally:
-            self.lock.release()
+        with self._reader_lock:
+            row = self._read("PRAGMA data_version") if self._connection is not None else None
+            return None if row is None else (self._readers, row[0])  # SQLite counts for each connection anew
 
     def check_still_there(self) -> None:
         """Look whether the open file is still the one at its path.
@@ -428,33 +450,37 @@ class SqliteFile:
         For a file that is gone: its handle is kept unused rather than closed, because closing would delete
         the write-ahead log of whatever lies at the path now.
         """
-        with self.lock:
-            if self._connection is not None:
-                _abandoned.append(self._connection)
-                self._connection = None
+        with self.lock, self._reader_lock:
+            self._abandon()
             self._forget_log()
 
     def close(self) -> None:
         """Close the handle; the next use opens the file again."""
-        with self.lock:
+        with self.lock, self._reader_lock:
             connection, self._connection = self._connection, None  # in this order: none is used that is closed
+            self._close_reader()
             if connection is not None:
                 connection.close()
             self._forget_log()
 
+    def _abandon(self) -> None:
+        _abandoned.extend(handle for handle in (self._connection, self._reader) if handle is not None)
+        self._connection = self._reader = None
+
     def _before_fork(self) -> None:
         self.lock.acquire()
+        self._reader_lock.acquire()
 
     def _after_fork_in_parent(self) -> None:
+        self._reader_lock.release()
         self.lock.release()
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
+        self._reader_lock = threading.RLock()
         self._beginning = False
         self._forget_log()
-        if self._connection is not None:
-            _abandoned.append(self._connection)
-            self._connection = None
+        self._abandon()
 
     def __repr__(self) -> str:
         return f"SqliteFile({self._what}, {'open' if self._connection else 'closed'})"

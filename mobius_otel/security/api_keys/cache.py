@@ -56,14 +56,13 @@ class KeyCache:
         ttl: Seconds that it remembers; 0: not at all.
         most: How many keys; the oldest are forgotten.
         monotonic: Seconds that never go back.
-        version: Returns something that changes when others may have changed keys, None where it is not known right
-            now; what it raises counts as a change.
+        version: Returns something that changes when others may have changed keys; None, where it is not known right
+            now, counts as a change, and so does what it raises.
     """
 
     __slots__ = (
-        "__weakref__", "_entries", "_lock", "_look_again", "_monotonic", "_most", "_seen", "_shared",
-        "_ttl", "_unknown",
-        "_version", "epoch",
+        "__weakref__", "_entries", "_lock", "_look_again", "_looking", "_monotonic", "_most", "_seen", "_shared", "_ttl",
+        "_unknown", "_version", "epoch",
     )  # fmt: skip
 
     def __init__(
@@ -83,8 +82,7 @@ class KeyCache:
     def get(self, digest: bytes) -> Entry | None:
         """Return what is known about the key with this digest."""
         if self._version is not None and (now := time.monotonic()) >= self._look_again:
-            self._look_again = now + _LOOKED_EVERY
-            self._look(self._version)
+            self._look(self._version, now)
         entry = self._entries.get(digest)
         return entry if entry is not None and 0.0 < entry.until - self._monotonic() <= self._ttl else None
 
@@ -153,16 +151,23 @@ class KeyCache:
         if key.lineage_id == key.id:
             object.__setattr__(key, "lineage_id", key.id)
 
-    def _look(self, version: Callable[[], object | None]) -> None:
-        """Forget everything where others may have changed it."""
-        seen: object | None
-        try:
-            seen = version()
-        except Exception:
-            seen = object()
-        if seen is not None and seen != self._seen:
-            self._seen = seen
-            self.drop(None)
+    def _look(self, version: Callable[[], object | None], now: float) -> None:
+        """Forget everything where others may have changed it since `now`.
+
+        Until a look is over nobody goes on with what it may find changed: threads wait for the one that looks.
+        """
+        with self._looking:
+            if now < self._look_again:
+                return
+            begun = time.monotonic()
+            try:
+                seen = version()
+            except Exception:
+                seen = None
+            if seen is None or seen != self._seen:
+                self._seen = seen
+                self.drop(None)
+            self._look_again = begun + _LOOKED_EVERY
 
     def _forget_old(self, now: float) -> None:
         """Forget a few of what is out of date, so that what is not used any more goes away by and by."""
@@ -175,6 +180,7 @@ class KeyCache:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._looking = threading.RLock()  # a signal's handler may verify in the middle of a look
         self._entries: dict[bytes, Entry] = {}
         self._unknown: dict[bytes, float] = {}
         self._shared: dict[Any, Any] = {}

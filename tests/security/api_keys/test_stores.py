@@ -131,6 +131,50 @@ def test_a_revocation_in_one_process_holds_in_the_other(told, tmp_path, clock):
     assert here.get(issued.key.id).state is KeyState.REVOKED
 
 
+def test_a_revocation_elsewhere_holds_though_somebody_here_waits_to_write(told, tmp_path):
+    """A thread that waits for SQLite's write lock keeps nobody from looking, nor from reading."""
+    path = tmp_path / "keys.db"
+    manager = ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER)
+    issued = manager.issue("alice")
+    manager.verify(issued.secret)
+    elsewhere = sqlite3.connect(path, isolation_level=None)
+    elsewhere.execute("BEGIN IMMEDIATE")
+    with contextlib.ExitStack() as waiting:
+        writer = threading.Thread(target=manager.issue, args=("bob",))
+        writer.start()
+        while manager.store._file.lock.acquire(blocking=False):  # until the writer has it
+            manager.store._file.lock.release()
+        waiting.callback(writer.join)
+        waiting.callback(elsewhere.execute, "ROLLBACK")
+        elsewhere.execute("UPDATE api_keys SET revoked_at = 1 WHERE id = ?", (issued.key.id,))
+        elsewhere.execute("COMMIT")
+        elsewhere.execute("BEGIN IMMEDIATE")
+        with pytest.raises(InvalidApiKey):
+            manager.verify(issued.secret)
+
+
+def test_a_file_that_was_opened_anew_is_never_taken_for_unchanged(told, tmp_path):
+    """SQLite begins to count with every connection."""
+    manager, other = (ApiKeyManager(f"sqlite:///{tmp_path / 'keys.db'}", pepper=PEPPER) for _ in range(2))
+    manager.list()
+    before = manager.store.version()
+    assert manager.store.version() == before is not None
+    manager.store._file.close()
+    assert manager.store.version() is None
+    other.issue("alice")
+    manager.list()
+    assert manager.store.version() not in {before, None}
+
+
+def test_a_log_that_somebody_removed_before_the_first_look_up_closes_no_door(told, tmp_path):
+    """What reads beside the connection that writes finds no log; the one that writes still has it."""
+    path = tmp_path / "keys.db"
+    manager = ApiKeyManager(f"sqlite:///{path}", pepper=PEPPER)
+    issued = manager.issue("alice")
+    os.remove(f"{path}-wal")
+    assert manager.verify(issued.secret).owner == "alice"
+
+
 class WithoutVersion(MemoryKeyStore):
     """A store that several processes share, and that cannot say whether it has changed."""
 

@@ -19,6 +19,8 @@ from mobius_otel.errors import (
 )
 from mobius_otel.security import ApiKeyManager, KeyState
 from mobius_otel.security.api_keys import MemoryKeyStore
+from mobius_otel.security.api_keys.cache import KeyCache
+from mobius_otel.security.api_keys.record import ApiKey
 from mobius_otel.security.api_keys.secret import generate
 from tests.security.api_keys.conftest import PEPPER
 from tests.security.api_keys.test_manager import reason
@@ -121,6 +123,46 @@ def test_what_was_read_before_a_revocation_is_not_cached_after_it(counted, store
     thread.join()
     store.find = real
     assert reason(counted, issued.secret) == "revoked"
+
+
+@pytest.mark.parametrize("version", [lambda: None, lambda: 1 / 0])
+def test_what_is_not_known_is_never_taken_for_unchanged(version):
+    """A store that cannot say whether it has changed is asked."""
+    answers = [lambda: 1]
+    cache = KeyCache(5.0, 10, time.monotonic, lambda: answers[0]())
+    assert cache.get(b"d") is None
+    cache.put(b"d", ApiKey(id="key_1", owner="alice"), cache.epoch)
+    assert cache.get(b"d") is not None
+    answers[0] = version
+    time.sleep(0.001)
+    assert cache.get(b"d") is None
+
+
+def test_nobody_goes_on_with_what_another_thread_is_just_looking_at(monkeypatch):
+    """The one who looks may be held up for long; until it is over the others wait."""
+    looking, over, answer = threading.Event(), threading.Event(), [1]
+
+    def version():
+        if len(answer) > 1:
+            looking.set()
+            assert over.wait(10)
+        return answer[-1]
+
+    cache = KeyCache(5.0, 10, time.monotonic, version)
+    cache.get(b"d")
+    cache.put(b"d", ApiKey(id="key_1", owner="alice"), cache.epoch)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(cache.get(b"d"))) for _ in range(2)]
+    time.sleep(0.001)
+    monkeypatch.setattr("mobius_otel.security.api_keys.cache._LOOKED_EVERY", 60.0)
+    answer.append(2)
+    threads[0].start()
+    assert looking.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)
+    over.set()
+    [thread.join() for thread in threads]
+    assert found == [None, None]
 
 
 def test_a_key_that_nobody_knows_is_asked_for_once_and_a_million_of_them_take_no_room(counted, store, clock):

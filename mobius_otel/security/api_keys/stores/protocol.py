@@ -147,8 +147,8 @@ class KeyStore(Protocol):
     A store may have three things more. ``async def run(work)`` calls `work`, a function of the manager that uses
     the store, without holding up the event loop; without it a store that is ``blocking`` gets a thread.
     ``channel``, a :class:`ChangeChannel`, tells other processes of changes. ``version()`` returns within
-    microseconds something that changes when others may have changed keys (None: not known right now); with it no
-    cache is behind the store.
+    microseconds something that changes when others may have changed keys (None: not known right now, so that nothing
+    that was cached counts); with it no cache is behind the store.
     """
 
     #: Whether a call may wait for a disk or a network; the async twins then run it in a thread.

@@ -166,8 +166,8 @@ class SqliteKeyStore:
             )
             return taken.rowcount == 1
 
-    def version(self) -> int | None:
-        """Return a number that changes when anybody else has written to the file; None: not now."""
+    def version(self) -> tuple[int, int] | None:
+        """Return something that changes when anybody has written to the file; None: not known right now."""
         return self._file.version()
 
     async def run(self, work: Callable[[], R]) -> R:
