@@ -2,27 +2,34 @@
 
 It is done at class level, so neither the order of imports nor a factory function makes a difference: an
 application gets the guard when it builds its middleware (FastAPI, Starlette) or is called (Flask). There it
-stands inside the server span of OpenTelemetry's instrumentation and outside everything of the service.
+stands outside everything of the service, also of what a service puts around ``app.wsgi_app``: an application
+that is mounted there is guarded, and what middleware makes of a request's path is judged again.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import wrapt
 
-from mobius_otel.web import SecurityMiddleware, WSGISecurityMiddleware, current_guard
+from mobius_otel.web import Guard, SecurityMiddleware, WSGISecurityMiddleware, current_guard
 from mobius_otel.web.asgi import completing
+from mobius_otel.web.wsgi import SPAN_TO_COME
 
 __all__ = ["guard_frameworks"]
 
+_log = logging.getLogger("mobius_otel")
 _lock = threading.Lock()
 _hooked = False
 _in_stack = threading.local()
-_wsgi: weakref.WeakKeyDictionary[Any, WSGISecurityMiddleware] = weakref.WeakKeyDictionary()
+_Middlewares = weakref.WeakKeyDictionary[Any, WSGISecurityMiddleware]
+_called: _Middlewares = weakref.WeakKeyDictionary()
+_inner: _Middlewares = weakref.WeakKeyDictionary()
 
 
 def guard_frameworks() -> None:
@@ -38,7 +45,9 @@ def guard_frameworks() -> None:
     _wrap("starlette.applications", "Starlette.build_middleware_stack", _around_stack)
     _wrap("fastapi.applications", "FastAPI.build_middleware_stack", _around_stack)
     _wrap("starlette.applications", "Starlette.__call__", _around_call)
-    _wrap("flask.app", "Flask.wsgi_app", _around_wsgi_app)
+    _wrap("flask.app", "Flask.__call__", _around_flask)
+    # For a server that is given `app.wsgi_app`, and for what middleware around it left of the request.
+    _wrap("flask.app", "Flask.wsgi_app", partial(_around_wsgi, _inner))
 
 
 def _wrap(module: str, name: str, wrapper: Callable[..., Any]) -> None:
@@ -76,19 +85,37 @@ def _around_call(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) ->
     return wrapped(scope, receive, completing(scope, send), **kwargs)
 
 
-def _around_wsgi_app(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+def _around_flask(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    guard = current_guard()
+    if guard is not None and instance not in _called:
+        _look_for_proxy_fix(instance, guard)
+    if args and getattr(instance, "_is_instrumented_by_opentelemetry", False):
+        args[0][SPAN_TO_COME] = True
+    return _around_wsgi(_called, wrapped, instance, args, kwargs)
+
+
+def _around_wsgi(middlewares: _Middlewares, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     guard = current_guard()
     if guard is None:
         return wrapped(*args, **kwargs)
-    middleware = _wsgi.get(instance)
+    middleware = middlewares.get(instance)
     if middleware is None or middleware.guard is not guard:
         # The application is called through the instance, so that it may be collected when it is dropped.
-        middleware = _wsgi[instance] = WSGISecurityMiddleware(_Unguarded(wrapped), guard)
+        middleware = middlewares[instance] = WSGISecurityMiddleware(_Unguarded(wrapped), guard)
     return middleware(*args, **kwargs)
 
 
+def _look_for_proxy_fix(application: Any, guard: Guard) -> None:
+    """Say that the guard does not see what ProxyFix makes of the client's address: it stands outside of it."""
+    if type(application.wsgi_app).__name__ == "ProxyFix" and not guard.policy.service.trusted_proxies:
+        _log.warning(
+            "mobius_otel: app.wsgi_app is a ProxyFix, which stands inside the guard: to the guard every client has the"
+            " proxy's address. Name the proxy in [service] trusted_proxies"
+        )
+
+
 class _Unguarded:
-    """A Flask application's own ``wsgi_app``, without keeping the application alive."""
+    """A method of a Flask application, without keeping the application alive."""
 
     __slots__ = ("_function", "_instance")
 

@@ -107,6 +107,33 @@ class Guard:
             self._failed(error, verdict)
         return self._told(verdict)
 
+    def judge_again(self, facts: Facts, verdict: Verdict) -> None:
+        """Judge a request that was let in and that has another path or method since then; write it into its verdict.
+
+        A key is asked for where the new path demands what the old one did not; the limits are those of both, and none
+        is charged twice.
+
+        Args:
+            facts: The request as it is now.
+            verdict: What was said of it.
+        """
+        again = Verdict("unavailable", facts, self._unavailable)
+        try:
+            charged = forms(verdict.facts.path, verdict.facts.root), verdict.key
+            path_forms, needed = self._look(facts, again)
+            had = verdict.scopes
+            verdict.facts = facts
+            verdict.audited, verdict.pattern = verdict.audited or again.audited, again.pattern or verdict.pattern
+            if needed is None or (had is not None and needed <= had) or self._let_in(facts, needed, verdict):
+                asked = self._asked(path_forms, verdict)
+                outcome = self._limits.decide(facts, *asked, charged) if asked else None
+                if outcome is not None:
+                    self._limit(outcome, verdict)
+        except Exception as error:
+            self._failed(error, verdict)
+        verdict.attributes[conventions.GUARD_RESULT] = verdict.result
+        annotate(verdict.attributes)
+
     def close(self) -> None:
         """Close the connections to the server that counts, where there is one."""
         self._limits.close()
@@ -156,8 +183,8 @@ class Guard:
             pattern = None
         verdict.pattern = verdict.pattern or (scoped[0][0] if scoped else pattern)
         if (pattern is not None or scoped) and not facts.is_preflight:
-            return path_forms, frozenset(scope for _, scopes in scoped for scope in scopes)
-        return path_forms, None
+            verdict.scopes = frozenset(scope for _, scopes in scoped for scope in scopes)
+        return path_forms, verdict.scopes
 
     def _asked(
         self, path_forms: tuple[str, ...], verdict: Verdict

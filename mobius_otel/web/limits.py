@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["OWN_RULE", "LimitRule", "Limits", "Outcome", "open_limits", "open_server"]
 
 Headers = tuple[tuple[str, str], ...]
+Charged = tuple[tuple[str, ...], "ApiKey | None"]
 #: What the limits of a key itself are called, in telemetry and in the headers.
 OWN_RULE = "key"
 _MOST_OWN = 1000
@@ -125,7 +126,12 @@ class Limits:
         self.remote = not isinstance(backend, MemoryBackend)
 
     def decide(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
+        self,
+        facts: Facts,
+        path_forms: tuple[str, ...],
+        client: str | None,
+        key: ApiKey | None,
+        before: Charged = ((), None),
     ) -> Outcome | None:
         """Ask every rule that holds for a request; where one denies, none is charged.
 
@@ -135,12 +141,13 @@ class Limits:
             client: The client's address.
             key: The key that it came with; its lineage shares one count, and its own limits stand in the place of the
                 rules that count by key.
+            before: Under which forms of its path, and for which key, it was charged before; those are not asked again.
 
         Returns:
             What they say; None where no rule holds.
         """
         decisions: list[tuple[LimitRule, Decision]] = []
-        for rule, subject in self._asked(facts, path_forms, client, key):
+        for rule, subject in self._asked(facts, path_forms, client, key, before):
             decision = rule.limiter.acquire(subject)
             if not decision.allowed:
                 for earlier, charged in decisions:
@@ -164,7 +171,12 @@ class Limits:
         return _outcome(decisions) if decisions else None
 
     def _asked(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
+        self,
+        facts: Facts,
+        path_forms: tuple[str, ...],
+        client: str | None,
+        key: ApiKey | None,
+        before: Charged = ((), None),
     ) -> list[tuple[LimitRule, str]]:
         lineage = key.lineage_id if key is not None else None
         own = self._own_rule(key.limit) if key is not None and key.limit else None
@@ -172,8 +184,9 @@ class Limits:
             (rule, rule.subject(facts, pattern, client, lineage))
             for rule in self._rules
             if not (own is not None and rule.by == "api_key") and (pattern := rule.match(path_forms)) is not None
+            if rule.match(before[0]) is None
         ]
-        return asked if own is None else [*asked, (own, f"key:{lineage}")]
+        return asked if own is None or before[1] is not None else [*asked, (own, f"key:{lineage}")]
 
     def _own_rule(self, limits: tuple[str, ...]) -> LimitRule:
         """Return the rule for keys that have these limits of their own; each lineage has its own count."""

@@ -30,6 +30,7 @@ class Verdict:
         audited: The pattern of the audited route, or None.
         facts: The request.
         completed: Whether the answer's head has what the guard adds.
+        scopes: What its key was asked for; None: for no key was asked.
     """
 
     result: str
@@ -43,3 +44,4 @@ class Verdict:
     https: bool = False
     audited: str | None = None
     completed: bool = False
+    scopes: frozenset[str] | None = None

@@ -20,15 +20,17 @@ from mobius_otel.web.problems import unavailable
 from mobius_otel.web.prometheus import metrics_wsgi_app
 from mobius_otel.web.verdict import Verdict
 
-__all__ = ["WSGISecurityMiddleware"]
+__all__ = ["SPAN_TO_COME", "WSGISecurityMiddleware"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 _JUDGED = "mobius_otel.verdict"
-# OpenTelemetry's Flask instrumentation puts this in before the application runs, but starts its span inside it.
-_SPAN_TO_COME = "opentelemetry-flask.starttime_key"
+#: Set in the environment of a request whose server span is started by what is inside the guard: where the guard refuses
+#: it makes that span itself. OpenTelemetry's Flask instrumentation has a sign of its own, but sets it further inside.
+SPAN_TO_COME = "mobius_otel.span_to_come"
+_SPAN_SIGNS = (SPAN_TO_COME, "opentelemetry-flask.starttime_key")
 
 
 class WSGISecurityMiddleware:
@@ -56,11 +58,11 @@ class WSGISecurityMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if _JUDGED in environ:  # a mounted application was judged outside
-            return self.app(environ, start_response)
         start_ns = time.time_ns()
-        verdict = self.guard.judge(_facts(environ))
-        environ[_JUDGED] = verdict
+        facts, earlier = _facts(environ), environ.get(_JUDGED)
+        if earlier is not None:
+            return self._serve_judged(environ, start_response, earlier, facts)
+        verdict = environ[_JUDGED] = self.guard.judge(facts)
         if verdict.problem is None and self._metrics is not None and self.guard.serves_metrics(verdict.facts):
             served: Iterable[bytes] = self._metrics(environ, start_response)
             return served
@@ -71,6 +73,30 @@ class WSGISecurityMiddleware:
         if verdict.problem is not None:
             return self._refuse(environ, start_response, verdict, start_ns)
         return self._pass(environ, start_response, verdict)
+
+    def _serve_judged(
+        self, environ: Environ, start_response: StartResponse, verdict: Verdict, facts: Facts
+    ) -> Iterable[bytes]:
+        """Serve a request that was judged outside: again, where middleware in between made another one of it.
+
+        The answer passes the outer one on its way out, which counts and completes it.
+        """
+        if (facts.method, facts.path) == (verdict.facts.method, verdict.facts.path):  # a mounted application
+            return self.app(environ, start_response)
+        was_audited = verdict.audited
+        self.guard.judge_again(facts, verdict)
+        if verdict.problem is None and verdict.audited is not None and was_audited is None:
+            recorder = self.guard.recorder
+            if recorder is not None and not recorder.before(verdict):
+                verdict.result, verdict.problem = "unavailable", unavailable()
+        if verdict.problem is not None:
+            verdict.audited = was_audited  # the guard's refusals have events of their own
+            return self._refuse(environ, start_response, verdict, time.time_ns())
+        token = principal_variable.set(verdict.key)
+        try:
+            return self.app(environ, start_response)
+        finally:
+            principal_variable.reset(token)
 
     def _pass(self, environ: Environ, start_response: StartResponse, verdict: Verdict) -> Iterable[bytes]:
         """Let the request through, and finish the answer's head on its way out."""
@@ -91,7 +117,7 @@ class WSGISecurityMiddleware:
         problem = verdict.problem or unavailable()
         present = dict(problem.headers)
         headers = [*problem.headers, *answer_headers(self.guard, verdict, present, own=True)]
-        if _SPAN_TO_COME in environ and not trace.get_current_span().is_recording():
+        if any(sign in environ for sign in _SPAN_SIGNS) and not trace.get_current_span().is_recording():
             with guarded("spans"):
                 _refusal_span(environ, verdict, problem.status, start_ns)
         start_response(
