@@ -61,8 +61,8 @@ class KeyCache:
     """
 
     __slots__ = (
-        "__weakref__", "_entries", "_lock", "_look_again", "_looking", "_monotonic", "_most", "_seen", "_shared", "_ttl",
-        "_unknown", "_version", "epoch",
+        "__weakref__", "_entries", "_lock", "_look_again", "_looking", "_monotonic", "_most", "_seen", "_shared",
+        "_ttl", "_unknown", "_version", "epoch",
     )  # fmt: skip
 
     def __init__(

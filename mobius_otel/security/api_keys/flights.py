@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from mobius_otel.forks import on_fork
@@ -38,7 +38,7 @@ class Flights(Generic[T]):
         self._after_fork_in_child()
         on_fork(self)
 
-    def do(self, key: bytes, work: Callable[[], T]) -> tuple[T, bool]:
+    def do(self, key: Hashable, work: Callable[[], T]) -> tuple[T, bool]:
         """Do `work`, or wait for the thread that does it already.
 
         Returns:
@@ -74,7 +74,7 @@ class Flights(Generic[T]):
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[bytes, _Flight[T]] = {}
+        self._open: dict[Hashable, _Flight[T]] = {}
 
 
 class AsyncFlights(Generic[T]):
@@ -83,9 +83,9 @@ class AsyncFlights(Generic[T]):
     __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, bytes], asyncio.Task[T]] = {}
+        self._open: dict[tuple[int, Hashable], asyncio.Task[T]] = {}
 
-    async def do(self, key: bytes, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+    async def do(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """Do `work`, or wait for the task that does it already; a caller that is cancelled stops nobody else.
 
         Returns and Raises: as :meth:`Flights.do`.
@@ -99,7 +99,7 @@ class AsyncFlights(Generic[T]):
             task.add_done_callback(lambda done: self._ended(place, done))
         return await asyncio.shield(task), leads
 
-    def _ended(self, place: tuple[int, bytes], task: asyncio.Task[T]) -> None:
+    def _ended(self, place: tuple[int, Hashable], task: asyncio.Task[T]) -> None:
         if self._open.get(place) is task:
             del self._open[place]
         if not task.cancelled():

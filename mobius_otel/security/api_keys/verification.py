@@ -287,7 +287,7 @@ class Verifier:
         attempt.asked = True
         epoch = self._cache.epoch
         try:
-            attempt.stored, attempt.leads = self._flights.do(attempt.digest, partial(self._find, attempt))
+            attempt.stored, attempt.leads = self._flights.do((epoch, attempt.digest), partial(self._find, attempt))
         except Exception as error:
             self._failed(attempt, error)
             return
@@ -302,7 +302,7 @@ class Verifier:
         epoch = self._cache.epoch
         try:
             attempt.stored, attempt.leads = await self._async_flights.do(
-                attempt.digest, partial(run, partial(self._find, attempt))
+                (epoch, attempt.digest), partial(run, partial(self._find, attempt))
             )
         except Exception as error:
             self._failed(attempt, error)

@@ -211,6 +211,54 @@ def test_a_thousand_who_ask_for_one_cold_key_at_once_cost_one_look_up(counted, s
     assert store.finds == 1
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_who_asks_after_a_revocation_does_not_share_a_look_up_from_before_it(counted, store, asynchronous):
+    """A slow store's answer may be older than the question."""
+    issued = counted.issue("alice")
+    reading, revoked = threading.Event(), threading.Event()
+    real = store.find
+
+    def find(digests):
+        found = real(digests)
+        if not reading.is_set():
+            reading.set()
+            assert revoked.wait(10)
+        return found
+
+    store.find = find
+
+    async def both():
+        early = asyncio.create_task(counted.verify_async(issued.secret))
+        await asyncio.to_thread(reading.wait, 10)
+        counted.revoke(issued.key.id)
+        late = asyncio.create_task(counted.verify_async(issued.secret))
+        await asyncio.wait([late], timeout=0.5)
+        revoked.set()
+        return await asyncio.gather(early, late, return_exceptions=True)
+
+    if asynchronous:
+        results = asyncio.run(both())
+    else:
+        results = [None, None]
+
+        def verify(place):
+            try:
+                results[place] = counted.verify(issued.secret)
+            except InvalidApiKey as error:
+                results[place] = error
+
+        threads = [threading.Thread(target=verify, args=(place,)) for place in range(2)]
+        threads[0].start()
+        assert reading.wait(10)
+        counted.revoke(issued.key.id)
+        threads[1].start()
+        threads[1].join(0.5)
+        revoked.set()
+        [thread.join() for thread in threads]
+    assert isinstance(results[0], ApiKey)
+    assert isinstance(results[1], InvalidApiKey)
+
+
 def test_one_look_up_that_fails_fails_for_all_who_wait_for_it(counted, store):
     """And the next one asks again."""
     issued = counted.issue("alice")
