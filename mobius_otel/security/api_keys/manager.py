@@ -42,7 +42,7 @@ class ApiKeyManager(KeyManagerCore):
             ``"transition"``: new keys have it, and those with a plain checksum are still accepted.
         imported: What keys that were made elsewhere look like: regular expressions for a whole secret, with a group
             ``(?P<id>...)`` around what a slow hash is found by and ``(?P<secret>...)`` around what was hashed.
-        throttle: Given a source, returns how many seconds it has to wait; asked before each look-up.
+        throttle: Given a source, returns how many seconds it has to wait; asked before each look-up and refusal.
         on_rejected: Given a source, notes that a key of it was refused.
         on_reuse: What happens when a revoked, retired or expired key is presented: ``"report"``, or
             ``"revoke_lineage"``, which revokes its successors too.

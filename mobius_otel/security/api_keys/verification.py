@@ -265,14 +265,12 @@ class Verifier:
         if entry is not None:
             attempt.key, attempt.entry, attempt.looked = entry.key, entry, True
             self._decide(attempt)
+            if not _is_let(attempt.result):  # else a dead key could be told from an unknown one
+                self._hold_up(attempt)
             return attempt
         # Whoever guesses at weak keys must not be told by the cache, so those are throttled first.
-        if attempt.source is not None and self._throttle is not None:
-            with guarded("api_keys"):
-                attempt.wait = self._throttle(attempt.source)
-            if attempt.wait > 0:
-                attempt.result = "throttled"
-                return attempt
+        if self._hold_up(attempt):
+            return attempt
         attempt.looked = True
         if foreign is not None and (known := self._cached(digest)) is not None:
             attempt.key, attempt.entry = known.key, known
@@ -280,6 +278,16 @@ class Verifier:
         elif self._cache.is_unknown(digest):
             attempt.result = "unknown"
         return attempt
+
+    def _hold_up(self, attempt: Attempt) -> bool:
+        """Ask the throttle; return whether the source has to wait."""
+        if attempt.source is not None and self._throttle is not None:
+            with guarded("api_keys"):
+                attempt.wait = self._throttle(attempt.source)
+            if attempt.wait > 0:
+                attempt.result = "throttled"
+                return True
+        return False
 
     # --- the store is asked -----------------------------------------------------------------------------------
 
@@ -396,7 +404,7 @@ class Verifier:
             self._last_used.note(key.id, now)
 
 
-def _is_let(result: str) -> bool:
+def _is_let(result: str | None) -> bool:
     return result in {"valid", "insufficient_scope", "error", "throttled", "malformed"}
 
 

@@ -341,6 +341,35 @@ def test_a_throttled_source_gets_in_with_a_key_that_is_known_and_with_nothing_el
     assert store.finds == finds
 
 
+@pytest.mark.parametrize("cause", ["revoked", "retired", "expired", "wrong_network"])
+def test_a_throttled_source_cannot_tell_a_dead_key_from_an_unknown_one(told, store, clock, cause):
+    """Cached or not: six tries would say whether a key was ever one."""
+    wait, noted = {}, []
+    manager = ApiKeyManager(
+        store, pepper=PEPPER, clock=clock, throttle=lambda source: wait.get(source, 0.0), on_rejected=noted.append
+    )
+    networks = ["10.0.0.0/8"] if cause == "wrong_network" else []
+    issued = manager.issue("alice", networks=networks, ttl=2.0 if cause == "expired" else 1000.0)
+    if cause == "revoked":
+        manager.revoke(issued.key.id)
+    elif cause == "retired":
+        manager.rotate(issued.key.id, grace_period=0)
+    elif cause == "expired":
+        manager.verify(issued.secret)
+        clock.advance(2)
+    secrets = {cause: issued.secret, "unknown": generate("mob", "live")}
+    for known, secret in secrets.items():
+        assert reason(manager, secret, source="192.0.2.9") == known
+    finds = store.finds
+    wait["192.0.2.9"] = 7.0
+    for secret in secrets.values():
+        with pytest.raises(KeyThrottled) as refused:
+            manager.verify(secret, source="192.0.2.9")
+        assert refused.value.retry_after == 7.0
+    assert (store.finds, noted) == (finds, ["192.0.2.9"] * 2)
+    assert reason(manager, issued.secret, source="192.0.2.10") == cause
+
+
 def test_a_throttle_that_fails_opens_nothing_and_shuts_nobody_out(told, store, clock, monkeypatch):
     """It is no lock."""
     from mobius_otel.telemetry import safety
