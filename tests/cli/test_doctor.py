@@ -46,6 +46,10 @@ SINK = '[api_keys]\nstore = "memory://"\nrequire = ["/v1/*"]\nmaintain_every_hou
         ('[[redaction.rules]]\naction = "mask"\nkind = "emial"\n', "redaction.rules: 'emial': it must be a kind"),
         ('[api_keys]\nimported = ["("]\n', "mobius.toml:2: api_keys.imported: '(': it must be a regular expression"),
         (
+            '[api_keys]\nimported = ["sk-([A-Za-z0-9]+-?)+"]\n',
+            "mobius.toml:2: api_keys.imported: 'sk-([A-Za-z0-9]+-?)+': it must be a regular expression without",
+        ),
+        (
             '[[rate_limit.rules]]\nname = "a"\nlimit = []\n',
             "mobius.toml:3: rate_limit.rules[0].limit: the list is empty",
         ),

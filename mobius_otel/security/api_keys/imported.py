@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
 from mobius_otel.forks import importing
+from mobius_otel.telemetry.redaction.patterns import check_whole_pattern
 
 __all__ = [
     "ENOUGH_BITS",
@@ -88,7 +89,8 @@ class ForeignForms:
             by, which slow hashes need; a group ``secret`` the part that was hashed, where it is not all.
 
     Raises:
-        ConfigurationError: One of them is no regular expression, or matches the empty text.
+        ConfigurationError: One of them is no regular expression, matches the empty text, or could take long over a
+            hostile one.
 
     Example:
         >>> forms = ForeignForms([r"(?P<id>[A-Za-z0-9]{8})\.[A-Za-z0-9]{32}"])
@@ -125,7 +127,8 @@ def _compiled(pattern: str) -> re.Pattern[bytes]:
     rule = 'a regular expression for a whole ASCII secret, for example "sk-[A-Za-z0-9]{40}"'
     try:
         compiled = re.compile(pattern.encode("ascii"))
-    except (re.error, UnicodeEncodeError, AttributeError) as error:
+        check_whole_pattern("imported", pattern, compiled.flags)  # it is tried on whatever a client sends
+    except (re.error, UnicodeEncodeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigurationError("imported", pattern, rule, str(error)) from None
     if compiled.fullmatch(b"") is not None:
         raise ConfigurationError("imported", pattern, rule, "It matches the empty text.")

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from mobius_otel import compat
 from mobius_otel.errors import ConfigurationError
 
-__all__ = ["Found", "Pattern", "checked_pattern"]
+__all__ = ["Found", "Pattern", "check_whole_pattern", "checked_pattern"]
 
 _LONGEST = 1000
 #: A repetition of more characters than these counts as one without an end.
@@ -109,6 +109,21 @@ def checked_pattern(setting: str, pattern: object) -> Pattern:
     raise ConfigurationError(setting, pattern, f"a regular expression without {refused}", hint)
 
 
+def check_whole_pattern(setting: str, pattern: str, flags: int) -> None:
+    """Refuse a regular expression for a whole text that a hostile one could make run for minutes.
+
+    Args:
+        setting: What the error calls it.
+        pattern: A regular expression that compiles.
+        flags: What it was compiled with.
+
+    Raises:
+        ConfigurationError: It could take more than a time in proportion to the text.
+    """
+    if refused := _refusal(pattern, flags, whole=True):
+        raise ConfigurationError(setting, pattern, f"a regular expression without {refused}", f"{_WAY_OUT}.")
+
+
 def _found_with(setting: str, pattern: str, compiled: Any) -> Pattern:
     if compiled.match("") is not None:
         raise ConfigurationError(setting, pattern, "a regular expression that does not match the empty text")
@@ -153,8 +168,14 @@ class _Rest:
 # --- the check ----------------------------------------------------------------------------------------------
 
 
-def _refusal(pattern: str, flags: int) -> str:
-    """Return what the pattern must not have, or nothing where it has none of it."""
+def _refusal(pattern: str, flags: int, *, whole: bool = False) -> str:
+    """Return what the pattern must not have, or nothing where it has none of it.
+
+    Args:
+        pattern: The regular expression.
+        flags: What it was compiled with.
+        whole: Whether it is tried at the beginning of a text alone and has to reach its end.
+    """
     inner = {found.group(1) for found in _INNER_FLAGS.finditer(pattern)}
     if flags & re.ASCII or "a" in inner:
         return "the flag a; write [0-9] or [A-Za-z0-9_]"
@@ -164,7 +185,9 @@ def _refusal(pattern: str, flags: int) -> str:
         dots=bool(flags & re.DOTALL) or _has_flag(pattern, "s"),
     )
     try:
-        steps = sum(_steps(path, _State()) for path in reading.paths(compat.parsed_pattern(pattern), fails=False))
+        ways = reading.paths(compat.parsed_pattern(pattern), fails=whole)  # the end of the text may not be reached
+        begin = [_Part("edge", ((0,),))] if whole else []
+        steps = sum(_steps([*begin, *way], _State()) for way in ways)
     except _Refused as refused:
         return str(refused)
     return "" if steps <= _MOST_STEPS else "repetitions that make so much work together"

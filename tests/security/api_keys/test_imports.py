@@ -246,3 +246,25 @@ def test_what_is_random_is_taken_for_random_and_words_are_not():
         assert min(entropy_bits(make()) for _ in range(300)) > 112
     for weak in ("", "a", "a" * 100, "1234567890" * 10, "hunter2", "correct-horse-battery-staple", "Password123!" * 4):
         assert entropy_bits(weak) < 112
+
+
+@pytest.mark.parametrize("form", ["sk-([A-Za-z0-9]+-?)+", "[a-z]*[a-z0-9]*!", "(a|a)*b", r"(\w+)\1", "[a-z]+[a-z0-9]+"])
+def test_a_form_that_a_hostile_key_could_keep_busy_is_refused(told, form):
+    """It is tried on whatever a client sends, before anything else knows about that."""
+    with pytest.raises(ConfigurationError, match="a regular expression without"):
+        ApiKeyManager("memory://", pepper=PEPPER, imported=[form])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "[A-Za-z0-9_-]{20,}",
+        r"[a-z]+_[A-Za-z0-9]+",
+        r"(?P<id>\w{4,20})\.(?P<secret>\S+)",
+        "(?i)tok_[0-9a-f]{40}",
+        "[!-~]+",
+    ],
+)
+def test_a_form_with_one_way_to_read_a_key_is_taken(told, form):
+    """A whole key is compared from its beginning, so that a repetition may stand there."""
+    assert ApiKeyManager("memory://", pepper=PEPPER, imported=[form]).list() == []
