@@ -51,7 +51,8 @@ class ApiKey:
         overlap_until: When its predecessor's grace ends.
         grace_on_first_use: Seconds of grace that its predecessor gets when this one is first used; None: that has
             begun already, or there is no predecessor.
-        unused_since: When it was noted that nobody uses it in its grace any more.
+        unused_since: When it was noted that nobody uses it in its grace any more; not before `retire_at` where it
+            got none: then it is out whatever the clock says.
         request_id: The request that made it by rotation.
         tenant: On whose behalf it acts.
         networks: The networks it may come from (CIDR); none: any.
@@ -96,7 +97,9 @@ class ApiKey:
         """
         if self.revoked_at is not None:  # whatever the clock says: a revocation is never undone
             return KeyState.REVOKED
-        retired = self.retire_at is not None and now >= self.retire_at
+        retired = self.retire_at is not None and (
+            now >= self.retire_at or (self.unused_since is not None and self.unused_since >= self.retire_at)
+        )
         if self.expires_at is not None and now >= self.expires_at:
             earlier = retired and self.retire_at is not None and self.retire_at < self.expires_at
             return KeyState.RETIRED if earlier else KeyState.EXPIRED

@@ -121,10 +121,11 @@ class Succession:
         again = _repeated(change, old, request_id, now)
         if again is not None:
             return IssuedKey(again.at(now), None), None
-        retire_at = None if grace is None else end_of_grace(old, now, grace)
-        successor = replace(successor_of(old, now, retire_at, request_id, by), grace_on_first_use=grace_on_first_use)
+        ends = {} if grace is None else end_of_grace(old, now, grace)
+        successor = successor_of(old, now, ends.get("retire_at"), request_id, by)
+        successor = replace(successor, grace_on_first_use=grace_on_first_use)
         seen = {"generation": old.generation, "rotated_to": None, "retire_at": None, "revoked_at": None}
-        if not change.change(old.id, {"rotated_to": successor.id, "retire_at": retire_at}, seen):
+        if not change.change(old.id, {"rotated_to": successor.id, **ends}, seen):
             return None
         return self._add(change, successor), old.id
 
@@ -142,10 +143,10 @@ class Succession:
         with self._access.changing("update") as change:
             if not (old := _waiting(change, old_id, new_id)):
                 return False
-            retire_at = end_of_grace(old, self._clock(), grace)
-            if not change.change(old_id, {"retire_at": retire_at}, {"rotated_to": new_id, "retire_at": None}):
+            ends = end_of_grace(old, self._clock(), grace)
+            if not change.change(old_id, ends, {"rotated_to": new_id, "retire_at": None}):
                 return False
-            change.change(new_id, {"overlap_until": retire_at})
+            change.change(new_id, {"overlap_until": ends["retire_at"]})
         self._changed([old_id, new_id])
         self._reporter.counted(conventions.API_KEY_ROTATIONS, 1, "success")
         return True
@@ -283,6 +284,16 @@ def _waiting(change: Transaction, old_id: str, new_id: str) -> ApiKey | None:
     return old if old.rotated_to == new_id and old.retire_at is None else None
 
 
-def end_of_grace(old: ApiKey, now: float, grace: float) -> float:
-    """Return when the old secret ends that gets so many seconds of grace: never later than it would by itself."""
-    return min(now + grace, math.inf if old.expires_at is None else old.expires_at)
+def end_of_grace(old: ApiKey, now: float, grace: float) -> dict[str, float]:
+    """Return what is written to the old key that gets so many seconds of grace.
+
+    It never ends later than it would by itself; without any grace it is out for good, also when the clock steps back.
+
+    Example:
+        >>> end_of_grace(ApiKey(id="key_1", owner="alice", expires_at=130.0), 100.0, 60.0)
+        {'retire_at': 130.0}
+        >>> end_of_grace(ApiKey(id="key_1", owner="alice"), 100.0, 0.0)
+        {'retire_at': 100.0, 'unused_since': 100.0}
+    """
+    retire_at = min(now + grace, math.inf if old.expires_at is None else old.expires_at)
+    return {"retire_at": retire_at, **({} if grace else {"unused_since": retire_at})}

@@ -108,7 +108,7 @@ def _begin_grace(change: Transaction, key: ApiKey, now: float) -> list[str]:
     old = change.get(key.rotated_from) if key.rotated_from is not None else None
     if old is None or old.rotated_to != key.id or old.retire_at is not None:
         return [key.id]
-    retire_at = end_of_grace(old, now, key.grace_on_first_use or 0.0)
-    change.change(old.id, {"retire_at": retire_at}, {"rotated_to": key.id, "retire_at": None})
-    change.change(key.id, {"overlap_until": retire_at})
+    ends = end_of_grace(old, now, key.grace_on_first_use or 0.0)
+    change.change(old.id, ends, {"rotated_to": key.id, "retire_at": None})
+    change.change(key.id, {"overlap_until": ends["retire_at"]})
     return [old.id, key.id]

@@ -56,6 +56,22 @@ def test_many_first_uses_at_once_begin_one_grace(manager, clock):
     assert manager.get(new.key.id).retire_at == clock() + 20
 
 
+@pytest.mark.parametrize("on_first_use", [False, True])
+def test_no_grace_is_a_state_and_no_deadline(manager, clock, on_first_use):
+    """A clock that steps back, or that of another host, brings no secret back that was to end at once."""
+    old = manager.issue("alice")
+    new = manager.rotate(old.key.id, grace_period=0, confirm_by_first_use=on_first_use)
+    manager.verify(new.secret)
+    clock.advance(-0.5)
+    assert reason(manager, old.secret) == "retired"
+    assert [key.id for key in manager.list(state="retired")] == [old.key.id]
+    assert manager.list(state="retiring") == []
+    assert manager.census()[0].states[KeyState.RETIRED] == 1
+    assert manager.purge(older_than=0) == 0
+    clock.advance(0.5)
+    assert manager.purge(older_than=0) == 1
+
+
 def test_a_successor_that_was_never_seen_can_be_taken_back(manager):
     """Revoking it makes the old key as it was."""
     old = manager.issue("alice")

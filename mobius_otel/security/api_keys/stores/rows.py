@@ -33,7 +33,7 @@ STATE = """CASE
     WHEN revoked_at IS NOT NULL THEN 'revoked'
     WHEN expires_at IS NOT NULL AND expires_at <= :now
         THEN CASE WHEN retire_at < expires_at THEN 'retired' ELSE 'expired' END
-    WHEN retire_at IS NOT NULL AND retire_at <= :now THEN 'retired'
+    WHEN retire_at <= :now OR unused_since >= retire_at THEN 'retired'
     WHEN retire_at IS NOT NULL THEN 'retiring'
     ELSE 'active' END"""
 
