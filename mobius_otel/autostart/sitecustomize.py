@@ -1,7 +1,8 @@
 """Python imports this module by itself in every process that ``mobius-otel run`` starts.
 
-The folder stands first on PYTHONPATH. It arms the guard before anything else of the service runs, then
-starts OpenTelemetry's auto-instrumentation, then gives way to the sitecustomize that it stands in front of.
+The folder stands first on PYTHONPATH, or mobius_otel_run.pth puts it in front. It arms the guard before anything
+else of the service runs, then starts OpenTelemetry's auto-instrumentation, then gives way to the sitecustomize that
+it stands in front of.
 """
 
 import os
@@ -25,15 +26,16 @@ def _arm() -> None:
     try:
         from mobius_otel.runtime import start_process
     except ImportError as error:
-        # Another Python than the one mobius_otel is installed in. For the service itself that must not go
-        # unnoticed; a tool that the service calls is none of our business.
-        if os.environ.get("MOBIUS_OTEL_RUN_PID") == str(os.getpid()):
-            print(
-                f"mobius-otel: the service does not start: {sys.executable} cannot import mobius_otel ({error});"
-                " install it where the service is installed",
-                file=sys.stderr,
-                flush=True,
-            )
+        # Another Python than the one mobius_otel is installed in. For the service itself that must not go on; what the
+        # service or its start script calls may be a tool, so it is only said.
+        service = os.environ.get("MOBIUS_OTEL_RUN_PID") == str(os.getpid())
+        print(
+            f"mobius-otel: {'the service does not start' if service else 'no guard in this process'}: {sys.executable}"
+            f" cannot import mobius_otel ({error}); install it where the service is installed",
+            file=sys.stderr,
+            flush=True,
+        )
+        if service:
             os._exit(78)
         return
     start_process()

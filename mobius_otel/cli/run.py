@@ -21,6 +21,9 @@ __all__ = ["add_parser"]
 _AUTOSTART = Path(__file__).parent.parent / "autostart"
 # Options of the interpreter that keep it from reading PYTHONPATH or sitecustomize: the guard would stay away.
 _ISOLATING = set("IES")
+_LAST = set("cm")  # what follows is the program's
+_WITH_VALUE = set("WX")
+_LONG_WITH_VALUE = "--check-hash-based-pycs"
 
 _OPEN = (
     "mobius-otel: no policy file (mobius.toml, or MOBIUS_OTEL_POLICY): nothing is guarded. Off: API keys, rate limits,"
@@ -78,6 +81,7 @@ def _environment(policy: Path | None) -> dict[str, str]:
     environment = dict(os.environ)
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(_AUTOSTART)]
     environment["PYTHONPATH"] = os.pathsep.join([str(_AUTOSTART), *paths])
+    environment["MOBIUS_OTEL_RUN"] = "1"  # what mobius_otel_run.pth waits for, where a start script sets PYTHONPATH
     if policy is not None:
         environment[ENVIRONMENT] = str(policy)  # a service that changes its folder keeps its policy
     return environment
@@ -87,17 +91,34 @@ def _executable(command: list[str]) -> str:
     found = shutil.which(command[0])
     if found is None:
         raise ConfigurationError("COMMAND", command[0], "a program on PATH")
-    if Path(found).name.startswith("python"):
-        for argument in command[1:]:
-            if not argument.startswith("-") or argument.startswith("--"):
-                break
-            if _ISOLATING & set(argument[1:].partition("c")[0].partition("m")[0]):
-                raise ConfigurationError(
-                    "COMMAND", argument, "without an option that isolates Python", "The guard could not be armed."
-                )
-            if argument[-1:] in {"c", "m"}:
-                break
+    option = _isolating(command[1:]) if Path(found).name.startswith("python") else None
+    if option is not None:
+        raise ConfigurationError(
+            "COMMAND", option, "without an option that isolates Python", "The guard could not be armed."
+        )
     return found
+
+
+def _isolating(arguments: list[str]) -> str | None:
+    """Return the argument of a Python that isolates it, or None; read as Python reads them."""
+    left = iter(arguments)
+    for argument in left:
+        if not argument.startswith("-") or argument in {"-", "--"}:
+            return None
+        if argument.startswith("--"):
+            if argument == _LONG_WITH_VALUE:
+                next(left, None)
+            continue
+        for place, letter in enumerate(argument[1:], 2):
+            if letter in _ISOLATING:
+                return argument
+            if letter in _LAST:
+                return None
+            if letter in _WITH_VALUE:
+                if place == len(argument):  # its value is the next argument
+                    next(left, None)
+                break
+    return None
 
 
 def _replace(executable: str, command: list[str], environment: dict[str, str]) -> int:

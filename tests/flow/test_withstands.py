@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from mobius_otel.cli.run import _isolating
 from tests.services.service import FASTAPI, POLICY, command, open_shop
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the doors are driven with POSIX signals here")
@@ -189,7 +192,46 @@ def test_the_order_of_imports_makes_no_difference(fastapi_shop):
 
 
 def test_a_program_that_keeps_the_guard_away_is_refused(fastapi_shop):
-    """`python -I` ignores PYTHONPATH, so the guard could not be armed."""
-    result = fastapi_shop.cli("run", "--", command("python"), "-I", "-c", "print(1)", check=False)
+    """`python -I` ignores PYTHONPATH, so the guard could not be armed; the value of an option does not hide it."""
+    result = fastapi_shop.cli("run", "--", command("python"), "-X", "dev", "-I", "-c", "print(1)", check=False)
     assert result.returncode == 78
     assert "isolates Python" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("-I", "-I"), ("-E -c x", "-E"), ("-BSu", "-BSu"), ("-X dev -I", "-I"), ("-Xdev -I", "-I"), ("-W ignore -E", "-E"),
+     ("-bW ignore -E", "-E"), ("--check-hash-based-pycs default -I", "-I"), ("-c x -I", None), ("-cI", None),
+     ("-X I -W S x.py", None), ("x.py -E", None), ("-mE -S", None), ("-Bm x -I", None), ("-XI x.py", None),
+     ("--check-hash-based-pycs never x -I", None), ("-- -I", None), ("- -I", None), ("-X", None), ("", None)],
+)  # fmt: skip
+def test_options_are_read_as_python_reads_them(line, found):
+    """A value is no option, and what follows the program is the program's."""
+    assert _isolating(line.split()) == found
+
+
+def test_a_start_script_that_sets_pythonpath_does_not_take_the_guard_away(fastapi_shop):
+    """Usual in containers. A sitecustomize of the service's that stands in front comes after the guard."""
+    own = fastapi_shop.folder / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("from mobius_otel.web import current_guard; print(current_guard() is None)")
+    (fastapi_shop.folder / "probe.py").write_text(
+        "import sys; from mobius_otel.web import current_guard; print(current_guard() is not None, *sys.argv[1:])"
+    )
+    (fastapi_shop.folder / "start.sh").write_text(
+        'unset PYTHONPATH; python probe.py 1; export PYTHONPATH="$PWD"; python probe.py 2; python -I probe.py 3\n'
+        "python -X dev -E probe.py 4; env -u PYTHONPATH python probe.py 5; PYTHONPATH=own exec python probe.py 6\n"
+    )
+    path = os.pathsep.join([str(Path(command("python")).parent), os.environ["PATH"]])
+    printed = fastapi_shop.cli("run", "--", "sh", "start.sh", PATH=path).stdout
+    assert printed.splitlines() == [*(f"True {number}" for number in range(1, 6)), "False", "True 6"]
+
+
+def test_a_python_without_the_package_says_so(fastapi_shop):
+    """A start script that starts another environment's Python: nobody could guard that one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "other"], cwd=fastapi_shop.folder, check=True)
+    python = fastapi_shop.folder / "other" / "bin" / "python"
+    result = fastapi_shop.cli("run", "--", "sh", "-c", f"{python} -c 'print(1)'; exit 3", check=False)
+    assert (result.returncode, result.stdout) == (3, "1\n")
+    assert f"no guard in this process: {python} cannot import mobius_otel" in result.stderr
+    assert fastapi_shop.cli("run", "--", str(python), "-c", "print(1)", check=False).returncode == 78
