@@ -19,6 +19,7 @@ from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_limit
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
+from mobius_otel.instrumentation.servers import SERVERS
 from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.secret_files import why_exposed
@@ -254,13 +255,14 @@ def _collector(name: str, endpoint: str) -> Finding:
 
 
 def _frameworks() -> list[Finding]:
-    present = [name for name in ("fastapi", "starlette", "flask") if find_spec(name) is not None]
-    if not present:
-        return [
-            Finding("frameworks", "warn", "none of FastAPI, Starlette, Flask is installed: there is nothing to guard")
-        ]
-    found = [Finding("frameworks", "ok", ", ".join(present))]
-    missing = [n for n in present if compat.installed(f"opentelemetry-instrumentation-{n}") is None]
+    present = [name for name in ("fastapi", "starlette", "flask", "django") if find_spec(name) is not None]
+    servers = [name for name in SERVERS if find_spec(name) is not None]
+    others = f"other applications are guarded where one of these serves them: {', '.join(SERVERS)}"
+    if not present and not servers:
+        return [Finding("frameworks", "warn", f"none of FastAPI, Starlette, Flask, Django is installed; {others}")]
+    found = [Finding("frameworks", "ok", f"{', '.join(present) or 'none'}; {others}; elsewhere take the middleware")]
+    instrumented = [name for name in present if name != "django"]  # its own instrumentation is not of our extra
+    missing = [n for n in instrumented if compat.installed(f"opentelemetry-instrumentation-{n}") is None]
     if missing:
         found.append(Finding("server spans", "warn", f"not for {', '.join(missing)}: pip install 'mobius_otel[http]'"))
     return found

@@ -1,22 +1,24 @@
-"""Puts the guard into applications of FastAPI, Starlette and Flask that know nothing of it.
+"""Puts the guard into applications of FastAPI, Starlette, Flask and Django that know nothing of it.
 
 It is done at class level, so neither the order of imports nor a factory function makes a difference: an
-application gets the guard when it builds its middleware (FastAPI, Starlette) or is called (Flask). There it
+application gets the guard when it builds its middleware (FastAPI, Starlette) or is called (Flask, Django). There it
 stands outside everything of the service, also of what a service puts around ``app.wsgi_app``: an application
 that is mounted there is guarded, and what middleware makes of a request's path is judged again.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import wrapt
 
+from mobius_otel.instrumentation.servers import guard_servers
 from mobius_otel.web import Guard, SecurityMiddleware, WSGISecurityMiddleware, current_guard
 from mobius_otel.web.asgi import completing
 from mobius_otel.web.wsgi import SPAN_TO_COME
@@ -27,9 +29,11 @@ _log = logging.getLogger("mobius_otel")
 _lock = threading.Lock()
 _hooked = False
 _in_stack = threading.local()
-_Middlewares = weakref.WeakKeyDictionary[Any, WSGISecurityMiddleware]
-_called: _Middlewares = weakref.WeakKeyDictionary()
-_inner: _Middlewares = weakref.WeakKeyDictionary()
+_Middleware = TypeVar("_Middleware", SecurityMiddleware, WSGISecurityMiddleware)
+_WSGI = weakref.WeakKeyDictionary[Any, WSGISecurityMiddleware]
+_called: _WSGI = weakref.WeakKeyDictionary()
+_inner: _WSGI = weakref.WeakKeyDictionary()
+_asgi: weakref.WeakKeyDictionary[Any, SecurityMiddleware] = weakref.WeakKeyDictionary()
 
 
 def guard_frameworks() -> None:
@@ -48,6 +52,9 @@ def guard_frameworks() -> None:
     _wrap("flask.app", "Flask.__call__", _around_flask)
     # For a server that is given `app.wsgi_app`, and for what middleware around it left of the request.
     _wrap("flask.app", "Flask.wsgi_app", partial(_around_wsgi, _inner))
+    _wrap("django.core.handlers.wsgi", "WSGIHandler.__call__", partial(_around_wsgi, _called))
+    _wrap("django.core.handlers.asgi", "ASGIHandler.__call__", _around_asgi)
+    guard_servers()
 
 
 def _wrap(module: str, name: str, wrapper: Callable[..., Any]) -> None:
@@ -78,11 +85,29 @@ def _around_stack(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -
     return SecurityMiddleware(stack, guard)
 
 
-def _around_call(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-    if current_guard() is None or len(args) != 3 or args[0]["type"] != "http":
+def _around_call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    if current_guard() is None or len(args) != 3:
         return wrapped(*args, **kwargs)
+    kind: Any = type(instance)
+    if _has_own_stack(kind):
+        return _around_asgi(wrapped, instance, args, kwargs)
     scope, receive, send = args
+    if scope["type"] != "http":
+        return wrapped(*args, **kwargs)
     return wrapped(scope, receive, completing(scope, send), **kwargs)
+
+
+@lru_cache(maxsize=64)
+def _has_own_stack(kind: Any) -> bool:
+    """Return whether a subclass builds its middleware by a method of its own, which may not ask ours."""
+    return not isinstance(inspect.getattr_static(kind, "build_middleware_stack"), wrapt.FunctionWrapper)
+
+
+def _around_asgi(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    guard = current_guard()
+    if guard is None:
+        return wrapped(*args, **kwargs)
+    return _kept(_asgi, SecurityMiddleware, wrapped, instance, guard)(*args, **kwargs)
 
 
 def _around_flask(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
@@ -94,15 +119,26 @@ def _around_flask(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
     return _around_wsgi(_called, wrapped, instance, args, kwargs)
 
 
-def _around_wsgi(middlewares: _Middlewares, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+def _around_wsgi(kept: _WSGI, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     guard = current_guard()
     if guard is None:
         return wrapped(*args, **kwargs)
-    middleware = middlewares.get(instance)
+    return _kept(kept, WSGISecurityMiddleware, wrapped, instance, guard)(*args, **kwargs)
+
+
+def _kept(
+    kept: weakref.WeakKeyDictionary[Any, _Middleware],
+    make: type[_Middleware],
+    wrapped: Callable[..., Any],
+    instance: Any,
+    guard: Guard,
+) -> _Middleware:
+    """Return the middleware of an application, made when it is first called."""
+    middleware = kept.get(instance)
     if middleware is None or middleware.guard is not guard:
         # The application is called through the instance, so that it may be collected when it is dropped.
-        middleware = middlewares[instance] = WSGISecurityMiddleware(_Unguarded(wrapped), guard)
-    return middleware(*args, **kwargs)
+        middleware = kept[instance] = make(_Unguarded(wrapped), guard)
+    return middleware
 
 
 def _look_for_proxy_fix(application: Any, guard: Guard) -> None:
@@ -115,7 +151,7 @@ def _look_for_proxy_fix(application: Any, guard: Guard) -> None:
 
 
 class _Unguarded:
-    """A method of a Flask application, without keeping the application alive."""
+    """A method of an application, without keeping the application alive."""
 
     __slots__ = ("_function", "_instance")
 
@@ -123,5 +159,5 @@ class _Unguarded:
         self._function = bound.__func__
         self._instance = weakref.ref(bound.__self__)
 
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        return self._function(self._instance(), environ, start_response)
+    def __call__(self, *args: Any) -> Any:
+        return self._function(self._instance(), *args)

@@ -54,23 +54,50 @@ class SecurityMiddleware:
             raise RuntimeError("there is no guard: call mobius_otel.configure() first, or pass guard=")
         self.app = app
         self.guard = found
+        self.at_server = False
         self._metrics = metrics_app() if found.policy.metrics.path else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
-        if kind not in {"http", "websocket"} or _JUDGED in scope:  # a mounted application was judged outside
+        if kind not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
         guard, facts = self.guard, _facts(scope)
+        if (earlier := scope.get(_JUDGED)) is not None:
+            await self._serve_judged(scope, receive, send, earlier, facts)
+            return
         verdict = await guard.judge_async(facts) if guard.waits else guard.judge(facts)
-        scope[_JUDGED] = verdict
+        scope[_JUDGED], verdict.at_server = verdict, self.at_server
         if verdict.problem is not None:
             await (_refuse if kind == "http" else _refuse_websocket)(self.guard, verdict, scope, receive, send)
         elif self._metrics is not None and kind == "http" and self.guard.serves_metrics(verdict.facts):
             await self._metrics(scope, receive, send)
         else:
             await self._pass(scope, receive, send, verdict)
+
+    async def _serve_judged(self, scope: Scope, receive: Receive, send: Send, verdict: Verdict, facts: Facts) -> None:
+        """Serve a connection that was judged outside: again, where what is in between made another one of it.
+
+        The answer passes the outer one on its way out, which counts and completes it.
+        """
+        if facts.is_as(verdict.facts) and not (verdict.at_server and facts.root != verdict.facts.root):
+            await self.app(scope, receive, send)  # a mounted application
+            return
+        was_audited, guard = verdict.audited, self.guard
+        await guard.judge_again_async(facts, verdict)
+        recorder = guard.recorder if verdict.audited is not None and was_audited is None else None
+        if verdict.problem is None and recorder is not None and not await aside(recorder.before, verdict):
+            verdict.result, verdict.problem = "unavailable", unavailable()
+        if verdict.problem is not None:
+            verdict.audited = was_audited  # the guard's refusals have events of their own
+            await (_refuse if scope["type"] == "http" else _refuse_websocket)(guard, verdict, scope, receive, send)
+            return
+        token = principal_variable.set(verdict.key)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            principal_variable.reset(token)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, verdict: Verdict) -> None:
         """Let the request through, and finish the answer's head on its way out."""

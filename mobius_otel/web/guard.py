@@ -117,20 +117,46 @@ class Guard:
             facts: The request as it is now.
             verdict: What was said of it.
         """
-        again = Verdict("unavailable", facts, self._unavailable)
         try:
-            charged = forms(verdict.facts.path, verdict.facts.root), verdict.key
-            path_forms, needed = self._look(facts, again)
-            had = verdict.scopes
-            verdict.facts = facts
-            verdict.audited, verdict.pattern = verdict.audited or again.audited, again.pattern or verdict.pattern
-            if needed is None or (had is not None and needed <= had) or self._let_in(facts, needed, verdict):
+            before, path_forms, needed = self._look_again(facts, verdict)
+            if needed is None or self._let_in(facts, needed, verdict):
                 asked = self._asked(path_forms, verdict)
-                outcome = self._limits.decide(facts, *asked, charged) if asked else None
-                if outcome is not None:
-                    self._limit(outcome, verdict)
+                self._limit_again(self._limits.decide(facts, *asked, before) if asked else None, verdict)
         except Exception as error:
             self._failed(error, verdict)
+        self._told_again(verdict)
+
+    async def judge_again_async(self, facts: Facts, verdict: Verdict) -> None:
+        """Judge as :meth:`judge_again` does, without blocking the loop."""
+        try:
+            before, path_forms, needed = self._look_again(facts, verdict)
+            if needed is None or await self._let_in_async(facts, needed, verdict):
+                asked = self._asked(path_forms, verdict)
+                outcome = await self._limits.decide_async(facts, *asked, before) if asked else None
+                self._limit_again(outcome, verdict)
+        except Exception as error:
+            self._failed(error, verdict)
+        self._told_again(verdict)
+
+    def _look_again(
+        self, facts: Facts, verdict: Verdict
+    ) -> tuple[tuple[tuple[str, ...], ApiKey | None], tuple[str, ...], frozenset[str] | None]:
+        """Look at what a request has become; return by what it was charged, its forms, and what a key must hold now."""
+        before = forms(verdict.facts.path, verdict.facts.root), verdict.key
+        again = Verdict("unavailable", facts, self._unavailable)
+        path_forms, needed = self._look(facts, again)
+        had, verdict.facts, verdict.at_server = verdict.scopes, facts, False
+        verdict.audited, verdict.pattern = verdict.audited or again.audited, again.pattern or verdict.pattern
+        if needed is not None and had is not None and needed <= had:
+            needed = None
+        return before, path_forms, needed
+
+    def _limit_again(self, outcome: Outcome | None, verdict: Verdict) -> None:
+        if outcome is not None:
+            self._limit(outcome, verdict)
+
+    @staticmethod
+    def _told_again(verdict: Verdict) -> None:
         verdict.attributes[conventions.GUARD_RESULT] = verdict.result
         annotate(verdict.attributes)
 

@@ -157,11 +157,16 @@ class Limits:
         return _outcome(decisions) if decisions else None
 
     async def decide_async(
-        self, facts: Facts, path_forms: tuple[str, ...], client: str | None, key: ApiKey | None
+        self,
+        facts: Facts,
+        path_forms: tuple[str, ...],
+        client: str | None,
+        key: ApiKey | None,
+        before: Charged = ((), None),
     ) -> Outcome | None:
         """Do what :meth:`decide` does without blocking the loop."""
         decisions: list[tuple[LimitRule, Decision]] = []
-        for rule, subject in self._asked(facts, path_forms, client, key):
+        for rule, subject in self._asked(facts, path_forms, client, key, before):
             decision = await rule.limiter.acquire_async(subject)
             if not decision.allowed:
                 for earlier, charged in decisions:

@@ -30,6 +30,7 @@ class Verdict:
         audited: The pattern of the audited route, or None.
         facts: The request.
         completed: Whether the answer's head has what the guard adds.
+        at_server: Whether it was judged as the server handed it over, before a framework has said where it is mounted.
         scopes: What its key was asked for; None: for no key was asked.
     """
 
@@ -44,4 +45,5 @@ class Verdict:
     https: bool = False
     audited: str | None = None
     completed: bool = False
+    at_server: bool = False
     scopes: frozenset[str] | None = None

@@ -54,6 +54,7 @@ class WSGISecurityMiddleware:
             raise RuntimeError("there is no guard: call mobius_otel.configure() first, or pass guard=")
         self.app = app
         self.guard = found
+        self.at_server = False
         self._metrics: Any = metrics_wsgi_app() if found.policy.metrics.path else None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -63,6 +64,7 @@ class WSGISecurityMiddleware:
         if earlier is not None:
             return self._serve_judged(environ, start_response, earlier, facts)
         verdict = environ[_JUDGED] = self.guard.judge(facts)
+        verdict.at_server = self.at_server
         if verdict.problem is None and self._metrics is not None and self.guard.serves_metrics(verdict.facts):
             served: Iterable[bytes] = self._metrics(environ, start_response)
             return served
@@ -81,14 +83,14 @@ class WSGISecurityMiddleware:
 
         The answer passes the outer one on its way out, which counts and completes it.
         """
-        if (facts.method, facts.path) == (verdict.facts.method, verdict.facts.path):  # a mounted application
+        if facts.is_as(verdict.facts) and not (verdict.at_server and facts.root != verdict.facts.root):
+            # a mounted application
             return self.app(environ, start_response)
         was_audited = verdict.audited
         self.guard.judge_again(facts, verdict)
-        if verdict.problem is None and verdict.audited is not None and was_audited is None:
-            recorder = self.guard.recorder
-            if recorder is not None and not recorder.before(verdict):
-                verdict.result, verdict.problem = "unavailable", unavailable()
+        recorder = self.guard.recorder if verdict.audited is not None and was_audited is None else None
+        if verdict.problem is None and recorder is not None and not recorder.before(verdict):
+            verdict.result, verdict.problem = "unavailable", unavailable()
         if verdict.problem is not None:
             verdict.audited = was_audited  # the guard's refusals have events of their own
             return self._refuse(environ, start_response, verdict, time.time_ns())

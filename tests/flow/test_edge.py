@@ -166,3 +166,34 @@ def test_hsts_is_for_https_alone(tmp_path):
         service = shop.start()
         assert service.get("/health", **{"X-Forwarded-Proto": "https"})["Strict-Transport-Security"]
         assert service.get("/health")["Strict-Transport-Security"] is None
+
+
+DJANGO = """
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="made-up", ROOT_URLCONF="site_django", ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+)
+django.setup()
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+urlpatterns = [path("v1/items", lambda request: HttpResponse("HIT"))]
+asgi, wsgi = get_asgi_application(), get_wsgi_application()
+"""
+
+
+@pytest.mark.parametrize("argv", [["uvicorn", "site_django:asgi", "--port", "PORT"],
+                                  ["gunicorn", "site_django:wsgi", "-b", "127.0.0.1:PORT"]])  # fmt: skip
+def test_django_is_guarded_without_a_line(tmp_path, argv):
+    """Under any server, since the guard stands in its handlers; every method is asked for a key."""
+    (tmp_path / "site_django.py").write_text(DJANGO)
+    with open_shop(tmp_path) as shop:
+        key = shop.issue("alice", "read")["secret"]
+        service = shop.start(argv=argv)
+        assert service.get("/v1/items").status == 401
+        assert service.request("DELETE", "/v1/items").status == 401
+        good = service.get("/v1/items", key)
+        assert (good.status, good.body, good["RateLimit"][:14]) == (200, b"HIT", '"per-key";r=19')

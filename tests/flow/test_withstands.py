@@ -219,12 +219,12 @@ def test_a_start_script_that_sets_pythonpath_does_not_take_the_guard_away(fastap
         "import sys; from mobius_otel.web import current_guard; print(current_guard() is not None, *sys.argv[1:])"
     )
     (fastapi_shop.folder / "start.sh").write_text(
-        'unset PYTHONPATH; python probe.py 1; export PYTHONPATH="$PWD"; python probe.py 2; python -I probe.py 3\n'
-        "python -X dev -E probe.py 4; env -u PYTHONPATH python probe.py 5; PYTHONPATH=own exec python probe.py 6\n"
+        'export PYTHONPATH="$PWD"; python probe.py 1; env -u PYTHONPATH python -X dev -I probe.py 2\n'
+        "PYTHONPATH=own exec python probe.py 3\n"
     )
     path = os.pathsep.join([str(Path(command("python")).parent), os.environ["PATH"]])
     printed = fastapi_shop.cli("run", "--", "sh", "start.sh", PATH=path).stdout
-    assert printed.splitlines() == [*(f"True {number}" for number in range(1, 6)), "False", "True 6"]
+    assert printed.splitlines() == ["True 1", "True 2", "False", "True 3"]
 
 
 def test_a_python_without_the_package_says_so(fastapi_shop):
