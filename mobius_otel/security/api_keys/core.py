@@ -30,6 +30,7 @@ from mobius_otel.security.api_keys.checks import (
 )
 from mobius_otel.security.api_keys.digests import Peppers, PeppersGiven
 from mobius_otel.security.api_keys.ending import Ending
+from mobius_otel.security.api_keys.frames import emptied
 from mobius_otel.security.api_keys.imported import ForeignForms
 from mobius_otel.security.api_keys.importing import Importer
 from mobius_otel.security.api_keys.last_used import LastUsed
@@ -72,12 +73,18 @@ class KeyManagerCore:
         audit_success: Literal["never", "first_use", "all"] = "never",
         channel: ChangeChannel | None = None,
     ) -> None:
+        try:  # before all that may be refused: a pepper is a secret too
+            self._peppers = Peppers(pepper)
+        except BaseException as error:
+            emptied(error)
+            raise
+        finally:
+            del pepper
         self.prefix = secrets.checked_part("prefix", prefix)
         self.environment = secrets.checked_part("environment", environment)
         self._ttl = math.inf if ttl is None else seconds_of("ttl", ttl)
         self.grace = seconds_of("grace_period", grace_period, zero=True)
         self._purge_after = seconds_of("purge_after", purge_after, zero=True)
-        self._peppers = Peppers(pepper)
         #: Returns whether the last six digits of a secret fit the rest.
         self._tag, self.is_genuine = _tagging(mac, self._peppers)
         recognition = Recognition(self.environment, self.is_genuine, ForeignForms(imported))
@@ -205,6 +212,8 @@ class KeyManagerCore:
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "store"):  # it was refused
+            return "ApiKeyManager()"
         return f"ApiKeyManager({self.store!r}, prefix={self.prefix!r}, environment={self.environment!r})"
 
 

@@ -14,6 +14,7 @@ from mobius_otel import conventions
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.security.api_keys.checks import checked_reason, checked_text, key_not_found, seconds_of
 from mobius_otel.security.api_keys.core import KeyManagerCore
+from mobius_otel.security.api_keys.frames import emptied
 from mobius_otel.security.api_keys.imported import ImportKind
 from mobius_otel.security.api_keys.record import ApiKey, IssuedKey, KeyState
 from mobius_otel.security.api_keys.stores import Census, Selection
@@ -156,11 +157,18 @@ class ApiKeyManager(KeyManagerCore):
             KeyStoreUnavailable: The store does not work.
             AuditUnavailable: The audit record cannot be kept, and the fail mode is strict.
         """
-        record = self._record(
-            owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
-            issued_by=issued_by,
-        )  # fmt: skip
-        return self._add_imported(self._importer.prepare(replace(record, prefix=""), secret, kind, found_by))
+        try:
+            record = self._record(
+                owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
+                issued_by=issued_by,
+            )  # fmt: skip
+            stored = self._importer.prepare(replace(record, prefix=""), secret, kind, found_by)
+        except BaseException as error:
+            emptied(error)
+            raise
+        finally:
+            del secret
+        return self._add_imported(stored)
 
     async def import_key_async(
         self,
@@ -179,11 +187,17 @@ class ApiKeyManager(KeyManagerCore):
         issued_by: str | None = None,
     ) -> ApiKey:
         """Do as :meth:`import_key` does, without holding up the event loop."""
-        record = self._record(
-            owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
-            issued_by=issued_by,
-        )  # fmt: skip
-        stored = await asyncio.to_thread(self._importer.prepare, replace(record, prefix=""), secret, kind, found_by)
+        try:
+            record = self._record(
+                owner, scopes, name=name, ttl=ttl, metadata=metadata, tenant=tenant, networks=networks, limit=limit,
+                issued_by=issued_by,
+            )  # fmt: skip
+            stored = await asyncio.to_thread(self._importer.prepare, replace(record, prefix=""), secret, kind, found_by)
+        except BaseException as error:
+            emptied(error)
+            raise
+        finally:
+            del secret
         add = partial(self._add_imported, stored)
         key: ApiKey = add() if self.run_on_loop is None else await self.run_on_loop(add)
         return key
@@ -208,6 +222,9 @@ class ApiKeyManager(KeyManagerCore):
         """
         try:
             found = self._begin(secret, scopes, source, network)
+        except BaseException as error:
+            emptied(error)
+            raise
         finally:
             del secret  # whoever prints the variables of an error's frames shall find none
         return found if type(found) is ApiKey else self._verifier.conclude(found, source)  # type: ignore[arg-type]
@@ -234,6 +251,9 @@ class ApiKeyManager(KeyManagerCore):
         """
         try:
             found = self._verifier.identify(secret)
+        except BaseException as error:
+            emptied(error)
+            raise
         finally:
             del secret
         return None if found is None else found.key.at(self.clock())

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from mobius_otel.security.api_keys.frames import emptied
 from mobius_otel.security.api_keys.stores import KeyStore
 
 if TYPE_CHECKING:
@@ -33,9 +34,15 @@ def twin(
     @functools.wraps(method)
     async def call(self: ApiKeyManager, /, *args: P.args, **kwargs: P.kwargs) -> R:
         run = self.run_on_loop
-        if run is None:
-            return method(self, *args, **kwargs)
-        found: R = await run(functools.partial(method, self, *args, **kwargs))
+        try:
+            if run is None:
+                return method(self, *args, **kwargs)
+            found: R = await run(functools.partial(method, self, *args, **kwargs))
+        except BaseException as error:
+            emptied(error)
+            raise
+        finally:
+            del args, kwargs  # a secret may be among them
         return found
 
     call.__name__ = f"{method.__name__}_async"

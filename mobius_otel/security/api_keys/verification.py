@@ -23,6 +23,7 @@ from mobius_otel.security.api_keys.cache import Entry, KeyCache
 from mobius_otel.security.api_keys.checks import checked_scopes, decide
 from mobius_otel.security.api_keys.digests import Peppers
 from mobius_otel.security.api_keys.flights import AsyncFlights, Flights
+from mobius_otel.security.api_keys.frames import emptied
 from mobius_otel.security.api_keys.imported import (
     Foreign,
     ForeignForms,
@@ -183,6 +184,9 @@ class Verifier:
         """
         try:
             found = self.begin(presented, scopes, source, network)
+        except BaseException as error:
+            emptied(error)
+            raise
         finally:
             del presented
         if isinstance(found, ApiKey):
@@ -283,10 +287,9 @@ class Verifier:
         """Ask the throttle; return whether the source has to wait."""
         if attempt.source is not None and self._throttle is not None:
             with guarded("api_keys"):
-                attempt.wait = self._throttle(attempt.source)
-            if attempt.wait > 0:
-                attempt.result = "throttled"
-                return True
+                if (wait := self._throttle(attempt.source)) > 0:
+                    attempt.result, attempt.wait = "throttled", wait
+                    return True
         return False
 
     # --- the store is asked -----------------------------------------------------------------------------------

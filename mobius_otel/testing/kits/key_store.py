@@ -397,6 +397,7 @@ def _many_records() -> Iterator[ApiKey]:
             created_at=float(number // 4),
             expires_at=None if number % 4 == 0 else 110.0 + number,
             retire_at=100.0 + number if number % 5 == 0 else None,
+            unused_since=200.0 if number % 10 == 0 else None,
             revoked_at=90.0 if number % 7 == 0 else None,
             last_used_at=50.0 if number % 6 else None,
         )

@@ -428,6 +428,70 @@ def test_a_secret_is_shown_by_nothing_but_its_attribute(manager, caplog):
             assert hidden[9:40] not in text
 
 
+def frames_with(text, call):
+    """Return the frames of the error that a call raises, and of those that led to it, in which a text stands."""
+    found, error = [], None
+    try:
+        call()
+    except BaseException as raised:
+        error = raised
+    assert error is not None
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                names = [name for name, value in frame.f_locals.items() if text in repr(value)]
+                found += [f"{frame.f_code.co_filename}:{frame.f_code.co_name}:{name}" for name in names]
+        error = error.__cause__ or error.__context__
+    return found
+
+
+class Gone(MemoryKeyStore):
+    """A store that does not answer."""
+
+    blocking = True
+
+    def find(self, digests):
+        raise OSError("gone")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda manager, secret: manager.verify(secret),
+        lambda manager, secret: manager.verify(secret, scopes="read"),
+        lambda manager, secret: asyncio.run(manager.verify_async(secret, scopes="read")),
+        lambda manager, secret: manager.verify(secret, source="192.0.2.9"),
+        lambda manager, secret: manager.identify(secret),
+        lambda manager, secret: asyncio.run(manager.identify_async(secret)),
+        lambda manager, secret: manager.import_key(secret, ""),
+        lambda manager, secret: manager.import_key(secret, "alice"),
+        lambda manager, secret: manager.import_key(secret + "!", "alice"),
+        lambda manager, secret: manager.import_key(f"sk-{secret}", "alice"),
+        lambda manager, secret: manager.import_key(secret, "alice", kind="sha256"),
+        lambda manager, secret: manager.import_key(secret, "alice", kind="bcrypt"),
+        lambda manager, secret: asyncio.run(manager.import_key_async(secret + "!", "alice")),
+        lambda manager, secret: ApiKeyManager("memory://", pepper=secret[:12]),
+        lambda manager, secret: ApiKeyManager("memory://", pepper={"pepper": secret}),
+        lambda manager, secret: ApiKeyManager("memory://", pepper=secret, prefix="?"),
+        lambda manager, secret: ApiKeyManager("nowhere://", pepper=[secret, secret]),
+    ],
+)
+def test_the_frames_of_an_error_hold_no_secret(told, call):
+    """Error trackers show the variables of each."""
+    manager = ApiKeyManager(Gone(), pepper=PEPPER, imported=["sk-[a-z_A-Z0-9]+"], throttle=lambda source: None)
+    secret = generate("mob", "live")
+    assert frames_with(secret[:12], lambda: call(manager, secret)) == []
+
+
+def test_a_manager_that_was_refused_can_be_printed():
+    """By whoever prints the variables of the error's frames."""
+    manager = ApiKeyManager.__new__(ApiKeyManager)
+    for given in ({"pepper": "short"}, {"pepper": PEPPER, "store": "nowhere://"}):
+        with pytest.raises(ConfigurationError):
+            manager.__init__(**{"store": "memory://", **given})
+        assert repr(manager) == "ApiKeyManager()"
+
+
 def test_the_store_holds_no_secret(told, clock, tmp_path):
     """Not in any of its files, not in part."""
     manager = ApiKeyManager(f"sqlite:///{tmp_path / 'keys.db'}", pepper=PEPPER, clock=clock)
