@@ -261,8 +261,8 @@ def _import_lines(args: argparse.Namespace, manager: ApiKeyManager, text: str) -
     for done, (number, line) in enumerate(lines, 1):
         try:
             imported.append(manager.import_key(**_line_facts(args, line)))
-        except (MobiusError, TypeError, ValueError) as error:
-            # A TypeError or a JSON error may quote the line, which holds a secret.
+        except Exception as error:  # whatever one line does, the others go on
+            # All but our own may quote the line, which holds a secret.
             failed.append(
                 (
                     number,
@@ -285,6 +285,8 @@ def _line_facts(args: argparse.Namespace, line: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not data.keys() <= set(_LINE):
         raise ValueError
     ttl = data.pop("ttl_days", None)
+    if ttl is not None and not (type(ttl) in {int, float} and 0 < ttl < 1e6):
+        raise ConfigurationError("ttl_days", "…", "a number of days above zero")
     facts = {**_facts(args), **({} if ttl is None else {"ttl": timedelta(days=ttl)})}
     return {"kind": args.kind, **facts, **data}
 

@@ -231,6 +231,25 @@ def test_a_key_from_elsewhere_is_read_from_standard_input(keys, manager):
     assert "imported =" not in keys("import", "dan", "--form", "sk-[A-Za-z0-9]{40}", stdin=others[3]).err
 
 
+def test_no_line_stops_an_import_in_the_middle(keys, manager):
+    """Else nobody would know which keys are in."""
+    secrets = ["sk-" + hashlib.sha1(bytes([n])).hexdigest() for n in range(2)]
+    good = [json.dumps({"owner": "bob", "secret": secret}) for secret in secrets]
+    bad = [
+        f'{{"owner": "bob", "secret": "{secrets[0]}", "ttl_days": 1e999}}',
+        f'{{"owner": "bob", "secret": "{secrets[0]}", "ttl_days": true}}',
+        f'{{"owner": "bob", "secret": "{secrets[0]}", "metadata": {"[" * 100_000}{"]" * 100_000}}}',
+        f'{{"owner": "bob", "secret": "{secrets[0]}", "metadata": {{"a": {"[" * 500}{"]" * 500}}}, "limit": 5e400}}',
+    ]
+    said = keys("import", "--json", stdin="\n".join([good[0], *bad, good[1]]))
+    assert said.status == 1
+    assert said.json["failed"] == [2, 3, 4, 5]
+    assert len(said.json["imported"]) == 2
+    assert "line 2: ttl_days = '…': it must be a number of days above zero" in said.err
+    assert "Traceback" not in said.err
+    assert secrets[0] not in said.out + said.err
+
+
 def test_maintenance_rotates_and_purges_once(keys, tmp_path, manager):
     """With a sink; without one it says what is left to do."""
     folder = tmp_path / "out"
