@@ -14,11 +14,12 @@ from mobius_otel.cli.targets import missing_functions
 from mobius_otel.errors import ConfigurationError, PolicyError
 from mobius_otel.opening import check_policy, redaction_policy
 from mobius_otel.policy import Policy, json_schema, load_policy
-from mobius_otel.policy.lines import shown_path
+from mobius_otel.policy.lines import key_lines, shown_path
 from mobius_otel.policy.loader import DEFAULT_FILE, ENVIRONMENT
 from mobius_otel.security.rate_limit.backends import ValkeyBackend
 from mobius_otel.telemetry.redaction import failed_examples
 from mobius_otel.web.limits import open_server
+from mobius_otel.web.paths import PathRules
 
 __all__ = ["add_parser"]
 
@@ -123,14 +124,28 @@ def _check(args: argparse.Namespace) -> int:
         else:
             note("no policy file: mobius-otel policy init writes one; or name one: mobius-otel policy check FILE")
         return 1
-    missing = [str(error) for error in missing_functions(policy, [os.getcwd()])]
+    warnings = [*(str(error) for error in missing_functions(policy, [os.getcwd()])), *_opened(policy)]
     if args.json:
-        json_line({"ok": True, "file": str(policy.file), "warnings": missing})
+        json_line({"ok": True, "file": str(policy.file), "warnings": warnings})
     else:
         print(f"{policy.file}: good\n{_summary(policy)}", flush=True)
-        for line in missing:
+        for line in warnings:
             note(f"warning: {line}")
     return 0
+
+
+def _opened(policy: Policy) -> list[str]:
+    """Return what a policy says of keys that opens more than it looks like; it may be meant."""
+    keys = policy.api_keys
+    if policy.file is not None and not policy.wants_keys:
+        written = key_lines(policy.file.read_text(encoding="utf-8-sig"))
+        if ("api_keys", "require") in written or ("api_keys", "public") in written:
+            return ["api_keys.require names no path: no key is demanded anywhere"]
+    public = PathRules(keys.public)
+    opened = [path for path in keys.require if public.covers(path)]
+    return [
+        f"api_keys.public takes all of {path!r} of api_keys.require away: no key is demanded there" for path in opened
+    ]
 
 
 def _check_examples(policy: Policy) -> None:

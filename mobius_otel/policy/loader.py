@@ -173,7 +173,8 @@ class _Reader:
             raise self._error("it must be a table", path)
         for name in value:
             if not meta["names"].check(name):
-                raise self._error(f"the name {shown(name)} must be {meta['names'].text}", (*path, name))
+                names = meta["names"]
+                raise self._error(f"the name {shown(name)} must be {names.text}{names.instead(name)}", (*path, name))
         inner = {"rule": meta["rule"], "names": None}
         return types.MappingProxyType({n: self._value(item, inner, v, (*path, n)) for n, v in value.items()})
 
@@ -189,7 +190,8 @@ class _Reader:
             text = rule.text if rule else ("a number" if number else "text")
             near = difflib.get_close_matches(str(given), rule.choices, 1) if rule and rule.choices else []
             # What the environment put in is not shown: it may be a password.
-            raise self._error(f"{shown(given)} must be {text}{_meant(near)}", path)
+            instead = rule.instead(given) if rule and given == value else ""
+            raise self._error(f"{shown(given)} must be {text}{_meant(near)}{instead}", path)
         return value
 
     def _filled(self, value: str, path: tuple[str | int, ...]) -> str:

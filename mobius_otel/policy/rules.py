@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mobius_otel.policy import routes
+
 __all__ = [
     "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "ENDPOINT", "FUNCTION",
     "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "LOCATION", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE",
@@ -26,18 +28,23 @@ class Rule:
         check: Returns whether a value obeys.
         pattern: The same as a regular expression, for the JSON Schema; None where it cannot be said so.
         choices: Every value, where they are few.
+        instead: Returns the end of an error's text that says what to write in place of a value, or nothing.
     """
 
     text: str
     check: Callable[[object], bool]
     pattern: str | None = None
     choices: tuple[str, ...] = ()
+    instead: Callable[[object], str] = lambda _: ""
 
 
-def _matching(text: str, pattern: str) -> Rule:
+def _matching(text: str, pattern: str, instead: Callable[[object], str] = lambda _: "") -> Rule:
     compiled = re.compile(pattern)
     return Rule(
-        text, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None, f"^(?:{pattern})$"
+        text,
+        lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None,
+        f"^(?:{pattern})$",
+        instead=instead,
     )
 
 
@@ -58,17 +65,18 @@ def _between(value: object, above: float, most: float) -> bool:
     return isinstance(value, int | float) and above < value <= most
 
 
-_PATH = r"/(?:[^*\s?#]*[^*\s?#/])?(?:/\*)?|/\*|/[^*\s?#]*/"
 ANY = Rule("text", lambda value: isinstance(value, str))
 BOOL = Rule("true or false", lambda value: isinstance(value, bool))
 DATA = Rule("a text or a table", lambda value: isinstance(value, str | dict))
 NAME = _matching("a name of letters, digits, '_', '.' or '-'", r"[A-Za-z0-9_.-]{1,64}")
 IDENTIFIER = _matching("lower-case letters and digits, beginning with a letter", r"[a-z][a-z0-9]{0,15}")
-PATH = _matching('a path such as "/v1/items", or one with a trailing /* such as "/v1/*"', _PATH)
-ROUTE = _matching(
-    'a route such as "POST /v1/refunds"; "* /v1/refunds" is every method', rf"(?:[A-Z]{{1,16}}|\*) (?:{_PATH})"
+PATH = _matching(
+    'a path such as "/v1/items", or one with a trailing /* such as "/v1/*"', routes.PATH_PATTERN, routes.instead_of_path
 )
-ENDPOINT = _matching('a path such as "/metrics"', r"/[^*\s?#]*")
+ROUTE = _matching(
+    'a route such as "POST /v1/refunds"; "* /v1/refunds" is every method', routes.ROUTE_PATTERN, routes.instead_of_route
+)
+ENDPOINT = _matching('a path such as "/metrics"', routes.ENDPOINT_PATTERN, routes.instead_of_path)
 LIMIT = _matching(
     'a limit such as "100/minute" or "5/10 seconds"',
     r"[1-9][0-9]{0,8}/(?:second|minute|hour|day|[1-9][0-9]{0,6} (?:seconds?|minutes?|hours?|days?))",

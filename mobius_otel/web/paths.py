@@ -96,6 +96,18 @@ class PathRules:
         """Return whether every form falls under a pattern."""
         return all(self._one(form) is not None for form in path_forms)
 
+    def covers(self, pattern: str) -> bool:
+        """Return whether everything that falls under a pattern falls under these.
+
+        Example:
+            >>> PathRules(["/v1/*"]).covers("/v1/items/*"), PathRules(["/v1/items"]).covers("/v1/*")
+            (True, False)
+        """
+        if not pattern.endswith("/*"):
+            return self._one(_canonical(pattern)) is not None
+        base = _canonical(pattern[:-2]).rstrip("/")
+        return any(base == own or base.startswith(below) for own, below, _ in self._prefixes)
+
     def _one(self, form: str) -> str | None:
         if (pattern := self._exact.get(form)) is not None:
             return pattern

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mobius_otel.cli.main import main
 from tests.services.service import open_shop
 
 
@@ -205,6 +206,26 @@ def test_a_policy_is_checked_and_its_schema_printed(shop):
     assert "mobius.toml:2: redaction.patterns.bad: " in shop.cli("policy", "check", check=False).stderr
     os.remove(shop.folder / "mobius.toml")
     assert shop.cli("policy", "check", check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("require = []", "names no path"),
+        ('public = ["/health"]', "names no path"),
+        ('require = ["/admin"]\npublic = ["/*"]', "'/admin'"),
+        ('require = ["/v1/items/*", "/v1/orders"]\npublic = ["/v1/items/*"]', "'/v1/items/*'"),
+        ('require = ["/v1/*"]\npublic = ["/v1/items", "/v2/*"]', None),
+        ('require = ["/*"]\npublic = ["/health"]', None),
+    ],
+)
+def test_a_policy_that_demands_less_than_it_looks_like_is_told(tmp_path, capsys, text, said):
+    """It may be meant, so it is a note and no error."""
+    (tmp_path / "mobius.toml").write_text(f"[api_keys]\n{text}\n")
+    assert main(["policy", "check", str(tmp_path / "mobius.toml"), "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
 
 
 def test_the_doctor_says_what_would_hold(shop):

@@ -1,5 +1,8 @@
 """The policy file: what it may say, and what the errors tell."""
 
+import json
+import re
+
 import pytest
 
 from mobius_otel.errors import PolicyError
@@ -115,6 +118,82 @@ def test_an_error_names_key_line_rule_and_way_out(old, new, line, key, said):
     assert (caught.value.line, caught.value.key) == (line, key)
     assert said in str(caught.value)
     assert str(caught.value).startswith(f"mobius.toml:{line}: ")
+
+
+PLACES = {
+    "require": "[api_keys]\nrequire = [{0}]",
+    "public": '[api_keys]\nrequire = ["/*"]\npublic = [{0}]',
+    "paths": '[[rate_limit.rules]]\nname = "a"\nlimit = "1/second"\npaths = [{0}]',
+    "metrics": "[metrics]\npath = {0}",
+}
+ROUTES = {
+    "scopes": '[api_keys]\nrequire = ["/*"]\n[api_keys.scopes]\n{0} = ["a"]',
+    "routes": "[audit]\nroutes = [{0}]",
+}
+
+
+@pytest.mark.parametrize("place", [*PLACES, *ROUTES])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/items/{id}", 'did you mean "/v1/items/*"?'),
+        ("/v1/{id}/parts", 'did you mean "/v1/*"?'),
+        ("/v1/{id:int}.json", 'did you mean "/v1/*"?'),
+        ("/{path:path}", 'did you mean "/*"?'),
+        ("/v1/items/<id>", 'did you mean "/v1/items/*"?'),
+        ("/v1/items/<int:id>", 'did you mean "/v1/items/*"?'),
+        ("/v1/v<int:version>", 'did you mean "/v1/*"?'),
+        ("/v1/:id", 'did you mean "/v1/*"?'),
+        ("/caf%C3%A9", 'did you mean "/café"? Paths are judged decoded'),
+        ("/my%20files", 'did you mean "/my files"?'),
+        ("/%761", 'did you mean "/v1"?'),
+        ("/%FF", "must be a"),
+        ("/a%2Ab", "must be a"),
+        ("/v1/\u200bitems", "U+200B, which nobody sees"),
+        ("/v1/items\u00ad", "U+00AD, which nobody sees"),
+        ("/v1/\u3000items", "U+3000, which nobody sees"),
+        ("/v1/items ", "must be a"),
+        ("/v1/ items", "must be a"),
+        ("/v1/items?x=1", "must be a"),
+    ],
+)
+def test_a_path_that_no_request_has_is_refused(place, path, said):
+    """It would look as if it guarded; the error says what to write."""
+    if place in ROUTES:
+        text = ROUTES[place].format(json.dumps(f"GET {path}", ensure_ascii=False))
+    else:
+        text = PLACES[place].format(json.dumps(path, ensure_ascii=False))
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ROUTES)
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [("GETT /a", 'did you mean "GET /a"?'), ("get /a", 'did you mean "GET /a"?'), ("ANY /a", 'did you mean "* /a"?'),
+     ("ALL /a", 'did you mean "* /a"?'), ("WEBSOCKET /a", 'did you mean "GET /a"?'), ("XYZZY /a", "is every method"),
+     ("GET  /a", "is every method"), ("GETT /a/{id}", 'did you mean "/a/*"?')],
+)  # fmt: skip
+def test_a_method_that_no_request_has_is_refused(place, route, said):
+    """A typo would leave the route open."""
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(ROUTES[place].format(json.dumps(route, ensure_ascii=False)))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1/", "/v1/items:batch", "/café", "/my files", "/100%", "/a(b)", "/v1.2/~me/@x", "/a,b;c=d", "/\U0001f511"],
+)
+def test_a_path_that_a_request_may_have_is_none_of_those(path):
+    """Whatever a path may hold once it is decoded, in the loader and in the schema."""
+    assert parse_policy(PLACES["require"].format(json.dumps(path, ensure_ascii=False))).api_keys.require == (path,)
+    pattern = json_schema()["properties"]["api_keys"]["properties"]["require"]["anyOf"][1]["pattern"]
+    assert re.search(pattern, path)
+    assert not re.search(pattern, "/v1/{id}")
+    route = f"PROPFIND {path}"
+    assert parse_policy(ROUTES["routes"].format(json.dumps(route, ensure_ascii=False))).audit.routes == (route,)
 
 
 def test_environment_fills_texts_and_is_never_shown():
