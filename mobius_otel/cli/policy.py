@@ -141,7 +141,7 @@ def _opened(policy: Policy) -> list[str]:
         written = key_lines(policy.file.read_text(encoding="utf-8-sig"))
         if ("api_keys", "require") in written or ("api_keys", "public") in written:
             return ["api_keys.require names no path: no key is demanded anywhere"]
-    public = PathRules(keys.public)
+    public = PathRules(keys.public, fold=False)
     opened = [path for path in keys.require if public.covers(path)]
     return [
         f"api_keys.public takes all of {path!r} of api_keys.require away: no key is demanded there" for path in opened

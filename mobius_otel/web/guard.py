@@ -59,7 +59,8 @@ class Guard:
         self._keys = keys
         self._proxies = Proxies(policy.service.trusted_proxies)
         self._required = PathRules(policy.api_keys.require)
-        self._public = PathRules(policy.api_keys.public)
+        # As written: a framework that tells cases apart has another handler under another case.
+        self._public = PathRules(policy.api_keys.public, fold=False)
         self._scopes = RouteRules(policy.api_keys.scopes)
         self._limits = open_limits(policy)
         #: Whether judging may wait for a server or a disk: then :meth:`judge_async` keeps a loop free meanwhile.
@@ -71,7 +72,6 @@ class Guard:
         self._missing = problems.missing_key(realm, shown_header)
         self._invalid = problems.invalid_key(realm, shown_header)
         self._unavailable = problems.unavailable()
-        self._metrics = PathRules([policy.metrics.path] if policy.metrics.path else [])
         if policy.wants_keys and keys is None:
             raise ValueError("the policy demands API keys, so the guard needs a key manager")
 
@@ -205,7 +205,7 @@ class Guard:
             verdict.audited = verdict.pattern = audited[0][0]
         scoped = self._scopes.match(facts.method, path_forms)
         pattern = self._required.match(path_forms)
-        if pattern is not None and self._public and self._public.match_all(path_forms):
+        if pattern is not None and self._public and self._public.match_all(forms(facts.path, facts.root, fold=False)):
             pattern = None
         verdict.pattern = verdict.pattern or (scoped[0][0] if scoped else pattern)
         if (pattern is not None or scoped) and not facts.is_preflight:
@@ -216,7 +216,7 @@ class Guard:
         self, path_forms: tuple[str, ...], verdict: Verdict
     ) -> tuple[tuple[str, ...], str | None, ApiKey | None] | None:
         """Return what the limits are to be asked about, or None where nothing limits the request."""
-        if self._metrics and self._metrics.match_all(path_forms):
+        if self.serves_metrics(verdict.facts):
             return None  # a scrape is not a request of a client
         return path_forms, verdict.client, verdict.key
 

@@ -2,8 +2,9 @@
 
 A framework may decode, join, strip or fold a path before it routes it, and no two do the same. A rule is
 therefore asked about every form the path may be routed as: where one of them is guarded, the request is
-guarded; a public path is public only where all of them are. ``/v1/items``, ``//v1/items``, ``/v1/%69tems``,
-``/V1/items/``, ``/v1/items;x``, ``/health/../v1/items`` and ``/v1/items.`` all fall under ``/v1/*``.
+guarded; a public path is public only where all of them are, in the case they are written in. ``/v1/items``,
+``//v1/items``, ``/v1/%69tems``, ``/V1/items/``, ``/v1/items;x``, ``/health/../v1/items`` and ``/v1/items.`` all
+fall under ``/v1/*``.
 """
 
 from __future__ import annotations
@@ -21,30 +22,31 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_-]+)+")
 _DECODINGS = 4
 
 
-def forms(path: str, root: str = "") -> tuple[str, ...]:
-    """Return every form in which `path` may be routed, folded to lower case.
+def forms(path: str, root: str = "", *, fold: bool = True) -> tuple[str, ...]:
+    """Return every form in which `path` may be routed.
 
     Args:
         path: The path as the server hands it over, decoded or not.
-        root: The prefix the application is mounted under, which a router may take off first.
+        root: The prefix the application is mounted under: the path is judged with it and without it, since a router
+            may take it off, and a proxy may have done so.
+        fold: Whether they are folded to lower case.
 
     Example:
         >>> forms("/v1/items")
         ('/v1/items',)
         >>> "/v1/items" in forms("/health/..//V1/%2569tems/.")
         True
+        >>> forms("/items", "/api"), forms("/api/items", "/api")
+        (('/items', '/api/items'), ('/api/items', '/items'))
     """
     if not root and _PLAIN.fullmatch(path):
-        return (path.casefold(),)
+        return (path.casefold() if fold else path,)
     found: dict[str, None] = {}
-    starts = [path]
-    if root and path.startswith(root):
-        starts.append(path[len(root) :])
-    for start in starts:
+    for start in _starts(path, root.rstrip("/")):
         current = start
         for _ in range(_DECODINGS):
-            found[current.casefold()] = None
-            found[_canonical(current)] = None
+            found[current.casefold() if fold else current] = None
+            found[_canonical(current, fold=fold)] = None
             decoded = unquote(current, errors="replace")
             if decoded == current:
                 break
@@ -52,7 +54,18 @@ def forms(path: str, root: str = "") -> tuple[str, ...]:
     return tuple(found)
 
 
-def _canonical(path: str) -> str:
+def _starts(path: str, root: str) -> list[str]:
+    starts = [path]
+    if root:
+        inside = path == root or path.startswith(root + "/")
+        if path.startswith(root):
+            starts.append(path[len(root) :] or "/")
+        if not inside:
+            starts.append(root + path)
+    return starts
+
+
+def _canonical(path: str, *, fold: bool) -> str:
     if not path.isascii():
         path = unicodedata.normalize("NFKC", path)
     kept: list[str] = []
@@ -62,7 +75,8 @@ def _canonical(path: str) -> str:
             del kept[-1:]
         elif segment := segment.rstrip(". "):
             kept.append(segment)
-    return "/" + "/".join(kept).casefold()
+    joined = "/" + "/".join(kept)
+    return joined.casefold() if fold else joined
 
 
 class PathRules:
@@ -70,20 +84,22 @@ class PathRules:
 
     Args:
         patterns: As the policy file has them.
+        fold: Whether their case makes no difference; to be asked about forms of the same kind.
     """
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_exact", "_fold", "_prefixes")
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], *, fold: bool = True) -> None:
         self._exact: dict[str, str] = {}
         self._prefixes: list[tuple[str, str, str]] = []
+        self._fold = fold
         for pattern in patterns:
             if pattern.endswith("/*"):
-                base = _canonical(pattern[:-2]).rstrip("/")
+                base = self._base(pattern)
                 self._prefixes.append((base, base + "/", pattern))
             else:
-                self._exact[_canonical(pattern)] = pattern
-                self._exact[pattern.casefold()] = pattern
+                self._exact[_canonical(pattern, fold=fold)] = pattern
+                self._exact[pattern.casefold() if fold else pattern] = pattern
 
     def match(self, path_forms: Iterable[str]) -> str | None:
         """Return the first pattern that one of the forms falls under, or None."""
@@ -104,9 +120,12 @@ class PathRules:
             (True, False)
         """
         if not pattern.endswith("/*"):
-            return self._one(_canonical(pattern)) is not None
-        base = _canonical(pattern[:-2]).rstrip("/")
+            return self._one(_canonical(pattern, fold=self._fold)) is not None
+        base = self._base(pattern)
         return any(base == own or base.startswith(below) for own, below, _ in self._prefixes)
+
+    def _base(self, pattern: str) -> str:
+        return _canonical(pattern[:-2], fold=self._fold).rstrip("/")
 
     def _one(self, form: str) -> str | None:
         if (pattern := self._exact.get(form)) is not None:

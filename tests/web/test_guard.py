@@ -176,3 +176,20 @@ def test_a_key_from_another_network_is_a_wrong_key(guard, keys):
     forwarded = {"x-forwarded-for": ["192.0.2.9"]}
     assert ask(guard, key=issued.secret, peer="10.0.0.1", headers=forwarded).result == "passed"
     assert ask(guard, key=issued.secret, peer="198.51.100.1", headers=forwarded).result == "unauthenticated"
+
+
+def test_a_public_path_is_open_as_it_is_written(guard):
+    """Another case may be another route: a name such as "Open" under /v1/{name}."""
+    assert ask(guard, "/v1/open").result == "passed"
+    for path in ("/v1/Open", "/V1/open", "/v1/open/", "//v1/open"):
+        assert ask(guard, path).result == "unauthenticated", path
+    assert ask(guard, "/open", root="/v1").result == "unauthenticated"
+
+
+def test_a_scrape_is_free_of_limits_only_where_it_is_answered_as_one():
+    """Another spelling of the path goes to the service, so it is a request like any other."""
+    policy = '[[rate_limit.rules]]\nname = "all"\nlimit = "1/minute"\nby = "global"\n[metrics]\npath = "/metrics"'
+    guard = Guard(parse_policy(policy))
+    assert [ask(guard, "/metrics").result for _ in range(3)] == ["passed"] * 3
+    assert [ask(guard, "/api/metrics", root="/api").result for _ in range(3)] == ["passed"] * 3
+    assert [ask(guard, "/METRICS").result, ask(guard, "/metrics", "POST").result] == ["passed", "limited"]

@@ -23,23 +23,38 @@ def test_every_way_of_writing_a_guarded_path_is_guarded(path):
 @pytest.mark.parametrize(
     "path",
     ["/healthz-private", "/health-private", "/healthz", "/health/private", "/health/../v1/items", "/v1/../health",
-     "/health%2f..%2fv1", "/health;/../v1", "/HEALTH/x"],
+     "/health%2f..%2fv1", "/health;/../v1", "/HEALTH/x", "/Health", "/healt%48", "/\uff48ealth"],
 )  # fmt: skip
 def test_a_public_path_opens_nothing_else(path):
-    """ "/health" is public by itself, in every form at once."""
-    assert not PathRules(["/health"]).match_all(forms(path))
+    """ "/health" is public by itself, in every form at once and as it is written: "/Health" may be another route."""
+    assert not PathRules(["/health"], fold=False).match_all(forms(path, fold=False))
 
 
-@pytest.mark.parametrize("path", ["/health", "/Health"])
+@pytest.mark.parametrize("path", ["/health", "/Users/me", "/Users"])
 def test_a_public_path_is_public(path):
     """The path itself stays open."""
-    assert PathRules(["/health"]).match_all(forms(path))
+    assert PathRules(["/health", "/Users/*"], fold=False).match_all(forms(path, fold=False))
 
 
 def test_a_mounted_application_is_judged_with_and_without_its_prefix():
     """A server may put the prefix into the path; a router takes it off."""
     assert PathRules(["/v1/*"]).match(forms("/api/v1/items", "/api")) == "/v1/*"
     assert PathRules(["/api/v1/*"]).match(forms("/api/v1/items", "/api")) == "/api/v1/*"
+
+
+@pytest.mark.parametrize("root", ["/api", "/api/"])
+def test_a_path_whose_prefix_a_proxy_took_off_is_judged_with_it_too(root):
+    """A policy for the public address holds, and an exception holds where both are named."""
+    for path in ("/v1/items", "/v1//items", "/v1/%69tems"):
+        assert PathRules(["/api/v1/*"]).match(forms(path, root)) == "/api/v1/*"
+        assert PathRules(["/v1/*"]).match(forms(path, root)) == "/v1/*"
+    assert PathRules(["/api/apixyz"]).match(forms("/apixyz", root)) == "/api/apixyz"
+    assert PathRules(["/"]).match(forms("/api", root)) == "/"
+    for path in ("/health", "/api/health"):
+        as_written = forms(path, root, fold=False)
+        assert not PathRules(["/health"], fold=False).match_all(as_written)
+        assert not PathRules(["/api/health"], fold=False).match_all(as_written)
+        assert PathRules(["/health", "/api/health"], fold=False).match_all(as_written)
 
 
 def test_everything_falls_under_the_root_pattern():

@@ -61,7 +61,8 @@ def stripped():
 
 def rooted():
     """Middleware around an application that is told its prefix, which the path still has."""
-    app = FastAPI(root_path="/api")
+    app = FastAPI()
+    app.root_path = "/api"
     app.add_api_route("/v1/items", lambda: "HIT")
 
     async def around(scope, receive, send):
@@ -133,6 +134,17 @@ def test_whatever_a_server_of_asgi_is_given_is_guarded(keys, telemetry, make, pa
     status, headers = ask(app, keys.issue("alice").secret, path)
     assert (status, headers["ratelimit"][:13]) == (200, '"per-key";r=2')
     assert telemetry.metric("mobius.guard.requests") == 2
+
+
+def test_a_policy_for_the_public_address_holds_behind_a_proxy_that_takes_the_prefix_off(keys):
+    """The application is told the prefix; the path comes with it or without."""
+    app = FastAPI()
+    app.root_path = "/v1"  # the argument is deprecated in new versions
+    app.add_api_route("/items", lambda: "HIT")
+    key = keys.issue("alice").secret
+    for path in ("/items", "/v1/items"):
+        assert ask(app, path=path)[0] == 401
+        assert ask(app, key, path)[0] == 200
 
 
 def test_every_server_is_reached(keys, caplog):
