@@ -69,6 +69,10 @@ class ApiKeysSection:
     )  # fmt: skip
     require: tuple[str, ...] = _key((), "Paths that open for a key alone.", rules.PATH)
     public: tuple[str, ...] = _key((), "Exceptions from `require`.", rules.PATH)
+    preflight: Literal["pass", "key"] = _key(
+        "pass", "Whether a CORS preflight needs a key; key: where no browser calls, or a view answers any method.",
+        rules.choice("pass", "key"),
+    )  # fmt: skip
     header: str = _key("X-API-Key", "The header that holds the key, beside Authorization: Bearer.", rules.HEADER_NAME)
     ttl_days: float = _key(90, "Days that a new key lives.", rules.POSITIVE)
     grace_hours: float = _key(24, "Hours that the old secret works after a rotation.", rules.NOT_NEGATIVE)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["Facts", "Proxies"]
 
+_OVERRIDES = frozenset(("x-http-method", "x-method"))
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -42,8 +44,17 @@ class Facts:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether it is a CORS preflight (Fetch standard, 4.8), which a browser sends without credentials."""
-        return self.method == "OPTIONS" and "origin" in self.headers and "access-control-request-method" in self.headers
+        """Whether it is a CORS preflight (Fetch standard, 4.8), which a browser sends without credentials.
+
+        It has no body and nothing that asks for another method, so that a handler cannot take it for more.
+        """
+        return (
+            self.method == "OPTIONS"
+            and bool(self.header("origin") and self.header("access-control-request-method"))
+            and set(self.headers.get("content-length", ())) <= {"0"}
+            and "transfer-encoding" not in self.headers
+            and not any(name in _OVERRIDES or "method-override" in name for name in self.headers)
+        )
 
 
 class Proxies:

@@ -4,8 +4,8 @@ What it decides, in this order: who (the API key), whether (its scopes), how fas
 closed: where it cannot say, nobody comes in.
 
 Methods: HEAD is judged as GET; OPTIONS needs a key like any other, except for a CORS preflight, which a
-browser sends without credentials (Fetch standard, 4.8) and which is counted by address; a websocket's
-handshake is judged as GET.
+browser sends without credentials (Fetch standard, 4.8) and which is counted by address, unless the policy says
+otherwise; a websocket's handshake is judged as GET.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "answer_headers", "current_guard", "install_guard"]
 
 _log = logging.getLogger("mobius_otel")
+# In place of a key of a request that sends the header twice, with one value or two: no key at all can be meant, and
+# WSGI servers join them, so it is a wrong one.
+_SENT_TWICE = "\0"
 
 
 class Guard:
@@ -67,6 +70,7 @@ class Guard:
         self.waits = self._limits.remote or (keys is not None and keys.run_on_loop is not None)
         self._audited = RouteRules(dict.fromkeys(policy.audit.routes, True))
         self._header = policy.api_keys.header.lower()
+        self._preflights_pass = policy.api_keys.preflight == "pass"
         realm, shown_header = policy.service.name or "service", policy.api_keys.header
         self._realm = (realm, shown_header)
         self._missing = problems.missing_key(realm, shown_header)
@@ -208,7 +212,7 @@ class Guard:
         if pattern is not None and self._public and self._public.match_all(forms(facts.path, facts.root, fold=False)):
             pattern = None
         verdict.pattern = verdict.pattern or (scoped[0][0] if scoped else pattern)
-        if (pattern is not None or scoped) and not facts.is_preflight:
+        if (pattern is not None or scoped) and not (self._preflights_pass and facts.is_preflight):
             verdict.scopes = frozenset(scope for _, scopes in scoped for scope in scopes)
         return path_forms, verdict.scopes
 
@@ -265,16 +269,13 @@ class Guard:
 
     def _presented(self, facts: Facts) -> str | None:
         """Return the key of a request, or None where it shows none. A query string is never looked at."""
-        values = facts.headers.get(self._header, ())
-        if values:
-            # Twice the same header with two values: no key at all can be meant, so it is a wrong one.
-            return (values[0].strip() or None) if len(set(values)) == 1 else "\0".join(values)
-        bearers = [
-            value.strip()[7:].strip()
-            for value in facts.headers.get("authorization", ())
-            if value.strip()[:7].lower() == "bearer "
-        ]
-        return ("\0".join(bearers) or None) if bearers else None
+        if named := facts.headers.get(self._header, ()):
+            return (named[0].strip() or None) if len(named) == 1 else _SENT_TWICE
+        values = [value.strip() for value in facts.headers.get("authorization", ())]
+        bearers = [value[7:].strip() for value in values if value[:7].lower() == "bearer "]
+        if not bearers:
+            return None
+        return (bearers[0] or None) if len(values) == 1 else _SENT_TWICE
 
     def _limit(self, outcome: Outcome | None, verdict: Verdict) -> None:
         """Write what the limits say into `verdict`."""

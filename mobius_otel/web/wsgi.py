@@ -178,6 +178,8 @@ def _headers(environ: Environ) -> Iterator[tuple[str, list[str]]]:
     for name, value in environ.items():
         if name.startswith("HTTP_"):
             yield name[5:].replace("_", "-").lower(), [value]
+    if length := environ.get("CONTENT_LENGTH"):
+        yield "content-length", [length]
 
 
 def _text(raw: str) -> str:

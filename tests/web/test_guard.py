@@ -193,3 +193,41 @@ def test_a_scrape_is_free_of_limits_only_where_it_is_answered_as_one():
     assert [ask(guard, "/metrics").result for _ in range(3)] == ["passed"] * 3
     assert [ask(guard, "/api/metrics", root="/api").result for _ in range(3)] == ["passed"] * 3
     assert [ask(guard, "/METRICS").result, ask(guard, "/metrics", "POST").result] == ["passed", "limited"]
+
+
+PREFLIGHT = {"origin": ["https://a.example"], "access-control-request-method": ["PUT"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "result"),
+    [({}, "passed"), ({"content-length": ["0"]}, "passed"), ({"access-control-request-headers": ["x"]}, "passed"),
+     ({"content-length": ["5"]}, "unauthenticated"), ({"content-length": ["0", "5"]}, "unauthenticated"),
+     ({"transfer-encoding": ["chunked"]}, "unauthenticated"), ({"x-http-method-override": ["GET"]}, "unauthenticated"),
+     ({"x-http-method": ["GET"]}, "unauthenticated"), ({"x-method-override": ["GET"]}, "unauthenticated"),
+     ({"origin": ["a", "b"]}, "unauthenticated"), ({"origin": [""]}, "unauthenticated")],
+)  # fmt: skip
+def test_a_preflight_is_what_a_browser_sends_and_nothing_more(guard, more, result):
+    """A body, or a header that asks for another method, makes a request of it that somebody may answer."""
+    assert ask(guard, method="OPTIONS", headers={**PREFLIGHT, **more}).result == result
+
+
+def test_a_policy_may_judge_preflights_too(keys):
+    """Where no browser calls, and where a view answers any method."""
+    guard = Guard(parse_policy('[api_keys]\nrequire = ["/v1/*"]\npreflight = "key"'), keys)
+    assert ask(guard, method="OPTIONS", headers=PREFLIGHT).result == "unauthenticated"
+
+
+def test_a_key_that_is_sent_twice_is_a_wrong_one(guard, keys):
+    """With one value too, and beside any other field of Authorization: as under WSGI, whose servers join them."""
+    secret = keys.issue("alice").secret
+    for headers in (
+        {"x-api-key": [secret, secret]},
+        {"x-api-key": [secret, "other"]},
+        {"authorization": [f"Bearer {secret}", f"Bearer {secret}"]},
+        {"authorization": ["Basic YTpi", f"Bearer {secret}"]},
+    ):
+        assert ask(guard, headers=headers).problem == ask(guard, key="nonsense").problem
+    bare = ask(guard, headers={"authorization": ["Basic YTpi", "Basic YTpi"]})
+    assert bare.problem == ask(guard).problem
+    assert ask(guard, headers={"authorization": ["Basic YTpi", "Basic YTpi"], "x-api-key": [secret]}).result == "passed"
+    assert ask(guard, headers={"authorization": [f" bearer  {secret}"]}).result == "passed"

@@ -86,3 +86,13 @@ def test_without_a_guard_it_cannot_be_made():
     install_guard(None)
     with pytest.raises(RuntimeError, match=r"configure\(\)"):
         WSGISecurityMiddleware(hello)
+
+
+def test_an_options_request_with_a_body_is_no_preflight(guard):
+    """A view that answers any method would run."""
+    asked = {"HTTP_ORIGIN": "https://a.example", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "PUT"}
+    statuses = [
+        drive(WSGISecurityMiddleware(hello), environ(method="OPTIONS", **asked, **more))[0][:3]
+        for more in ({}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}, {"CONTENT_LENGTH": "5"})
+    ]
+    assert statuses == ["200", "200", "200", "401"]
