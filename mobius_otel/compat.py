@@ -17,6 +17,7 @@ from opentelemetry.sdk import _logs as logs_sdk
 from opentelemetry.sdk._logs import export as logs_export
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util import BoundedList
@@ -52,6 +53,7 @@ __all__ = [
     "resource_attributes",
     "sdk_disabled",
     "sdk_is_missing",
+    "server_views",
 ]
 
 #: The base class of everything that takes collected metrics, and the method in which it gets them.
@@ -86,8 +88,26 @@ def sdk_is_missing() -> bool:
     )
 
 
+class _AllBut(frozenset[str]):
+    """Every name but these: what a view has no other way to say."""
+
+    def __contains__(self, name: object) -> bool:
+        return not super().__contains__(name)
+
+
+# What a client's Host header decides: each value would be a series of its own, made before any key is asked for.
+_OF_THE_HOST = _AllBut(("http.host", "http.server_name", "net.host.name", "server.address", "server.port"))
+
+
+def server_views() -> list[View]:
+    """Return the view by which metrics of HTTP servers say nothing that a client's Host header decides."""
+    return [View(instrument_name="http.server.*", attribute_keys=cast("set[str]", _OF_THE_HOST))]
+
+
 def configure_sdk() -> None:
-    """Make the three providers from the standard ``OTEL_*`` environment.
+    """Make the three providers from the standard ``OTEL_*`` environment, metrics by :func:`server_views`.
+
+    Views that a file of ``OTEL_CONFIG_FILE`` asks for stay alone.
 
     Raises:
         Exception: As the SDK raises it, for example for an exporter that does not exist.
@@ -95,6 +115,9 @@ def configure_sdk() -> None:
     from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 
     _OTelSDKConfigurator().configure()  # type: ignore[no-untyped-call]
+    made = getattr(metrics.get_meter_provider(), "_sdk_config", None)  # the configurator takes no views
+    if made is not None and not made.views:
+        made.views = server_views()
 
 
 def context_reader() -> Callable[[], Mapping[str, object]]:

@@ -390,7 +390,7 @@ def _meter_provider() -> MeterProvider:
     """Return the SDK's meter provider, a new one where there is none."""
     found = metrics_api.get_meter_provider()
     if not isinstance(found, MeterProvider):
-        metrics_api.set_meter_provider(MeterProvider())
+        metrics_api.set_meter_provider(MeterProvider(views=compat.server_views()))
         found = metrics_api.get_meter_provider()
     if not isinstance(found, MeterProvider):
         raise ConfigurationError("metrics.path", type(found).__name__, "served from the SDK's meter provider")

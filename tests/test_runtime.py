@@ -212,6 +212,45 @@ def test_functions_are_timed_and_audited_by_name(tmp_path):
     assert (before, severe) == (3, [])  # a generator's call ends with its last item
 
 
+@pytest.mark.parametrize("exporter", ["", "console"])
+@pytest.mark.parametrize("convention", ["", "http/dup"])
+def test_a_clients_host_header_makes_no_series(tmp_path, exporter, convention):
+    """Where the meter provider is ours: each value would be one, before any key is asked for."""
+    (tmp_path / "mobius.toml").write_text('[metrics]\npath = "/metrics"\n')
+    code = """
+    from fastapi import FastAPI
+    from flask import Flask
+    from opentelemetry import metrics
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+    from starlette.testclient import TestClient
+    from mobius_otel import configure
+    with configure():
+        app, other = FastAPI(), Flask("other")
+        app.add_api_route("/items", lambda: 1)
+        other.add_url_rule("/items", view_func=lambda: "1")
+        FastAPIInstrumentor.instrument_app(app)
+        FlaskInstrumentor.instrument_app(other)
+        own = metrics.get_meter("own").create_counter("http.server.own")
+        own.add(1, {"tenant": "a"})
+        client, flask = TestClient(app), other.test_client()
+        for number in range(50):
+            client.get("/items", headers={"Host": f"h{number}.example"})
+            flask.get("/items", headers={"Host": f"h{number}.example"})
+        page = client.get("/metrics").text
+    assert "h7.example" not in page
+    assert 'tenant="a"' in page
+    print(*(page.count(f"http_server_{name}_count{{") for name in ("duration_milliseconds", "request_duration_seconds")))
+    """
+    environ = {**os.environ, "OTEL_SEMCONV_STABILITY_OPT_IN": convention, "OTEL_METRICS_EXPORTER": exporter}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=environ,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[0] == ("2 2" if convention else "2 0")
+
+
 def test_importing_the_package_is_cheap_and_brings_no_extra():
     """Not even the SDK, until a name is used; and no optional package at all, ever."""
     code = """

@@ -225,6 +225,12 @@ def _telemetry() -> list[Finding]:
         found.append(Finding("collector", "warn", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: nothing leaves by OTLP"))
     if compat.installed("opentelemetry-exporter-otlp-proto-http") is None:
         found.append(Finding("otlp", "fail" if given else "warn", "not there: pip install 'mobius_otel[otlp]'"))
+    conventions = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")
+    if compat.has_configurator() and "http" not in [name.strip() for name in conventions]:
+        text = (
+            "a distribution makes the meter provider: every Host header of a client becomes a metric series of its own;"
+        )
+        found.append(Finding("metric series", "warn", f"{text} OTEL_SEMCONV_STABILITY_OPT_IN=http leaves it out"))
     found.append(
         Finding(
             "doors",
