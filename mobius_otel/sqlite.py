@@ -311,9 +311,12 @@ class SqliteFile:
         Raises:
             sqlite3.Error: As SQLite says, also when the file was deleted or replaced.
         """
-        with contextlib.suppress(sqlite3.Error), self._reader_lock:
-            if self._connection is not None:
-                return self._read(query, values)
+        try:  # contextlib.suppress would cost a fiftieth of the look-up
+            with self._reader_lock:
+                if self._connection is not None:
+                    return self._read(query, values)
+        except sqlite3.Error:  # it may know less of the log than the connection that writes
+            pass
         with self.lock:
             connection = self._usable()
             self.check_still_there()
