@@ -240,7 +240,8 @@ def test_a_clients_host_header_makes_no_series(tmp_path, exporter, convention):
         page = client.get("/metrics").text
     assert "h7.example" not in page
     assert 'tenant="a"' in page
-    print(*(page.count(f"http_server_{name}_count{{") for name in ("duration_milliseconds", "request_duration_seconds")))
+    names = ("duration_milliseconds", "request_duration_seconds")
+    print(*(page.count(f"http_server_{name}_count{{") for name in names))
     """
     environ = {**os.environ, "OTEL_SEMCONV_STABILITY_OPT_IN": convention, "OTEL_METRICS_EXPORTER": exporter}
     done = subprocess.run(

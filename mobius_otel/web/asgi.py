@@ -63,10 +63,11 @@ class SecurityMiddleware:
         if kind not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        guard, facts = self.guard, _facts(scope)
         if (earlier := scope.get(_JUDGED)) is not None:
-            await self._serve_judged(scope, receive, send, earlier, facts)
+            serve = self.app if earlier.holds_for(*_line(scope)) else self._serve_again
+            await serve(scope, receive, send)
             return
+        guard, facts = self.guard, _facts(scope)
         verdict = await guard.judge_async(facts) if guard.waits else guard.judge(facts)
         scope[_JUDGED], verdict.at_server = verdict, self.at_server
         if verdict.problem is not None:
@@ -76,16 +77,14 @@ class SecurityMiddleware:
         else:
             await self._pass(scope, receive, send, verdict)
 
-    async def _serve_judged(self, scope: Scope, receive: Receive, send: Send, verdict: Verdict, facts: Facts) -> None:
-        """Serve a connection that was judged outside: again, where what is in between made another one of it.
+    async def _serve_again(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection that was judged outside, and of which middleware in between made another one.
 
         The answer passes the outer one on its way out, which counts and completes it.
         """
-        if facts.is_as(verdict.facts) and not (verdict.at_server and facts.root != verdict.facts.root):
-            await self.app(scope, receive, send)  # a mounted application
-            return
+        verdict: Verdict = scope[_JUDGED]
         was_audited, guard = verdict.audited, self.guard
-        await guard.judge_again_async(facts, verdict)
+        await guard.judge_again_async(_facts(scope), verdict)
         recorder = guard.recorder if verdict.audited is not None and was_audited is None else None
         if verdict.problem is None and recorder is not None and not await aside(recorder.before, verdict):
             verdict.result, verdict.problem = "unavailable", unavailable()
@@ -164,15 +163,18 @@ def completing(scope: Scope, send: Send) -> Send:
     return send_completed
 
 
+def _line(scope: Scope) -> tuple[str, str, str]:
+    """Return method, path and root of a request; a websocket's handshake is a GET."""
+    return str(scope.get("method", "GET")).upper(), scope["path"], scope.get("root_path", "")
+
+
 def _facts(scope: Scope) -> Facts:
     headers: dict[str, list[str]] = {}
     for name, value in scope.get("headers", ()):
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     client = scope.get("client")
     return Facts(
-        str(scope.get("method", "GET")).upper(),
-        scope["path"],
-        scope.get("root_path", ""),
+        *_line(scope),
         scope.get("scheme", "http"),
         client[0] if client else None,
         headers,

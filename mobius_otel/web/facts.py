@@ -38,10 +38,6 @@ class Facts:
         values = self.headers.get(name, ())
         return values[0] if len(values) == 1 else None
 
-    def is_as(self, other: Facts) -> bool:
-        """Return whether nobody in between has made another request of it."""
-        return (self.method, self.path) == (other.method, other.path)
-
     @property
     def is_preflight(self) -> bool:
         """Whether it is a CORS preflight (Fetch standard, 4.8), which a browser sends without credentials.

@@ -47,3 +47,12 @@ class Verdict:
     completed: bool = False
     at_server: bool = False
     scopes: frozenset[str] | None = None
+
+    def holds_for(self, method: str, path: str, root: str) -> bool:
+        """Return whether nobody in between has made another request of the one that was judged.
+
+        A prefix that a router has taken off for a mounted application makes none; one that is told for the first time
+        does, where the request was judged before its framework saw it.
+        """
+        judged = self.facts
+        return method == judged.method and path == judged.path and (root == judged.root or not self.at_server)

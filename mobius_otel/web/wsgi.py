@@ -60,10 +60,11 @@ class WSGISecurityMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         start_ns = time.time_ns()
-        facts, earlier = _facts(environ), environ.get(_JUDGED)
-        if earlier is not None:
-            return self._serve_judged(environ, start_response, earlier, facts)
-        verdict = environ[_JUDGED] = self.guard.judge(facts)
+        if (earlier := environ.get(_JUDGED)) is not None:
+            if earlier.holds_for(*_line(environ)):
+                return self.app(environ, start_response)
+            return self._serve_again(environ, start_response, earlier)
+        verdict = environ[_JUDGED] = self.guard.judge(_facts(environ))
         verdict.at_server = self.at_server
         if verdict.problem is None and self._metrics is not None and self.guard.serves_metrics(verdict.facts):
             served: Iterable[bytes] = self._metrics(environ, start_response)
@@ -76,18 +77,13 @@ class WSGISecurityMiddleware:
             return self._refuse(environ, start_response, verdict, start_ns)
         return self._pass(environ, start_response, verdict)
 
-    def _serve_judged(
-        self, environ: Environ, start_response: StartResponse, verdict: Verdict, facts: Facts
-    ) -> Iterable[bytes]:
-        """Serve a request that was judged outside: again, where middleware in between made another one of it.
+    def _serve_again(self, environ: Environ, start_response: StartResponse, verdict: Verdict) -> Iterable[bytes]:
+        """Serve a request that was judged outside, and of which middleware in between made another one.
 
         The answer passes the outer one on its way out, which counts and completes it.
         """
-        if facts.is_as(verdict.facts) and not (verdict.at_server and facts.root != verdict.facts.root):
-            # a mounted application
-            return self.app(environ, start_response)
         was_audited = verdict.audited
-        self.guard.judge_again(facts, verdict)
+        self.guard.judge_again(_facts(environ), verdict)
         recorder = self.guard.recorder if verdict.audited is not None and was_audited is None else None
         if verdict.problem is None and recorder is not None and not recorder.before(verdict):
             verdict.result, verdict.problem = "unavailable", unavailable()
@@ -163,11 +159,15 @@ class _Answer:
             self._guard.recorder.after(self._verdict, status, route, type(error).__qualname__ if error else None)
 
 
+def _line(environ: Environ) -> tuple[str, str, str]:
+    """Return method, path and root of a request."""
+    root = _text(environ.get("SCRIPT_NAME", ""))
+    return environ["REQUEST_METHOD"].upper(), root + _text(environ.get("PATH_INFO", "")), root
+
+
 def _facts(environ: Environ) -> Facts:
     return Facts(
-        environ["REQUEST_METHOD"].upper(),
-        _text(environ.get("SCRIPT_NAME", "")) + _text(environ.get("PATH_INFO", "")),
-        _text(environ.get("SCRIPT_NAME", "")),
+        *_line(environ),
         environ.get("wsgi.url_scheme", "http"),
         environ.get("REMOTE_ADDR") or None,
         dict(_headers(environ)),
