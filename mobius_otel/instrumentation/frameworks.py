@@ -20,7 +20,7 @@ import wrapt
 
 from mobius_otel.instrumentation.servers import guard_servers
 from mobius_otel.web import Guard, SecurityMiddleware, WSGISecurityMiddleware, current_guard
-from mobius_otel.web.asgi import completing
+from mobius_otel.web.asgi import completing, is_another
 from mobius_otel.web.wsgi import SPAN_TO_COME
 
 __all__ = ["guard_frameworks"]
@@ -49,6 +49,8 @@ def guard_frameworks() -> None:
     _wrap("starlette.applications", "Starlette.build_middleware_stack", _around_stack)
     _wrap("fastapi.applications", "FastAPI.build_middleware_stack", _around_stack)
     _wrap("starlette.applications", "Starlette.__call__", _around_call)
+    # For what middleware of the service has made of a request.
+    _wrap("starlette.routing", "Router.__call__", _around_router)
     _wrap("flask.app", "Flask.__call__", _around_flask)
     # For a server that is given `app.wsgi_app`, and for what middleware around it left of the request.
     _wrap("flask.app", "Flask.wsgi_app", partial(_around_wsgi, _inner))
@@ -95,6 +97,12 @@ def _around_call(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: 
     if scope["type"] != "http":
         return wrapped(*args, **kwargs)
     return wrapped(scope, receive, completing(scope, send), **kwargs)
+
+
+def _around_router(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    if len(args) != 3 or not is_another(args[0]) or (guard := current_guard()) is None:
+        return wrapped(*args, **kwargs)
+    return SecurityMiddleware(wrapped, guard)(*args)
 
 
 @lru_cache(maxsize=64)

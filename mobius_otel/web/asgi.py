@@ -14,7 +14,7 @@ from mobius_otel.web.problems import Problem, unavailable
 from mobius_otel.web.prometheus import metrics_app
 from mobius_otel.web.verdict import Verdict
 
-__all__ = ["SecurityMiddleware", "completing"]
+__all__ = ["SecurityMiddleware", "completing", "is_another"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -140,6 +140,14 @@ class SecurityMiddleware:
         finally:
             await finish(499)  # the application ended without an answer
             principal_variable.reset(token)
+
+
+def is_another(scope: Scope) -> bool:
+    """Return whether somebody has made another path or method of a request since it was judged."""
+    verdict: Verdict | None = scope.get(_JUDGED)
+    if verdict is None or scope["type"] not in {"http", "websocket"}:
+        return False
+    return (verdict.facts.method, verdict.facts.path) != _line(scope)[:2]
 
 
 def completing(scope: Scope, send: Send) -> Send:

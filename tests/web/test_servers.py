@@ -71,7 +71,7 @@ def rooted():
     return around
 
 
-def ask(app, key=None, path="/v1/items"):
+def ask(app, key=None, path="/v1/items", more=()):
     """One request to an ASGI application, as a server would hand it over: the status, and the answer's headers."""
     sent = []
 
@@ -81,7 +81,7 @@ def ask(app, key=None, path="/v1/items"):
     async def send(message):
         sent.append(message)
 
-    headers = [(b"x-api-key", key.encode())] if key else []
+    headers = [*([(b"x-api-key", key.encode())] if key else []), *more]
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
              "scheme": "http", "query_string": b"", "headers": headers, "client": ("192.0.2.1", 1),
              "http_version": "1.1"}  # fmt: skip
@@ -145,6 +145,35 @@ def test_a_policy_for_the_public_address_holds_behind_a_proxy_that_takes_the_pre
     for path in ("/items", "/v1/items"):
         assert ask(app, path=path)[0] == 401
         assert ask(app, key, path)[0] == 200
+
+
+def test_what_middleware_of_the_service_makes_of_a_request_is_judged_where_it_is_routed(keys, telemetry):
+    """A language taken off the path, a method overridden: the policy names what is routed, or what is written."""
+    app, mounted = FastAPI(), FastAPI()
+    app.add_api_route("/v1/items", lambda: "HIT")
+    app.add_api_route("/v1/refunds", lambda: "HIT", methods=["POST"])
+    mounted.add_api_route("/items", lambda: "HIT")
+    app.mount("/v1/sub", mounted)
+
+    class Rewriting:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "http":
+                method = dict(scope["headers"]).get(b"x-http-method-override", scope["method"].encode()).decode()
+                scope = {**scope, "path": scope["path"].removeprefix("/de"), "method": method}
+            await self.app(scope, receive, send)
+
+    app.add_middleware(Rewriting)
+    key = keys.issue("alice").secret
+    assert ask(app, path="/de/v1/items")[0] == 401
+    status, headers = ask(app, key, "/de/v1/items")
+    assert (status, headers["ratelimit"][:13]) == (200, '"per-key";r=2')
+    status, headers = ask(app, key, "/v1/sub/items")
+    assert (status, headers["ratelimit"][:13]) == (200, '"per-key";r=1')
+    assert ask(app, key, "/v1/refunds", more=[(b"x-http-method-override", b"POST")])[0] == 403
+    assert telemetry.metric("mobius.guard.requests", **{"mobius.guard.result": "passed"}) == 2
 
 
 def test_every_server_is_reached(keys, caplog):
