@@ -9,13 +9,14 @@ from functools import cache
 from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
+from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped
 from mobius_otel.telemetry.redaction.hits import Detector, Hits, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.screen import Screen
-from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, FLAG, PAIR, PEM, SENTENCE, SIBLING
+from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, ESCAPED, FLAG, PAIR, PEM, SENTENCE, SIBLING
 from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
@@ -38,12 +39,13 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_detectors", "_own", "_pem", "_wanted", "suspects")
+    __slots__ = ("_detectors", "_logins", "_own", "_pem", "_wanted", "suspects")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
         pairs = PairScanner(rules, policy.kinds_off)
         self._pem = "private_key" not in policy.kinds_off
+        self._logins = pairs.logins
         self._detectors = (
             (AT, pairs.logins),
             (PAIR, pairs.pairs),
@@ -83,7 +85,22 @@ class TextScanner:
             text = self._detect(text, hits, ANYTHING)
         return text
 
-    def _detect(self, text: str, hits: Hits, sorts: int) -> str:
+    def _unescaped(self, text: str, hits: Hits, times: int) -> str:
+        """Return `text` without the secrets in what is escaped in it, and in what is escaped in that."""
+
+        def scan(said: str, sorts: int) -> str:
+            for detect in self._own:
+                said = detect(said, hits)
+            if self._pem and sorts & PEM:
+                said = pem(said, hits)
+            return self._detect(said, hits, sorts, times)
+
+        return replace_escaped(text, lambda said: self.suspects(said, times), scan)
+
+    def _detect(self, text: str, hits: Hits, sorts: int, times: int = 0) -> str:
+        if sorts & ESCAPED and times < MOST_TIMES:
+            text = self._logins(text, hits)  # what of "user:pass%21word@host" is escaped is no address by itself
+            text = self._unescaped(text, hits, times + 1)
         wanted = self._wanted.get(sorts)
         if wanted is None:
             wanted = tuple(detect for sort, detect in self._detectors if sorts & sort)

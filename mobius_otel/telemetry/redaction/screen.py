@@ -20,6 +20,7 @@ from itertools import accumulate
 from operator import or_
 
 from mobius_otel.telemetry.redaction.commands import SETTING_WORDS
+from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, read
 from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -43,6 +44,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     ANYTHING,
     AT,
     CARD,
+    ESCAPED,
     FLAG,
     IBAN,
     INNER,
@@ -71,12 +73,21 @@ IDS = {
 #: Two countries' accounts are as long as the first four groups of a UUID.
 _ACCOUNTS = ("ba", "ee")
 _DIGEST = 32  # characters, of the shortest one
-#: Where the digits themselves decide: a card, a national telephone number.
+#: A character that is no letter and no digit, three bytes at most; and a blank or the like in a telephone number.
+_GAP, _BLANK = r"[^0-9A-Za-z]{1,3}", r"(?:[ .\-/]|\xc2\xa0)"
+#: What the digits themselves decide, all of them made the same.
 _DIGITS_DECIDE = re.compile(
-    rb"0{14}|0000[^0-9A-Za-z]0000[^0-9A-Za-z]0000[^0-9A-Za-z]|0000[^0-9A-Za-z]000000[^0-9A-Za-z]0000"
-    rb"|(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:(?:[ .\-]00){4}|0{0,3}\)?(?:[ /\-]0{3,4}[ \-]0{3,4}|[ /\-]{1,3}0{5,9}))"
-)
-_FEWEST_DIGITS = 8  # of a telephone number
+    "|".join((
+        rf"0{{14}}|0000{_GAP}0000{_GAP}0000{_GAP}|0000{_GAP}000000{_GAP}0000",  # a card
+        rf"000{_GAP}00{_GAP}0000|000{_GAP}{_GAP}?000{_GAP}0000",  # a number of a person, an American telephone number
+        r"\+0",  # any other
+        rf"(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:{_BLANK}00){{4}}",
+        rf"(?<![0-9A-Za-z_+&#$\-/:.])\(?000{{0,3}}\)?(?:{_BLANK}0{{3,4}}{_BLANK}0{{3,4}}|{_BLANK}{{1,3}}0{{5,9}})",
+        r"0\.0{1,3}\.0{1,3}\.0|::|(?::[0-9A-Fa-f]{1,4}){6}",  # an address
+        rf"(?<![0-9A-Za-z])[A-Za-z]{{2}}00(?:{_GAP})?[0-9A-Za-z]{{4}}",  # an account
+        r"%0",  # what is escaped
+    )).encode("latin-1")
+)  # fmt: skip
 _FOURTEEN = b"0" * 14  # digits, of the shortest card
 _UNBROKEN = _FOURTEEN  # letters and digits; no token of a vendor has fewer in one piece
 _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
@@ -113,9 +124,7 @@ def is_id(text: str, form: bytes, hexes: bytes) -> bool:
 
 def holds_for_all(form: bytes) -> bool:
     """Return whether all texts of a template are clean when one of them is: no digit in it decides anything."""
-    if b"+0" in form or _UNBROKEN in form.translate(_ALNUM):  # a telephone number, a token
-        return False
-    return form.count(b"0") < _FEWEST_DIGITS or _DIGITS_DECIDE.search(form) is None
+    return _UNBROKEN not in form.translate(_ALNUM) and _DIGITS_DECIDE.search(form) is None
 
 
 class Screen:
@@ -136,11 +145,12 @@ class Screen:
         self._everything = everything
         self._gate = gate(off)
 
-    def suspects(self, texts: Sequence[str]) -> dict[int, int]:
+    def suspects(self, texts: Sequence[str], times: int = 0) -> dict[int, int]:
         """Return what each text may hold: the sorts, as bits, by the index of the text; none for a clean one.
 
         Args:
             texts: The texts.
+            times: Out of how many texts, one in the other, they were read.
         """
         joined = "\n" + "\n".join(texts)
         low = joined if joined.isascii() else joined.lower()
@@ -149,9 +159,9 @@ class Screen:
             return dict.fromkeys(range(len(texts)), ANYTHING)
         if ("{" in joined or "[" in joined or '"' in joined) and (documents := _documents(texts)):
             rest = [index for index in range(len(texts)) if index not in documents]
-            others = self.suspects([texts[index] for index in rest]) if rest else {}
+            others = self.suspects([texts[index] for index in rest], times) if rest else {}
             return documents | {rest[index]: sorts for index, sorts in others.items()}
-        found = self._places(joined, low)
+        found = self._places(joined, low, times)
         if len(texts) == 1:
             return {0: reduce(or_, [sort for sort, _ in found])} if found else {}
         suspects: dict[int, int] = {}
@@ -163,12 +173,13 @@ class Screen:
                     suspects[index] = suspects.get(index, 0) | sort
         return suspects
 
-    def _places(self, text: str, low: str) -> list[tuple[int, list[int]]]:
+    def _places(self, text: str, low: str, times: int) -> list[tuple[int, list[int]]]:
         """Return the places of each sort of suspicion in texts that stand in lines of their own.
 
         Args:
             text: The texts.
             low: The same where they are ASCII, else in lower case.
+            times: As for :meth:`suspects`.
         """
         raw = text.encode("latin-1", "replace")
         asked, words = self._asked(raw, text, low)
@@ -177,6 +188,9 @@ class Screen:
             found.append((PAIR, places))
         if asked & SIBLING and (places := self._pairs.suspect_siblings(text)):
             found.append((SIBLING, places))
+        if times < MOST_TIMES and (runs := escaped_runs(text)):
+            escaped = self.suspects([read(run.group()) for run in runs], times + 1)
+            found.append((ESCAPED, [runs[index].start() for index in escaped]))
         # One character is found at once, some take their time.
         if asked & AT and ("@" in text or ("%" in text and "%40" in text)) and (places := may_be_login_or_email(text)):
             found.append((AT, places))

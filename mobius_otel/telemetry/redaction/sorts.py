@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR", "PEM", "PHONE",
-    "SENTENCE", "SIBLING", "SSN", "TOKEN",
+    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "ESCAPED", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR", "PEM",
+    "PHONE", "SENTENCE", "SIBLING", "SSN", "TOKEN",
 ]  # fmt: skip
 
 PEM: Final = 1
@@ -25,4 +25,5 @@ JWT: Final = 4096
 OWN: Final = 8192
 INNER: Final = 16384
 SIBLING: Final = 32768
-ANYTHING: Final = 65535
+ESCAPED: Final = 65536
+ANYTHING: Final = 131071

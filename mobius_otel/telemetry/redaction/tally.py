@@ -67,13 +67,13 @@ class MatchTally:
             emitter = defaults.emitter()
             if emitter is not self._emitter:
                 self._emitter, self._cells = emitter, {}
-            for pair in found:
+            for pair in set(found):
                 cell = self._cells.get(pair)
                 if cell is None:
                     cell = self._cells[pair] = defaults.counter(conventions.REDACTION_MATCHES).bind(
                         {conventions.REDACTION_KIND: pair[0], conventions.REDACTION_LOCATION: pair[1]}
                     )
-                cell.increment()
+                cell.add(found.count(pair))
         except Exception as error:
             swallow("redaction", error)
         finally:

@@ -1,0 +1,67 @@
+"""Secrets behind percent signs: in an address, in a form, in an address inside of an address.
+
+``?next=https%3A%2F%2Fapp%2Fcb%3Ftoken%3D…`` is read as whoever receives it reads it. Where nothing is found, nothing is
+changed; else all of it is written again as it was but for the secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import quote, unquote_to_bytes
+
+from mobius_otel.telemetry.redaction.hits import MARKER
+
+__all__ = ["MOST_TIMES", "escaped_runs", "read", "replace_escaped"]
+
+#: How often a text may be escaped: what is in an address in an address is so three times.
+MOST_TIMES = 3
+_ESCAPE = re.compile(r"%(?!40)[0-9A-Fa-f]{2}")  # an at sign is looked for as it is written, too
+# A value, as far as it goes: what ends one in an address, in a form, in a text, in a command.
+_RUN = re.compile(r"[^\s\"'<>&?=/;,|\\\[\](){}`]{6,}+")
+_MARKER = re.compile(f"({MARKER})")
+_RESERVED = frozenset(":#@!$'*+")  # RFC 3986, 2.2: those that a run may hold
+
+
+def escaped_runs(text: str) -> list[re.Match[str]]:
+    """Return the runs of characters without a blank or the like in which something is escaped."""
+    if "%" not in text or not _ESCAPE.search(text):
+        return []
+    return [run for run in _RUN.finditer(text) if "%" in run.group() and _ESCAPE.search(run.group())]
+
+
+def read(run: str) -> str:
+    """Return what a run says: in a form, a plus sign is a blank."""
+    plain = run if "%20" in run else run.replace("+", " ")
+    return unquote_to_bytes(plain.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogateescape")
+
+
+def replace_escaped(
+    text: str, suspects: Callable[[list[str]], Mapping[int, int]], scan: Callable[[str, int], str]
+) -> str:
+    """Return `text` without what `scan` finds in its escaped runs.
+
+    Args:
+        text: The text.
+        suspects: Says what each of many texts may hold, by its index.
+        scan: Takes the secrets out of a text that may hold so much.
+    """
+    runs = escaped_runs(text)
+    said = [read(run.group()) for run in runs]
+    parts: list[str] = []
+    done = 0
+    for index, sorts in sorted(suspects(said).items()) if said else ():
+        clean = scan(said[index], sorts)
+        if clean != said[index]:
+            parts += (text[done : runs[index].start()], _written(clean, runs[index].group()))
+            done = runs[index].end()
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _written(clean: str, run: str) -> str:
+    """Return what is said as it was written: what stood there unescaped stays so, and a marker is one."""
+    is_form = "+" in run and "%20" not in run
+    unescaped = "".join(sorted(_RESERVED.intersection(run) - ({"+"} if is_form else set())))
+    pieces = _MARKER.split(clean)
+    pieces[::2] = [quote(piece, unescaped, errors="surrogateescape") for piece in pieces[::2]]
+    return "".join(pieces).replace("%20", "+") if is_form else "".join(pieces)
