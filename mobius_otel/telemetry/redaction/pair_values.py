@@ -26,6 +26,12 @@ _SCHEME = re.compile(
 _ANY_SCHEME = re.compile(
     r"[A-Za-z][A-Za-z\-]{1,30}+[ \t]{1,4}+(?=\[redacted:|[^\s\"',;]{0,256}?[0-9][^\s\"',;]{7})", re.ASCII
 )
+# "token=Bearer …": what is told is not the scheme, but what stands behind it, which is no word of a sentence.
+_TOLD_SCHEME = re.compile(
+    r"(?i:bearer|basic|token|apikey|api-key|dpop|ssws|jwt)[ \t]{1,4}+"
+    r"(?=[^\s\"',;]{1,256}?[0-9A-Z]|[0-9]|[^\s\"',;]{16})",
+    re.ASCII,
+)
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
 
 
@@ -164,7 +170,11 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         start = call.end()
         asks = _ASKS.search(call.group(1)) is not None
         return (start, start) if asks else _checked(text, start, quoted_end(text, start, call.group(2)), kind)
+    if kind not in {"authorization", "cookie"} and (scheme := _TOLD_SCHEME.match(text, at)):
+        at = scheme.end()
     end = _bare_end(text, at)
+    if text.startswith("]", end) and "[redacted:" in text[at:end]:
+        end += 1
     value = text[at:end]
     name = pair.name.lower()
     if _says_no_secret(name, value, kind):

@@ -163,3 +163,18 @@ def test_a_pattern_of_the_user_is_found_once():
     clean = redactor.text("badge B-123456 and 4111111111111111")
     assert clean == "badge [redacted:badge] and [redacted:card]"
     assert redactor.text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("token=Bearer {} next", "token=Bearer [redacted:token] next"),
+        ("x-api-key: Token {}", "x-api-key: Token [redacted:api_key]"),
+        ("auth_token=Basic dXNlcjpwYXNz", "auth_token=Basic [redacted:token]"),
+        ("access_token=Bearer%20{}&x=1", "access_token=[redacted:token]&x=1"),
+    ],
+)
+def test_behind_a_name_and_a_scheme_stands_the_secret(text, clean):
+    """The scheme is none; to take that alone would leave the secret behind it."""
+    assert Redactor().text(text.format(CANARY)) == clean
+    assert Redactor().text(clean) == clean
