@@ -39,6 +39,8 @@ _BACKFILLED = struct.Struct("=I")
 _LOG_HEADER = 32
 _FRAME_HEADER = 24
 _LOOK_SECONDS = 0.05
+_RESCUES = 10
+_RESCUE_SECONDS = 0.01
 _LOG_PAGES = 1000  # SQLite's own default
 _LOG_SHARE = 8
 _BEING_MADE_SECONDS = 5  # by another process that starts now
@@ -177,8 +179,10 @@ class SqliteFile:
                 self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
             )
             try:
+                connection.execute("BEGIN")  # both of one state: another process may be making it
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 self._check_owner(connection, version)  # before anything is written to it
+                connection.execute("COMMIT")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 connection.execute(f"PRAGMA wal_autocheckpoint={self._log_pages()}")
@@ -355,6 +359,8 @@ class SqliteFile:
                 written to a file without a name would be lost with the process.
         """
         connection = self._whole()
+        if connection.in_transaction:  # of this thread, which a signal's handler came upon
+            raise sqlite3.OperationalError("a signal interrupted the thread while it was writing")
         self._beginning = True
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -371,15 +377,6 @@ class SqliteFile:
                 connection.rollback()
             self._beginning = False
         return connection
-
-    def insert(self, statement: str, values: Sequence[Any]) -> int:
-        """Insert a row by one statement, which is a transaction of its own; return its number.
-
-        Raises:
-            sqlite3.Error: As for :meth:`writing`.
-        """
-        with self.lock:
-            return self._whole().execute(statement, values).lastrowid or 0
 
     def version(self) -> tuple[int, int] | None:
         """Return something that changes when anybody has written to the file; it waits for no writer.
@@ -407,6 +404,14 @@ class SqliteFile:
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
 
+    def is_still_there(self) -> bool:
+        """Return whether the file that was opened last is the one at its path."""
+        try:
+            self.check_still_there()
+        except SqliteFileGone:
+            return False
+        return True
+
     def _whole(self) -> sqlite3.Connection:
         """Return the connection after a look whether file, log and index are still those at their paths."""
         connection = self._usable()
@@ -432,10 +437,15 @@ class SqliteFile:
     def _rescued(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """Bring what a log holds that has no name any more into the file, and open that anew."""
         saved = False
-        there = [_inode(place) for place in (self._log_place, self._index_place)]
-        if all(found in (0, own) for found, own in zip(there, self._log_identity, strict=True)):
-            with contextlib.suppress(sqlite3.Error):  # nobody began a new one
+        for _ in range(_RESCUES):  # another handle of this process may be at the same
+            there = [_inode(place) for place in (self._log_place, self._index_place)]
+            if not all(found in (0, own) for found, own in zip(there, self._log_identity, strict=True)):
+                break  # somebody began a new one
+            with contextlib.suppress(sqlite3.Error):
                 saved = not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            if saved:
+                break
+            time.sleep(_RESCUE_SECONDS)
         _log.error(
             "mobius_otel: the write-ahead log (-wal, -shm) of the %s %s was removed, replaced or cut while it was open;"
             " %s", self._what, self.path,

@@ -102,15 +102,16 @@ def test_a_transaction_that_nobody_could_end_is_no_ones(tmp_path):
 
     class Connection:
         def __init__(self, inner, stays):
-            self.inner, self.stays = inner, stays
+            self.inner, self.stays, self.begun = inner, stays, False
 
         def execute(self, sql):
             self.inner.execute(sql)
+            self.begun = True
             raise KeyboardInterrupt
 
         @property
         def in_transaction(self):
-            if self.stays:  # a second one, in the middle of what the first one is answered with
+            if self.stays and self.begun:  # a second one, in the middle of what the first one is answered with
                 raise KeyboardInterrupt
             return self.inner.in_transaction
 

@@ -89,11 +89,13 @@ def _tail(args: argparse.Namespace) -> int:
 
 def _newest(ledger: str, args: argparse.Namespace) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the newest records, and with ``--follow`` those that come, also from a file in the place of this one."""
-    found = read_records(ledger, last=max(args.n, 0), notes=args.notes)
+    # What lies in a tail has no lasting position: who follows sees it once it has one, a moment later.
+    found = read_records(ledger, last=max(args.n, 0), notes=args.notes, tails=not args.follow)
     yield from found
     last, file = 0, _identity(ledger)
     if args.follow:
-        last = max((position for position, _ in read_records(ledger, last=1, notes=True)), default=0)
+        seen = read_records(ledger, last=1, notes=True, tails=False)
+        last = max((position for position, _ in seen), default=0)
         last = min(last, found[-1][0]) if found else last
     failures, gone = 0, False
     while args.follow:
@@ -109,7 +111,7 @@ def _newest(ledger: str, args: argparse.Namespace) -> Iterator[tuple[int, dict[s
             note(f"mobius-otel: {ledger} is another file now")
             last, file = 0, now
         try:
-            newest = read_records(ledger, after=last, notes=args.notes)
+            newest = read_records(ledger, after=last, notes=args.notes, tails=False)
         except MobiusError:  # it is just being made; what stays so is an error
             failures += 1
             if failures > _PATIENCE:

@@ -35,6 +35,7 @@ def ledger(tmp_path, monkeypatch):
     audit.record("odd.one", actor=Actor("\x1b[2Jevil"), outcome="failure", reason=f"because\r{SECRET}")
     ledger.acknowledge(2)
     ledger.quarantine(1, "HTTP 400")
+    ledger.flush()
     ledger._file.close()
     return tmp_path / "audit.db"
 

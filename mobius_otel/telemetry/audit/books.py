@@ -19,7 +19,8 @@ from mobius_otel.telemetry.audit.lease import Lease
 from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
-from mobius_otel.telemetry.audit.stream import pruned_digest
+from mobius_otel.telemetry.audit.stream import Link, pruned_digest
+from mobius_otel.telemetry.audit.unseen import Tails
 
 __all__ = ["Books", "LedgerStats"]
 
@@ -165,6 +166,14 @@ class Books:
 
     # --- records --------------------------------------------------------------------------------------------
 
+    def _gather(self, *, patient: bool = False) -> list[Link]:  # noqa: ARG002 - of who has a tail
+        """Bring what this object wrote and is not in the file yet into it; return what cannot be brought in.
+
+        Args:
+            patient: Whether to try also where that failed a moment ago.
+        """
+        return []
+
     def unshipped(self, after: int = 0, limit: int = 512) -> list[Entry]:
         """Return the oldest records that no collector has acknowledged and that are not in quarantine.
 
@@ -172,6 +181,7 @@ class Books:
             after: Only those with a later position.
             limit: How many at most.
         """
+        self._gather(patient=True)
         try:
             with self._file.lock, self._file.reading() as connection:
                 return _entries(
@@ -216,6 +226,7 @@ class Books:
             after: Only those with a later position.
             limit: How many at most.
         """
+        self._gather()
         with self._file.lock, self._file.reading() as connection:
             return _entries(connection, f"{SELECT} WHERE r.id > ? ORDER BY r.id LIMIT ?", (after, limit))
 
@@ -228,6 +239,7 @@ class Books:
             up_to: The position; it never moves back, and not past the newest record.
             hash: That record's hash: nothing happens where another record stands there, as in a replaced file.
         """
+        self._gather()
         with self._file.lock, self._file.writing() as connection:
             if hash is not None:
                 found = connection.execute("SELECT hash FROM records WHERE id = ?", (up_to,)).fetchone()
@@ -270,19 +282,26 @@ class Books:
 
     def backlog(self) -> int:
         """Return how many records no collector has acknowledged, those in quarantine included."""
+        return len(self._gather()) + self._backlog()
+
+    def _backlog(self) -> int:
         with self._file.lock, self._file.reading() as connection:
             return max(0, int(connection.execute(_BACKLOG).fetchone()[0]))
 
     def oldest(self) -> float | None:
         """Return the seconds since the oldest record was made that no collector has; None: there is none."""
+        return self._oldest(self._gather())
+
+    def _oldest(self, unseen: list[Link]) -> float | None:
         with self._file.lock, self._file.reading() as connection:
             found = connection.execute(
                 "SELECT record_id FROM (SELECT * FROM records UNION ALL SELECT * FROM kept) r WHERE r.id = ("
                 "SELECT MIN(id) FROM (SELECT MIN(record) AS id FROM quarantine UNION ALL"
                 " SELECT MIN(id) FROM records WHERE id > (SELECT acknowledged FROM shipping)))"
             ).fetchone()
-        made = None if found is None else _made(found[0])
-        return None if made is None else max(0.0, self._clock() - made)
+        made = [_made(link.record_id) for link in unseen] + ([_made(found[0])] if found is not None else [])
+        first = min((one for one in made if one is not None), default=None)
+        return None if first is None else max(0.0, self._clock() - first)
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Take or renew the right to ship, which one owner has at a time.
@@ -310,6 +329,7 @@ class Books:
             position: The record.
             reason: What the collector answered, without any content of the record.
         """
+        self._gather()
         with self._file.lock, self._file.writing() as connection, self._unbounded(connection):
             connection.execute(  # another process may have delivered it meanwhile
                 "INSERT INTO quarantine SELECT id, ?, 1, ? FROM (SELECT id FROM records UNION ALL SELECT id FROM kept)"
@@ -447,7 +467,12 @@ class Books:
         return int((pages - free) * size)
 
     def stats(self) -> LedgerStats:
-        """Return the ledger's state; it reads all records' sizes, which takes a moment on a large one."""
+        """Return the ledger's state; it reads all records' sizes, which takes a moment on a large one.
+
+        What lies in the tails of other processes is counted as well.
+        """
+        self._gather()
+        tails = Tails.beside(self.path)  # before the database: what is brought in meanwhile is counted there
         with self._file.lock, self._file.reading() as connection:
             records, payload = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0)"
@@ -461,12 +486,14 @@ class Books:
                 "SELECT COUNT(*), COALESCE(SUM(ended IS NULL AND adopted IS NULL), 0),"
                 " COALESCE(SUM(adopted IS NOT NULL), 0) FROM streams"
             ).fetchone()
+            unseen = tails.of(connection)
         files = (f"{self.path}{suffix}" for suffix in ("", "-wal"))
         size = sum(os.path.getsize(file) for file in files if os.path.exists(file))
         known, still_open, adopted = streams
         return LedgerStats(
-            records, pruned, self.backlog(), quarantined, self.oldest(), known, still_open, adopted, size, payload
-        )
+            records + len(unseen), pruned, self._backlog() + len(unseen), quarantined, self._oldest(unseen), known,
+            still_open, adopted, size, payload + sum(len(link.payload) for link in unseen),
+        )  # fmt: skip
 
 
 def _entries(connection: sqlite3.Connection, query: str, values: tuple[object, ...]) -> list[Entry]:

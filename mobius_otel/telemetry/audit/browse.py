@@ -12,6 +12,7 @@ from typing import Any, Final
 from mobius_otel.telemetry.audit.reading import read, read_damaged
 from mobius_otel.telemetry.audit.salvage import readable
 from mobius_otel.telemetry.audit.schema import KEPT, KEPT_TOO, SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.unseen import Reader
 
 __all__ = ["Found", "count_events", "find_records", "walk_records"]
 
@@ -63,8 +64,9 @@ def walk_records(
     span = (_first_id(since), _first_id(until) if until is not None else "g")
     where = f"r.id > ? AND {_ID} >= ? AND {_ID} < ?"
     last = unreadable = done = 0
+    passed: set[str] = set()  # of tails, whose positions may change before a second call
 
-    def pump(connection: sqlite3.Connection, damaged: bool) -> None:
+    def pump(connection: Reader, damaged: bool) -> None:
         nonlocal last, unreadable, done  # a second call goes on where the first one ended
         if damaged:
             rescue(connection)
@@ -75,13 +77,19 @@ def walk_records(
         rows = (connection.execute(f"{select} WHERE {where} ORDER BY r.id", asked) for select in (KEPT, SELECT))
         for row in itertools.chain.from_iterable(rows):
             entry = entry_of(row)
+            if entry.record_id in passed:
+                continue
             try:
                 record = entry.record()
             except ValueError:
                 unreadable += 1
             else:
                 visit(entry.position, record)
-            last, done = entry.position, done + 1
+            done += 1
+            if connection.passing is None or entry.position < connection.passing:
+                last = entry.position
+            else:
+                passed.add(entry.record_id)
             if progress is not None and not done % _TELL_EVERY:
                 progress(done, total)
         if progress is not None:

@@ -7,13 +7,14 @@ numbers as ECMAScript writes them. Integers that a double cannot hold, and what 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ _TEXTS: Final = {str}
 _CUT: Final = "[cut: too large]"
 _EXACT: Final = 2**53
 _BEYOND_BMP: Final = "\uffff"
+_WITHIN_BMP: Final = bytes(range(0xF0))  # in UTF-8
 # What is circular is too deep as well.
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, check_circular=False, separators=(",", ":")
@@ -158,16 +160,31 @@ def canonical(value: Any) -> bytes:
     """
     try:
         if _written_alike((value,)):
-            text = _encode(value)
-            if text.isascii() or max(text) <= _BEYOND_BMP:
-                return text.encode()
+            if (quick := _quick()) is not None:
+                form: bytes = quick(value)
+                if form.isascii() or not form.translate(None, _WITHIN_BMP):
+                    return form
+            else:
+                text = _encode(value)
+                if text.isascii() or max(text) <= _BEYOND_BMP:
+                    return text.encode()
     except (TypeError, ValueError, RecursionError):  # not JSON's shapes after all
         pass
     return _write(plain(value)).encode()
 
 
+@functools.cache
+def _quick() -> Callable[[Any], Any] | None:
+    """Return what writes the same in a fraction of the time, where the extra ``fast`` is installed."""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    return functools.partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
+
+
 def _written_alike(values: Iterable[Any]) -> bool:
-    """Return whether Python writes all these as RFC 8785 has it, which 1.0, 1e-07, 1e+16 and 2**60 are not."""
+    """Return whether Python and orjson write all these as RFC 8785 has it; 1.0, 1e-07, 1e+16 and 2**60 they do not."""
     for value in values:
         kind = type(value)
         if kind is str or value is None or kind is bool:
@@ -175,7 +192,7 @@ def _written_alike(values: Iterable[Any]) -> bool:
         if kind is int:
             alike = -_EXACT <= value <= _EXACT
         elif kind is float:
-            alike = not value.is_integer() and not -_SMALL < value < _SMALL
+            alike = not value.is_integer() and _SMALL <= abs(value) < _EXACT  # which no NaN is
         elif kind is dict:
             alike = {*map(type, value)} <= _TEXTS and _written_alike(value.values())
         else:

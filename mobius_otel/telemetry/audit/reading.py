@@ -16,6 +16,7 @@ from mobius_otel.errors import ConfigurationError
 from mobius_otel.sqlite import SqliteFile, lost_pages
 from mobius_otel.telemetry.audit.salvage import is_damage
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
+from mobius_otel.telemetry.audit.unseen import Reader, Tails
 
 __all__ = ["UNREADABLE", "read", "read_damaged"]
 
@@ -26,13 +27,22 @@ _TRIES: Final = 5
 _WHAT: Final = "audit ledger"
 
 
-def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], R], *, damaged: bool = False) -> R:
+def read(
+    path: str | os.PathLike[str],
+    function: Callable[[Reader], R],
+    *,
+    damaged: bool = False,
+    tails: bool = True,
+) -> R:
     """Call `function` with a connection that sees one state of the ledger.
+
+    What lies in the tails of its streams is among its records, at positions that it may not keep.
 
     Args:
         path: The ledger.
         function: Reads; it is called again when writers came or went in a way that could have misled it.
         damaged: Whether a file is opened too that is shorter than it should be.
+        tails: Whether what lies in the tails counts.
 
     Returns:
         What `function` returned.
@@ -40,13 +50,19 @@ def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], 
     Raises:
         ConfigurationError: There is no ledger at `path`, it cannot be read, or a newer version wrote it.
     """
-    place = Path(path).absolute()
+    place = Path(os.path.realpath(path))  # where SQLite has its log
     if not place.is_file():
         raise ConfigurationError(_WHAT, str(path), "an existing file")
+    lacking: set[str] = set()
     for last in (False,) * (_TRIES - 1) + (True,):
         before = _state(place)
+        left = _tails(place) if tails else None  # first: what is brought in meanwhile is in the database then
         try:
             with _opened(place, before, damaged) as connection:
+                if left is not None:
+                    known, lacking = lacking, left.show(connection, damaged=damaged)
+                    if lacking - known and not last:  # of a stream that was begun or ended meanwhile
+                        continue
                 result = function(connection)
         except UNREADABLE as error:
             if last or _state(place) == before:
@@ -57,12 +73,13 @@ def read(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection], 
     raise AssertionError
 
 
-def read_damaged(path: str | os.PathLike[str], function: Callable[[sqlite3.Connection, bool], R]) -> R:
+def read_damaged(path: str | os.PathLike[str], function: Callable[[Reader, bool], R], *, tails: bool = True) -> R:
     """As :func:`read`; should the file be damaged, `function` is called once more to read what can be read.
 
     Args:
         path: The ledger.
         function: Reads; the second argument says whether the file is damaged.
+        tails: As for :func:`read`.
 
     Returns:
         What `function` returned.
@@ -71,11 +88,18 @@ def read_damaged(path: str | os.PathLike[str], function: Callable[[sqlite3.Conne
         ConfigurationError: As for :func:`read`.
     """
     try:
-        return read(path, lambda connection: function(connection, False))
+        return read(path, lambda connection: function(connection, False), tails=tails)
     except ConfigurationError as error:
         if not is_damage(error.__cause__):
             raise
-    return read(path, lambda connection: function(connection, True), damaged=True)
+    return read(path, lambda connection: function(connection, True), damaged=True, tails=tails)
+
+
+def _tails(place: Path) -> Tails:
+    try:
+        return Tails.beside(place)
+    except OSError as error:
+        raise ConfigurationError(_WHAT, str(place), "a ledger whose tails can be read", f"{error}.") from error
 
 
 class _State:
@@ -109,7 +133,7 @@ def _state(place: Path) -> _State:
 
 
 @contextlib.contextmanager
-def _opened(place: Path, state: _State, damaged: bool) -> Iterator[sqlite3.Connection]:
+def _opened(place: Path, state: _State, damaged: bool) -> Iterator[Reader]:
     with contextlib.ExitStack() as stack:
         if state.index and lost_pages(place):
             options = "mode=ro&immutable=1"
@@ -120,8 +144,11 @@ def _opened(place: Path, state: _State, damaged: bool) -> Iterator[sqlite3.Conne
             options = "mode=rw"
         else:
             options = "mode=ro&immutable=1"
-        connection = sqlite3.connect(f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None, factory=Reader
+        )
         stack.callback(connection.close)
+        connection.execute("PRAGMA temp_store = MEMORY")  # what tails hold is shown by tables of our own
         if damaged:  # which lets SQLite overlook that pages are missing at the end
             connection.execute("PRAGMA writable_schema = 1")
         if _check_version(connection, place) < len(MIGRATIONS):
@@ -138,13 +165,14 @@ def _copied(place: Path, stack: contextlib.ExitStack) -> Path:
     return folder / "ledger.db"
 
 
-def _migrated(place: Path, stack: contextlib.ExitStack) -> sqlite3.Connection:
+def _migrated(place: Path, stack: contextlib.ExitStack) -> Reader:
     """Bring a copy of a ledger that an older version wrote to this version."""
     copy = _copied(place, stack)
     copy.chmod(0o600)
     SqliteFile(copy, MIGRATIONS, what=_WHAT, table="records").close()
-    connection = sqlite3.connect(copy, isolation_level=None)
+    connection = sqlite3.connect(copy, isolation_level=None, factory=Reader)
     stack.callback(connection.close)
+    connection.execute("PRAGMA temp_store = MEMORY")
     return connection
 
 

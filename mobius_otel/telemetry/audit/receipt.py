@@ -64,13 +64,13 @@ class Receipt:
         if ledger is None:
             return False
         end = time.monotonic() + timeout
-        while self._place.kept is None:  # it waits in memory
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            time.sleep(min(_POLL_SECONDS, left))
         try:
-            return ledger.wait_delivered(self._place.kept.position, self.record_id, end - time.monotonic())
+            while (kept := self._place.kept) is None or (position := ledger.place_of(kept)) is None:
+                left = end - time.monotonic()  # it waits in memory, or in a tail
+                if left <= 0:
+                    return False
+                time.sleep(min(_POLL_SECONDS, left))
+            return ledger.wait_delivered(position, self.record_id, end - time.monotonic())
         except Exception as error:
             swallow("audit", error)
             return False

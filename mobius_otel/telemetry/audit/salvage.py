@@ -9,14 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from mobius_otel import conventions
-from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of
+from mobius_otel.telemetry.audit.schema import SELECT, STREAM, Entry, entry_of
 
 __all__ = ["is_damage", "readable"]
 
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
-_ALONE: Final = SELECT.replace("CAST(s.stream_id AS BLOB)", "NULL").replace(
-    " LEFT JOIN streams s ON s.id = r.stream", ""
-)
+_ALONE: Final = SELECT.replace(STREAM, "NULL")
 _NEWEST: Final = (
     "SELECT MAX(newest) FROM streams",
     "SELECT MAX(id) FROM records",

@@ -9,7 +9,19 @@ from typing import Any, Final
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.chain import parse
 
-__all__ = ["KEPT", "KEPT_TOO", "MIGRATIONS", "NEWEST", "SELECT", "Entry", "entry_of", "finished", "unfinished"]
+__all__ = [
+    "KEPT",
+    "KEPT_TOO",
+    "MIGRATIONS",
+    "NEWEST",
+    "SELECT",
+    "STREAM",
+    "TAIL_LOST",
+    "Entry",
+    "entry_of",
+    "finished",
+    "unfinished",
+]
 
 MIGRATIONS: Final = (
     """
@@ -68,15 +80,25 @@ MIGRATIONS: Final = (
             WHERE changes() = 0;
     END
     """,
+    # Whether there is a file with what a stream has beyond the database: where it is gone, that can be said.
+    """
+    ALTER TABLE streams ADD COLUMN tail INTEGER NOT NULL DEFAULT 0
+    """,
 )
+
+#: In ``streams.tail``: the file was gone when the process was dead.
+TAIL_LOST: Final = 2
 
 #: The newest position that was given: of what a collector has, every record may be pruned.
 NEWEST: Final = "MAX(COALESCE((SELECT MAX(id) FROM records), 0), (SELECT acknowledged FROM shipping))"
 
+#: The id of a record's stream.
+STREAM: Final = "(SELECT CAST(s.stream_id AS BLOB) FROM streams s WHERE s.id = r.stream)"
 #: Reads rows for :func:`entry_of`; as bytes, because somebody may have made texts of them that are no UTF-8.
+#: No join: with one, SQLite would sort all records of a ledger that is read together with its tails.
 SELECT: Final = (
-    "SELECT r.id, CAST(s.stream_id AS BLOB), r.sequence, CAST(r.record_id AS BLOB), r.hash, CAST(r.payload AS BLOB),"
-    " CAST(r.signature AS BLOB) FROM records r LEFT JOIN streams s ON s.id = r.stream"
+    f"SELECT r.id, {STREAM}, r.sequence, CAST(r.record_id AS BLOB), r.hash, CAST(r.payload AS BLOB),"
+    " CAST(r.signature AS BLOB) FROM records r"
 )
 #: The same of what a collector refuses and was kept when the records around it were pruned: it lies before all others.
 KEPT: Final = SELECT.replace("FROM records r", "FROM kept r")

@@ -56,7 +56,7 @@ class Checkpoint:
     head: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # made at every event: a frozen one costs four times that
 class Link:
     """A record as a part of its chain.
 
@@ -126,9 +126,11 @@ class Stream:
         # At once: a signal handler that raises comes before this or after it.
         self.row, self.position, self.count, self.head, self.unsure = row, position, count, head, False
 
-    def checkpoint(self) -> Checkpoint:
-        """Return how far it is."""
-        return Checkpoint(self.stream_id, self.count, self.head.hex())
+    def checkpoint(self, count: int | None = None, head: bytes = b"") -> Checkpoint:
+        """Return how far it is, or will be with `count` records, the last of which has the hash `head`."""
+        if count is None:
+            count, head = self.count, self.head
+        return Checkpoint(self.stream_id, count, head.hex())
 
     def own_record(self, event: conventions.Event, of: Checkpoint, *, end: bool = False) -> dict[str, Any]:
         """Return a record about a stream, this one or one that a dead process left."""

@@ -22,6 +22,7 @@ from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, verify
 from mobius_otel.telemetry.audit.stream import Checkpoint, is_note, pruned_digest
+from mobius_otel.telemetry.audit.unseen import Reader
 
 __all__ = ["Problem", "VerifyResult", "parse_checkpoint", "read_records", "verify_ledger", "verify_records"]
 
@@ -96,7 +97,12 @@ def verify_ledger(
 
 
 def read_records(
-    path: str | os.PathLike[str], *, after: int = 0, last: int | None = None, notes: bool = False
+    path: str | os.PathLike[str],
+    *,
+    after: int = 0,
+    last: int | None = None,
+    notes: bool = False,
+    tails: bool = True,
 ) -> list[tuple[int, dict[str, Any]]]:
     """Return records of a ledger with their positions, oldest first, without a change to any file.
 
@@ -105,6 +111,7 @@ def read_records(
         after: Only those with a later position.
         last: Only so many of the newest; None: all.
         notes: Also what the ledger wrote about itself: checkpoints, ends and adoptions of streams.
+        tails: Also what is not in the database yet, whose positions may change; not for who asks again for what is new.
 
     Raises:
         ConfigurationError: As for :func:`verify_ledger`.
@@ -129,7 +136,7 @@ def read_records(
                     found.append((entry.position, record))
         return found[::-1]
 
-    return read_damaged(path, newest)
+    return read_damaged(path, newest, tails=tails)
 
 
 def _nobody(_: int, __: int) -> None:
@@ -139,7 +146,7 @@ def _nobody(_: int, __: int) -> None:
 class _Verification:
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Reader,
         keys: tuple[AuditKey, ...],
         expected: tuple[Checkpoint, ...],
         progress: Callable[[int, int], None],
@@ -165,6 +172,7 @@ class _Verification:
                 self._read_kept()
                 chains.end()
                 self._check_numbers()
+                self._check_tails()
                 if not self._problems:
                     self._check_pages()
             except UNREADABLE as error:
@@ -201,6 +209,7 @@ class _Verification:
         with self._naming("what was kept in quarantine"):
             self._read_kept()
         self._chains.end()
+        self._check_tails()
         if not self._problems:
             with self._naming("a page that holds no record"):
                 self._check_pages()
@@ -328,6 +337,11 @@ class _Verification:
         if self._read + self._pruned < self._positions and not self._problems:
             lost = many(self._positions - self._pruned - self._read, "record")
             self._problems.append(Problem(None, None, None, "missing", f"{lost} of no stream"))
+
+    def _check_tails(self) -> None:
+        for stream, text in self._connection.amiss:
+            which = text if stream is None else f"stream {stream}: {text}"
+            self._problems.append(Problem(None, stream, None, "unreadable", which))
 
     def _check_pruned(self) -> None:
         """What was pruned, a collector had: the ledger's own cursors say so, or somebody else removed it."""

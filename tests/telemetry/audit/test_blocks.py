@@ -19,6 +19,7 @@ from mobius_otel.telemetry.audit import (
 )
 from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.telemetry.safety import raise_errors
+from tests.services.unwritable import unwritable
 
 AUDIT = AuditLogger("payments")
 WHO = Actor("u-1")
@@ -272,13 +273,11 @@ def test_strict_keeps_a_function_from_running_unrecorded(tmp_path):
         work()
         found = [record["attributes"]["audit.outcome"] for _, record in read_records(tmp_path / "audit.db")]
         assert (found, calls) == (["unknown", "success"], [1])
-        with ledger._file.reading() as connection:
-            connection.execute("PRAGMA query_only = 1")
+        repair = unwritable(ledger)
         with pytest.raises(AuditUnavailable):
             work()
         assert calls == [1]
-        with ledger._file.reading() as connection:
-            connection.execute("PRAGMA query_only = 0")
+        repair()
 
 
 def test_threads_may_share_a_decorated_function(telemetry):

@@ -22,6 +22,7 @@ from mobius_otel.telemetry.audit import (
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.verify import read_records
 from mobius_otel.telemetry.safety import raise_errors
+from tests.services.unwritable import unwritable
 
 EVENT = {"event_name": "payment.refund", "actor": "u-1"}
 SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
@@ -181,12 +182,10 @@ def test_strict_reaches_the_caller(tmp_path, log):
     with Ledger(tmp_path / "audit.db") as ledger:
         log.handlers[0]._audit = AuditLogger(ledger=ledger, fail_mode="strict")
         log.info("x", extra={"audit": EVENT})
-        with ledger._file.reading() as connection:
-            connection.execute("PRAGMA query_only = 1")
+        repair = unwritable(ledger)
         with pytest.raises(AuditUnavailable):
             log.info("x", extra={"audit": EVENT})
-        with ledger._file.reading() as connection:
-            connection.execute("PRAGMA query_only = 0")
+        repair()
 
 
 def test_threads_write_through_one_handler(tmp_path, log):

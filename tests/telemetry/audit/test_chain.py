@@ -1,13 +1,19 @@
 """The canonical form: RFC 8785 where JSON has a word for it."""
 
+import datetime as dt
+import enum
 import json
 import math
 import random
 import struct
 import uuid
+from decimal import Decimal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mobius_otel.telemetry.audit import chain
 from mobius_otel.telemetry.audit.chain import _write as slowly
 from mobius_otel.telemetry.audit.chain import canonical, new_record_id, parse, plain
 
@@ -99,6 +105,51 @@ def test_ten_thousand_random_values_have_one_form():
         assert same(read, plain(value)), value
         if isinstance(value, dict):
             assert canonical(dict(reversed(value.items()))) == form
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.floats(1e-5, 1e17)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(json_values)
+def test_the_extra_changes_no_byte(value):
+    """Whatever orjson cannot write, or writes in another way, is written without it."""
+    pytest.importorskip("orjson")
+    with_it = canonical(value)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chain, "_quick", lambda: None)
+        assert canonical(value) == with_it
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Colour.RED, Text("x"), dt.date(2026, 1, 2), uuid.UUID(int=7), (1, 2), {1: 2}, {"a": {3.5: 1}}, float("nan"),
+     Decimal("1.5"), b"x", {1, 2}, [float("inf")], 2**63, -0.0, 1e16, 123456789012345.67],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_not_jsons_has_one_form_too(value):
+    """A redactor of one's own may leave it in a record."""
+    with_it = canonical({"x": [value]})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chain, "_quick", lambda: None)
+        assert canonical({"x": [value]}) == with_it == slowly(plain({"x": [value]})).encode()
 
 
 def same(read, value):

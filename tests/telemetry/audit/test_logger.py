@@ -20,6 +20,7 @@ from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.safety import raise_errors
+from tests.services.unwritable import unwritable
 
 SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
 
@@ -44,17 +45,6 @@ def backend():
 
 def newest(path):
     return read_records(path, last=1)[0][1]
-
-
-def broken(ledger):
-    """Make every write of `ledger` fail, until the returned function is called."""
-
-    def read_only(on):
-        with ledger._file.reading() as connection:
-            connection.execute(f"PRAGMA query_only = {on:d}")
-
-    read_only(True)
-    return lambda: read_only(False)
 
 
 def test_the_record_has_every_field(ledger, path):
@@ -247,7 +237,7 @@ def test_the_configured_ledger_is_found_at_each_event(path):
 def test_strict_raises(ledger, backend):
     """Nobody goes on as if the record were there."""
     audit = AuditLogger(ledger=ledger, fail_mode="strict")
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     with pytest.raises(AuditUnavailable):
         audit.record("a.b", actor=Actor("u-1"))
     repair()
@@ -259,7 +249,7 @@ def test_strict_raises(ledger, backend):
 def test_best_effort_goes_on(ledger, backend):
     """Counted as rejected, and given up."""
     before = raise_errors(False)
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     receipt = AuditLogger(ledger=ledger, fail_mode="best_effort").record("a.b", actor=Actor("u-1"))
     repair()
     raise_errors(before)
@@ -272,7 +262,7 @@ def test_spool_keeps_records_in_memory_and_drains_in_order(ledger, path, caplog,
     """One loud line, everything in its order once the ledger works, one line about that."""
     audit = AuditLogger(ledger=ledger)
     first = audit.record("a.b", actor=Actor("u-1"), attributes={"n": 0})
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     waiting = [audit.record("a.b", actor=Actor("u-1"), attributes={"n": n}) for n in range(1, 6)]
     assert [receipt.durability for receipt in waiting] == ["none"] * 5
     repair()
@@ -290,7 +280,7 @@ def test_spool_keeps_records_in_memory_and_drains_in_order(ledger, path, caplog,
 def test_spool_is_bounded_and_then_strict(ledger):
     """Ten thousand records, then AuditUnavailable."""
     audit = AuditLogger(ledger=ledger)
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     event = AuditEvent("a.b", "READ", Actor("u-1"))
     for _ in range(10_000):
         audit.emit(event)
@@ -303,7 +293,7 @@ def test_spool_is_bounded_and_then_strict(ledger):
 
 def test_close_writes_what_waits(ledger, path):
     """A ledger that works again is given what memory holds."""
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     AuditLogger(ledger=ledger).record("a.b", actor=Actor("u-1"))
     repair()
     ledger.close()
@@ -372,7 +362,7 @@ def test_strict_keeps_a_record_before_the_block(ledger, path):
     with audit.audited("a.b", actor=Actor("u-1")):
         assert newest(path)["attributes"]["audit.outcome"] == "unknown"
     assert newest(path)["attributes"]["audit.outcome"] == "success"
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     done = []
     with pytest.raises(AuditUnavailable), audit.audited("a.b", actor=Actor("u-1")):
         done.append("the action")
@@ -386,7 +376,7 @@ def test_an_error_of_the_block_is_not_hidden_by_one_of_the_ledger(ledger):
     audit = AuditLogger(ledger=ledger, fail_mode="strict")
     block = audit.audited("a.b", actor=Actor("u-1"))
     block.__enter__()
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     try:
         assert not block.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     finally:
@@ -422,7 +412,7 @@ def test_an_event_of_the_package_never_breaks_its_caller_but_in_strict(path):
         for fail_mode in ("spool", "best_effort", "strict"):
             defaults.install(defaults.Defaults(ledger=ledger, fail_mode=fail_mode))
             assert record_event(conventions.API_KEY_REVOKED, actor="nobody", outcome="success") is None
-            repair = broken(ledger)
+            repair = unwritable(ledger)
             if fail_mode == "strict":
                 with pytest.raises(AuditUnavailable):
                     record_event(conventions.API_KEY_REVOKED, actor=Actor("u"), outcome="success")
@@ -456,7 +446,7 @@ def test_the_backlog_is_a_gauge(ledger, backend):
         audit.record("a.b", actor=Actor("u-1"))
     assert backend.value("mobius.audit.backlog") == 3
     ledger.acknowledge(2)
-    repair = broken(ledger)
+    repair = unwritable(ledger)
     audit.record("a.b", actor=Actor("u-1"))
     assert backend.value("mobius.audit.backlog") == 2
     repair()

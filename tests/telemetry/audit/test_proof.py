@@ -52,6 +52,7 @@ def write(path, count=10, *, end=True, **options):
     if end:
         ledger.close()
     else:
+        ledger.flush()
         ledger._file.close()
     return receipts
 
@@ -134,6 +135,8 @@ def test_a_stream_that_is_said_to_have_ended_must_have_its_end(rewritten):
 def test_what_no_signature_covers_is_told(rewritten, tmp_path):
     """How many records and since which, of a ledger and of an export; a stream that is still written has a tail."""
     tamper(rewritten, ("UPDATE streams SET ended = NULL",))
+    assert [(one.what, one.stream_id is None) for one in verify_ledger(rewritten).problems] == [("unreadable", False)]
+    tamper(rewritten, ("UPDATE streams SET tail = 0",))  # of a process without one
     result = verify_ledger(rewritten, keys=[HmacKey(SECRET)])
     (tail,) = result.tails
     assert (result.ok, result.unended, result.unsigned, tail.since, tail.records) == (True, 1, 9, 2, 9)
@@ -196,6 +199,7 @@ def test_a_tail_put_on_a_stream_whose_every_record_is_signed_is_forged(tmp_path)
             "SELECT stream_id, id, count, head FROM streams"
         ).fetchone()
     other.append({"event_name": "a.b", "attributes": {"audit.record.id": "made-up"}})
+    other.flush()
     other._file.close()
     assert verify_ledger(path).ok
     assert named(verify_ledger(path, keys=[HmacKey(SECRET)])) == [("forged", 11)]

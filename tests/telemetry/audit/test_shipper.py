@@ -308,6 +308,7 @@ def test_two_shippers_of_one_ledger_send_nothing_twice(tmp_path, receiver):
 def test_a_record_that_somebody_spoiled_does_not_stop_the_others(ledger, receiver):
     """What is no record any more goes to quarantine."""
     emit(ledger, 5)
+    ledger.flush()
     with ledger._file.writing() as connection:
         connection.execute("UPDATE records SET payload = '[]' WHERE id = 2")
         connection.execute("UPDATE records SET payload = X'FF00' WHERE id = 3")

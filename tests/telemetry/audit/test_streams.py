@@ -21,6 +21,7 @@ from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
 from tests.services import forking
+from tests.services.unwritable import unwritable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
 
@@ -100,8 +101,7 @@ def test_a_ledger_that_cannot_be_written_at_the_end_ends_without_a_word(path):
     """Closing never raises."""
     ledger = Ledger(path)
     emit(ledger, 1)
-    with ledger._file.reading() as connection:
-        connection.execute("PRAGMA query_only = 1")
+    unwritable(ledger)
     with pytest.raises(AuditUnavailable):
         ledger.end()
     ledger.close()
@@ -199,6 +199,7 @@ def test_a_stream_that_lives_is_not_adopted(path):
         emit(one, 1)
         emit(two, 1)
         two.seal(adopt=True)
+        one.flush()
         with one._file.writing() as connection:
             connection.execute("UPDATE streams SET host = 'elsewhere', pid = 999999, process = 'x', born = '1'")
         two.seal(adopt=True)
@@ -234,7 +235,8 @@ def test_whoever_ships_adopts(path):
 
 def test_pruning_removes_what_a_collector_has_and_the_rest_stays_provable(path):
     """By age and by size; numbers go on, nothing undelivered goes, and verify says how much was removed."""
-    with Ledger(path, checkpoint_records=10**6) as one, Ledger(path, checkpoint_records=10**6) as two:
+    options = {"checkpoint_records": 10**6, "durability": "power"}  # whose records get their positions at once
+    with Ledger(path, **options) as one, Ledger(path, **options) as two:
         receipts = [receipt for n in range(50) for ledger in (one, two) for receipt in emit(ledger)]
         assert one.prune(max_age=0.000001) == 0
         one.acknowledge(60)
@@ -268,6 +270,7 @@ def aside(path):
     ledger.quarantine(3, "HTTP 400")
     ledger.acknowledge(5)
     assert ledger.prune(max_bytes=1) == 4
+    ledger.flush()
     ledger._file.close()
 
 
@@ -335,8 +338,10 @@ def test_what_was_pruned_by_somebody_else_is_named(path):
         path.unlink(missing_ok=True)
         ledger = Ledger(path)
         emit(ledger, 6)
+        ledger.flush()
         with ledger._file.writing() as connection:
             connection.execute(statement)
+        ledger.flush()
         ledger._file.close()
         assert not verify_ledger(path).ok, statement
 
@@ -354,6 +359,7 @@ def test_a_signed_ledger_that_was_pruned_without_the_key_is_forged(path):
     ledger = Ledger(path)
     ledger.acknowledge(8)
     assert ledger.prune(max_bytes=1) == 3
+    ledger.flush()
     ledger._file.close()
     assert verify_ledger(path).ok
     assert [problem.what for problem in verify_ledger(path, keys=[key]).problems] == ["forged"]

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -26,6 +27,7 @@ def write(path, count=10, streams=2, **options):
         audit = AuditLogger(f"stream-{number}", ledger=ledger)
         for n in range(count):
             audit.record("order.placed", actor=Actor("u-1"), attributes={"n": n})
+        ledger.flush()
         ledger._file.close()
 
 
@@ -248,6 +250,7 @@ def test_a_removed_ledger_that_was_made_anew_says_what_it_lacks(path):
         audit = AuditLogger(ledger=ledger)
         for _ in range(4):
             audit.record("order.placed", actor=Actor("u-1"))
+        ledger.flush()
         for suffix in ("", "-wal", "-shm"):
             os.unlink(f"{path}{suffix}")
         receipt = audit.record("order.placed", actor=Actor("u-1"))
@@ -263,10 +266,12 @@ def test_a_ledger_replaced_by_an_older_copy_says_what_it_lacks(path, tmp_path):
     with Ledger(path) as ledger:
         audit = AuditLogger(ledger=ledger)
         audit.record("order.placed", actor=Actor("u-1"))
+        ledger.flush()
         ledger._file.close()
         shutil.copy(path, tmp_path / "copy.db")
         for _ in range(3):
             audit.record("order.placed", actor=Actor("u-1"))
+        ledger.flush()
         ledger._file.close()
         os.replace(tmp_path / "copy.db", path)
         assert audit.record("order.placed", actor=Actor("u-1")).sequence == 5
@@ -317,6 +322,7 @@ def test_verification_works_while_others_write(tmp_path):
         def emit(audit):
             while not stop.is_set():
                 audit.record("order.placed", actor=Actor("u-1"))
+                time.sleep(0.0005)  # or there is more each time than was verified meanwhile
 
         threads = [threading.Thread(target=emit, args=(AuditLogger(ledger=ledger),)) for ledger in (one, one, two, two)]
         for thread in threads:
