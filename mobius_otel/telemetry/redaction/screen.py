@@ -88,6 +88,7 @@ _DIGITS_DECIDE = re.compile(
         r"%0",  # what is escaped
     )).encode("latin-1")
 )  # fmt: skip
+_MANY = 100
 _FOURTEEN = b"0" * 14  # digits, of the shortest card
 _UNBROKEN = _FOURTEEN  # letters and digits; no token of a vendor has fewer in one piece
 _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
@@ -189,7 +190,8 @@ class Screen:
         if asked & SIBLING and (places := self._pairs.suspect_siblings(text)):
             found.append((SIBLING, places))
         if times < MOST_TIMES and (runs := escaped_runs(text)):
-            escaped = self.suspects([read(run.group()) for run in runs], times + 1)
+            few = len(runs) < _MANY  # of many, whoever scans them finds out, and once is enough
+            escaped = self.suspects([read(run.group()) for run in runs], times + 1) if few else range(len(runs))
             found.append((ESCAPED, [runs[index].start() for index in escaped]))
         # One character is found at once, some take their time.
         if asked & AT and ("@" in text or ("%" in text and "%40" in text)) and (places := may_be_login_or_email(text)):
