@@ -13,6 +13,7 @@ a child the lock of a module that another thread was importing just then, and no
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -52,15 +53,21 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    importing.release()
     _call(_quiet[::-1], "_after_fork_in_parent")
     _quiet.clear()
+    _let_import()
 
 
 def _in_child() -> None:
-    importing.release()  # the thread that forked is the one that lives on
     _call(_quiet[::-1], "_after_fork_in_child")
     _quiet.clear()
+    _let_import()
+
+
+def _let_import() -> None:
+    """Let threads import again; the thread that forked holds the lock, also in the child, where it is the only one."""
+    with contextlib.suppress(RuntimeError):  # a signal handler raised before it was taken
+        importing.release()
 
 
 if hasattr(os, "register_at_fork"):

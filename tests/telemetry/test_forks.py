@@ -208,3 +208,28 @@ def test_a_child_imports_what_a_thread_was_importing_when_the_process_forked(tmp
     print(wait(pid, 10))
     """
     assert run(code)[0] == "0"
+
+
+def test_a_fork_whose_preparation_was_interrupted_leaves_nothing_locked():
+    """A signal handler raises while objects get ready: what they hold is given back, and the child goes on."""
+    code = """
+    from mobius_otel import forks
+    class Object:
+        held = False
+        def _before_fork(self):
+            self.held = True
+        def _after_fork_in_parent(self):
+            self.held = False
+        _after_fork_in_child = _after_fork_in_parent
+    class Interrupted:
+        def _before_fork(self):
+            raise KeyboardInterrupt
+    objects = [Object() for _ in range(5)] + [Interrupted()]
+    for one in objects:
+        forks.on_fork(one)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(any(one.held for one in objects[:5]))
+    print(wait(pid), any(one.held for one in objects[:5]))
+    """
+    assert run(code)[0] == "0 False"
