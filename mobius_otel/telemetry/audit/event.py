@@ -213,6 +213,9 @@ class AuditEvent:
 
     def __post_init__(self) -> None:
         self._check()
+        if not type(self.event_name) is type(self.action) is type(self.outcome) is str:
+            for name in ("event_name", "action", "outcome"):  # of an enumeration's member the text is what counts
+                object.__setattr__(self, name, str.__str__(getattr(self, name)))
         if self.reason is not None:
             reason = None if isinstance(self.reason, str) and not self.reason else self.reason
             object.__setattr__(self, "reason", _optional("reason", reason, _LONGEST_REASON))

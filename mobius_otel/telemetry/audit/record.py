@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
-from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol
 
 from opentelemetry import trace
@@ -15,6 +13,7 @@ from mobius_otel import conventions
 from mobius_otel.telemetry.audit.catalogue import EventType, event_type
 from mobius_otel.telemetry.audit.chain import new_record_id
 from mobius_otel.telemetry.audit.event import AuditEvent, source_type
+from mobius_otel.telemetry.audit.risk import severity as severity_of
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
 from mobius_otel.telemetry.safety import swallow
 
@@ -45,14 +44,10 @@ _ROOTS: Final = re.compile(
 )
 _FLATTENED: Final = (dict, list)
 _LONGEST_KNOWN: Final = 128
-_EVENT_NAME: Final = "event_name"
-_SCOPE: Final = "scope"
-#: Our texts; their places are the names that they have for the redactor.
-_TEXTS: Final = (
-    conventions.AUDIT_REASON, conventions.AUDIT_TENANT, conventions.AUDIT_SOURCE_ID, conventions.AUDIT_TARGET_TYPE,
-    conventions.AUDIT_TARGET_ID, conventions.AUDIT_ACTION, conventions.AUDIT_ACTOR_ID, _EVENT_NAME, _SCOPE,
-)  # fmt: skip
-_SOURCE: Final = _TEXTS.index(conventions.AUDIT_SOURCE_ID)
+_MOST_KNOWN: Final = 2048
+#: Places among our texts.
+_TENANT: Final = 1
+_SOURCE: Final = 2
 _SEVERITY_TEXTS: Final = {number.value: number.name for number in SeverityNumber}
 
 
@@ -99,28 +94,33 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    texts, user, count, kinds = _redacted(event, scope, redactor)
-    timestamp = event.timestamp or now
+    (reason, tenant, address, target_type, target, action, actor, name, scope), attributes, count, kinds = _redacted(
+        event, scope, redactor
+    )
+    observed = str(now)
+    timestamp = event.timestamp
     record: dict[str, Any] = {
-        "event_name": texts.pop(_EVENT_NAME),
-        "scope": texts.pop(_SCOPE),
-        "timestamp": str(timestamp),
-        "observed_timestamp": str(max(now, timestamp)),
+        "event_name": name,
+        "scope": scope,
+        "timestamp": observed if timestamp is None else str(timestamp),
+        "observed_timestamp": observed if timestamp is None or timestamp < now else str(timestamp),
     }
     if severity == "risk":
-        number = event.severity_number
+        number = severity_of(event.risk_score, event.outcome)
         record["severity_number"] = number
         record["severity_text"] = _SEVERITY_TEXTS[number]
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
+    span = trace.get_current_span()
+    if span is not trace.INVALID_SPAN and (context := span.get_span_context()).is_valid:
         record["trace_id"] = f"{context.trace_id:032x}"
         record["span_id"] = f"{context.span_id:016x}"
         record["trace_flags"] = int(context.trace_flags)
     # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
     # those that were set first.
-    own = isinstance(spec, conventions.Event)
-    attributes = _of_caller(user, _NOTHING if own else _said(event, error))
-    _add_standard(attributes, texts, event.actor.type)
+    if not _HARMLESS.issuperset(attributes):
+        own = isinstance(spec, conventions.Event)
+        attributes = _of_caller(attributes, _NOTHING if own else _said(event, error))
+    actor_type = event.actor.type
+    _add_standard(attributes, address, actor, actor_type)
     if error:
         attributes[conventions.ERROR_TYPE] = error
     if count:
@@ -129,15 +129,27 @@ def build(
         used = redactor if redactor is not None else configured_redactor()
         if isinstance(used, Redactor):
             attributes[conventions.REDACTION_POLICY] = used.policy.version
-    _add_known(attributes, spec or event_type(event.event_name))
+    if (spec := spec or event_type(event.event_name)) is not None:
+        _add_known(attributes, spec)
     if invalid:
         attributes[conventions.AUDIT_INVALID] = invalid
     if event.risk_score is not None:
         attributes[conventions.AUDIT_RISK_SCORE] = event.risk_score
     if event.source is not None:
         attributes[conventions.AUDIT_SOURCE_TYPE] = event.source.type
-    attributes.update(texts)
-    attributes[conventions.AUDIT_ACTOR_TYPE] = event.actor.type
+    if reason is not None:
+        attributes[conventions.AUDIT_REASON] = reason
+    if tenant is not None:
+        attributes[conventions.AUDIT_TENANT] = tenant
+    if address is not None:
+        attributes[conventions.AUDIT_SOURCE_ID] = address
+    if target_type is not None:
+        attributes[conventions.AUDIT_TARGET_TYPE] = target_type
+    if target is not None:
+        attributes[conventions.AUDIT_TARGET_ID] = target
+    attributes[conventions.AUDIT_ACTION] = action
+    attributes[conventions.AUDIT_ACTOR_ID] = actor
+    attributes[conventions.AUDIT_ACTOR_TYPE] = actor_type
     attributes[conventions.AUDIT_OUTCOME] = event.outcome
     attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
     attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION
@@ -153,6 +165,10 @@ def _said(event: AuditEvent, error: str) -> frozenset[str]:
 
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+_EVER_SAID: Final = {
+    conventions.COUNT, conventions.CLIENT_ADDRESS, conventions.USER_ID, conventions.ENDUSER_PSEUDO_ID,
+    conventions.ERROR_TYPE,
+}  # fmt: skip
 _SAID: Final = {
     (source, user, keeps_error): frozenset(
         (conventions.COUNT,)
@@ -166,43 +182,48 @@ _SAID: Final = {
 }
 
 
-def _of_caller(user: Mapping[str, Any], said: frozenset[str]) -> dict[str, Any]:
+def _of_caller(user: dict[str, Any], said: frozenset[str]) -> dict[str, Any]:
     """Return the caller's attributes, those with a name of ours under another one."""
     found: dict[str, Any] = {}
     for name, value in user.items():
-        whose = _whose(name) if len(name) <= _LONGEST_KNOWN else _whose.__wrapped__(name)
+        whose = None if name in _HARMLESS else _whose(name)
         ours = whose is _OURS or name in said or (whose is _ROOTS and type(value) in _FLATTENED)
         found[_free(name, user, found) if ours else name] = value
+        if whose is None and name not in _EVER_SAID and len(name) <= _LONGEST_KNOWN:
+            if len(_HARMLESS) >= _MOST_KNOWN:
+                _HARMLESS.clear()
+            _HARMLESS.add(name)
     return found
 
 
-# Names are few and come again and again: each is judged once.
-@functools.lru_cache(maxsize=2048)
 def _whose(name: str) -> re.Pattern[str] | None:
     return next((pattern for pattern in (_OURS, _ROOTS) if pattern.match(name)), None)
 
 
-def _free(name: str, *taken: Mapping[str, Any]) -> str:
+#: Names that are none of ours, whatever the event says. They are few and come again and again: each is judged once.
+_HARMLESS: Final[set[str]] = set()
+
+
+def _free(name: str, *taken: dict[str, Any]) -> str:
     name = _ESCAPE + name
     while any(name in names for names in taken):
         name = _ESCAPE + name
     return name
 
 
-def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType | None) -> None:
+def _add_known(attributes: dict[str, Any], spec: conventions.Event | EventType) -> None:
     """Add the names that others know the event by."""
-    if spec is not None and spec.owasp is not None:
+    if spec.owasp is not None:
         attributes[conventions.AUDIT_OWASP] = spec.owasp
-    if spec is not None and spec.ocsf is not None:
+    if spec.ocsf is not None:
         attributes[conventions.AUDIT_OCSF] = spec.ocsf
 
 
-def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str], actor_type: str) -> None:
+def _add_standard(attributes: dict[str, Any], source: str | None, actor: str, actor_type: str) -> None:
     """Add what OpenTelemetry's semantic conventions call the source and the actor, as they were redacted."""
-    if source := texts.get(conventions.AUDIT_SOURCE_ID):
+    if source:
         attributes.setdefault(conventions.CLIENT_ADDRESS, source)
     if actor_type == "user":
-        actor = texts[conventions.AUDIT_ACTOR_ID]
         if "[redacted" not in actor:
             attributes.setdefault(conventions.USER_ID, actor)
         elif _PSEUDONYM.search(actor):
@@ -211,35 +232,70 @@ def _add_standard(attributes: dict[str, Any], texts: Mapping[str, str], actor_ty
 
 def _redacted(
     event: AuditEvent, scope: str, redactor: AnyRedactor | None
-) -> tuple[dict[str, str], Mapping[str, Any], int, list[str]]:
-    """Redact our texts as bare values, whatever their names, and the caller's attributes with their names."""
-    target, source = event.target, event.source
-    # Where it came from is what an audit trail is for; as personal data it would be blanked.
-    address = source is not None and (source.type != "hostname" or source_type(source.id) != "hostname")
-    texts = (
-        event.reason, event.tenant, None if source is None else source.id, None if target is None else target.type,
-        None if target is None else target.id, event.action, event.actor.id, event.event_name, scope,
-    )  # fmt: skip
-    # By their places: a name must not tell here, and what a policy drops must not move the others. First, so that
-    # a flood of attributes beyond the limits of the policy takes none of them.
-    asked: dict[Any, Any] = {place: text for place, text in enumerate(texts) if text is not None}
-    places = tuple(asked)
-    if address:
-        del asked[_SOURCE]
+) -> tuple[list[Any] | tuple[Any, ...], dict[str, Any], int, list[str]]:
+    """Redact our texts as bare values, whatever their names, and the caller's attributes with their names.
+
+    Returns:
+        The texts, in the order of :func:`build`, and the attributes, without what was found, how much that is, and of
+        which kinds.
+    """
+    source, target, name, action, actor = event.source, event.target, event.event_name, event.action, event.actor.id
+    reason, tenant = event.reason, event.tenant
+    address = target_type = target_id = None
+    public = False
+    if source is not None:
+        # Where it came from is what an audit trail is for; as personal data it would be blanked.
+        address = source.id
+        public = source.type != "hostname" or source_type(address) != "hostname"
+    if target is not None:
+        target_type, target_id = target.type, target.id
+    texts = (reason, tenant, address, target_type, target_id, action, actor, name, scope)
     try:
         if redactor is None:
             redactor = configured_redactor()
-        asked.update(event.attributes)
-        if event.tenant and isinstance(redactor, Redactor):
-            result: Redaction = redactor.redact(asked, location="audit", tenant=event.tenant)
-        else:
-            result = redactor.redact(asked, location="audit")
-        found = dict(result.value)
-        clean = {_TEXTS[place]: str(found.pop(place, "")) for place in places}
-        if address:
-            clean[_TEXTS[_SOURCE]] = str(texts[_SOURCE])
-        return clean, found, len(result.matches), sorted({str(match.kind) for match in result.matches})
+        user = event.attributes.copy()  # type: ignore[attr-defined] # a mapping proxy's
+        if type(redactor) is Redactor and type(scope) is str and redactor.is_clean(
+            user,
+            (
+                reason or name, tenant or name, name if public else address or name, target_type or name,
+                target_id or name, action, actor, name, scope,
+            ),
+        ):  # fmt: skip
+            return texts, user, 0, []
+        return _taken_out(texts, user, redactor, public)
     except Exception as error:
         swallow("audit.redaction", error)
-        blank = dict.fromkeys((_TEXTS[place] for place in places), _BLANK)
-        return blank, {"attributes": _BLANK}, len(places) + len(event.attributes), ["error"]
+        found = [None if text is None else _BLANK for text in texts]
+        count = len(found) - found.count(None) + len(event.attributes)
+        return found, {"attributes": _BLANK}, count, ["error"]
+
+
+def _taken_out(
+    texts: tuple[Any, ...], user: dict[str, Any], redactor: AnyRedactor, public: bool
+) -> tuple[list[Any], dict[str, Any], int, list[str]]:
+    """Do so where it does not show at once that there is no secret.
+
+    Args:
+        texts: Our texts.
+        user: The caller's attributes.
+        redactor: Takes the secrets out.
+        public: Whether the source is kept as it is.
+    """
+    # By their places: a name must not tell here, and what a policy drops must not move the others. First, so that
+    # a flood of attributes beyond the limits of the policy takes none of them.
+    asked: dict[Any, Any] = {place: text for place, text in enumerate(texts) if text is not None}
+    if public:
+        del asked[_SOURCE]
+    places = tuple(asked)
+    asked.update(user)
+    tenant = texts[_TENANT]
+    if tenant and isinstance(redactor, Redactor):
+        result: Redaction = redactor.redact(asked, location="audit", tenant=tenant)
+    else:
+        result = redactor.redact(asked, location="audit")
+    found, clean = dict(result.value), [*texts]
+    for place in places:
+        clean[place] = str(found.pop(place, ""))
+    if public:
+        clean[_SOURCE] = str(texts[_SOURCE])
+    return clean, found, len(result.matches), sorted({str(match.kind) for match in result.matches})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -60,6 +61,7 @@ def band(risk_score: int | None) -> Band:
     return _OF_SCORE[min(max(risk_score or 0, 0), 100)]
 
 
+@functools.lru_cache(maxsize=1024)  # three outcomes of each score
 def severity(risk_score: int | None, outcome: str) -> int:
     """Return the OpenTelemetry severity number of a risk and an outcome.
 

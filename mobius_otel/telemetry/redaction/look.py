@@ -8,6 +8,7 @@ among others, where it stands in a container.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, TypeAlias
 
 from mobius_otel.telemetry.redaction.memory import DEPENDS, MOST_SCREENED, NAMERS, Memory
@@ -24,6 +25,7 @@ _SMALL = 10**13  # no card has as few digits
 _MOST_CARD_DIGITS = 10**20
 #: Stands for the key of a text that is a key itself.
 _A_KEY: Final = object()
+_NOWHERE: Final[tuple[Any, Any]] = (None, None)
 _CONTAINERS: Final = frozenset({dict, list, tuple})
 
 
@@ -52,6 +54,15 @@ class Look:
         self.spots: list[tuple[Place, Any, str]] = []
         #: What each text is suspected of that was looked at.
         self.suspects: dict[str, int] = {}
+
+    def at_all(self, value: dict[str, Any], beside: Collection[str]) -> bool:
+        """Look at a dictionary and at texts beside it, under no name; return whether all of it is clean."""
+        clean = self._memory.clean
+        self.left -= len(beside)
+        if not clean.issuperset(beside):
+            self._texts += [text for text in beside if text not in clean]
+            self._places += [_NOWHERE] * len(self._texts)
+        return self.at(value)
 
     def at(self, value: Any, name: str = "") -> bool:
         """Look at a value; return whether it is clean as a whole.

@@ -6,6 +6,7 @@ without an end, a cycle, what lies deeper or is longer than the policy's limits.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from mobius_otel.telemetry import defaults
@@ -91,6 +92,22 @@ class Redactor:
             Plain data (dictionaries, lists, texts, numbers), the same object where nothing was found.
         """
         return self._run("", value, location, tenant)
+
+    def is_clean(self, value: dict[str, Any], beside: Collection[str]) -> bool:
+        """Return whether one look tells that neither a dictionary nor texts beside it, under no name, hold a secret.
+
+        Where it does not, :meth:`redact` says what they hold.
+
+        Args:
+            value: Plain data.
+            beside: The texts.
+        """
+        try:
+            return Look(self._memory).at_all(value, beside)
+        except Exception as error:
+            if of_handler(error):
+                raise
+            return False
 
     def attribute(self, name: str, value: Any, location: str = "other") -> Any:
         """Return the value of one named attribute without its secrets; see :meth:`redact`."""

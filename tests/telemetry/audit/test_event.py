@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobius_otel.errors import ConfigurationError, InvalidEvent
-from mobius_otel.telemetry.audit import Actor, AuditEvent, Source, Target, register_event
+from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Source, Target, register_event
 from mobius_otel.telemetry.audit.event import source_type
 
 
@@ -205,3 +205,17 @@ def test_the_names_of_the_ledgers_own_notes_are_reserved(name):
     """They are counted, sealed and passed over as such."""
     with pytest.raises(InvalidEvent, match="the ledger writes of its streams"):
         AuditEvent(name, "READ", Actor("u-1"))
+
+
+def test_of_an_enumeration_the_text_counts(tmp_path):
+    """``str()`` of a member is its name, which is no action and no outcome."""
+
+    class Word(str, enum.Enum):  # noqa: UP042 - its str() is what this is about
+        NAME, ACTION, OUTCOME = "a.b", "READ", "failure"
+
+    made = event(event_name=Word.NAME, action=Word.ACTION, outcome=Word.OUTCOME)
+    assert [*map(type, (made.event_name, made.action, made.outcome))] == [str] * 3
+    with Ledger(tmp_path / "audit.db") as ledger:
+        AuditLogger(ledger=ledger).emit(made)
+        record = ledger.records()[0].record()
+    assert (record["event_name"], record["attributes"]["audit.outcome"]) == ("a.b", "failure")

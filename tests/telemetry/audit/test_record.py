@@ -101,3 +101,34 @@ def test_limits_of_the_policy_hold_for_attributes_as_for_any_value():
     found = attributes(Redactor(RedactionPolicy(max_items=20)), attributes={f"n{n}": n for n in range(1000)})
     assert (found["audit.actor.id"], found["audit.action"], found["n0"]) == ("u-1", "READ", 0)
     assert found["mobius.redaction.kinds"] == ["items"]
+
+
+@pytest.mark.parametrize("field", ["reason", "tenant", "target", "target_type", "actor", "host", "attribute"])
+def test_a_secret_is_taken_out_beside_what_was_seen_before(field):
+    """A record of which everything was clean before takes a short way; one field that was not does not slip along."""
+    redactor, secret = Redactor(), "alice@example.com"
+
+    def found(text):
+        said = {"reason": "r", "tenant": "t", "target": "o-1", "target_type": "order", "actor": "u-1", "host": "h"}
+        said |= {field: text}
+        return attributes(
+            redactor, reason=said["reason"], tenant=said["tenant"], target=Target(said["target"], said["target_type"]),
+            actor=Actor(said["actor"]), source=Source(said["host"]), attributes={"a": said.get("attribute", "x")},
+        )  # fmt: skip
+
+    for _ in range(2):
+        assert "mobius.redaction.count" not in found("plain")
+    changed = found(secret)
+    assert secret not in str(changed)
+    assert (changed["mobius.redaction.count"], changed["mobius.redaction.kinds"]) == (1, ["email"])
+
+
+def test_a_name_is_judged_anew_for_every_event():
+    """What is a caller's own name beside one event is the event's to say beside another."""
+    own = {"user.id": "7", "mine": 1}
+    for _ in range(2):
+        assert attributes(actor=Actor("svc", "service"), attributes=own)["user.id"] == "7"
+        found = attributes(attributes=own)
+        assert (found["user.id"], found["attribute.user.id"], found["mine"]) == ("u-1", "7", 1)
+        assert attributes(attributes={"audit": 1})["audit"] == 1
+        assert attributes(attributes={"audit": {"outcome": "x"}})["attribute.audit"] == {"outcome": "x"}
