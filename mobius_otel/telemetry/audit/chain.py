@@ -8,7 +8,6 @@ numbers as ECMAScript writes them. Integers that a double cannot hold, and what 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
@@ -16,11 +15,12 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from hashlib import sha256
 from typing import Any, Final
 
 from mobius_otel.telemetry.safety import of_handler
 
-__all__ = ["canonical", "digest", "new_record_id", "parse", "plain", "plain_text"]
+__all__ = ["Plainer", "Record", "canonical", "digest", "new_record_id", "parse", "plain", "plain_text"]
 
 _DEEPEST: Final = 24
 _MOST_NODES: Final = 20_000
@@ -69,16 +69,21 @@ def plain(value: Any) -> Any:
         >>> plain({1: (2.5, {"b", "a"}), "at": 2**60, "raw": b"x"})
         {'1': [2.5, ['a', 'b']], 'at': '1152921504606846976', 'raw': 'x'}
     """
-    return _Plainer().visit(value, 0)
+    return Plainer().visit(value, 0)
 
 
-class _Plainer:
-    __slots__ = ("_left",)
+class Plainer:
+    """Makes one value plain; see :func:`plain`."""
+
+    __slots__ = ("_left", "alike")
 
     def __init__(self) -> None:
         self._left = _MOST_NODES
+        #: Whether every writer of JSON writes the numbers of what was made plain as RFC 8785 has it.
+        self.alike = True
 
     def visit(self, value: Any, depth: int) -> Any:
+        """Return a plain copy of what lies so deep; never raises."""
         self._left -= 1
         kind = type(value)
         if kind is str:
@@ -88,7 +93,10 @@ class _Plainer:
         if kind is int:
             return value if -_EXACT <= value <= _EXACT else _integer_text(value)
         if kind is float:
-            return value if math.isfinite(value) else str(value)
+            if not math.isfinite(value):
+                return str(value)
+            self.alike = self.alike and _is_alike(value)
+            return value
         if depth >= _DEEPEST or self._left <= 0:
             return _CUT
         return self._visit_other(value, depth + 1)
@@ -148,18 +156,25 @@ def _integer_text(value: int) -> str:
         return f"{hex(value)[:64]}… ({value.bit_length()} bits)"
 
 
-def canonical(value: Any) -> bytes:
+class Record(dict[str, Any]):
+    """A record of which it is known that every writer of JSON writes its numbers as RFC 8785 has it."""
+
+    __slots__ = ()
+
+
+def canonical(value: Any, *, alike: bool = False) -> bytes:
     """Return the canonical form of `value` as UTF-8.
 
     Args:
         value: JSON's shapes; anything else is made plain first.
+        alike: Whether it is known that there is nothing in it that Python writes otherwise (1.0, 1e-07).
 
     Example:
         >>> canonical({"b": 1.0, "a": [1e-7, 2**60, True]})
         b'{"a":[1e-7,"1152921504606846976",true],"b":1}'
     """
     try:
-        if _written_alike((value,)):
+        if alike or _written_alike((value,)):
             if (quick := _quick()) is not None:
                 form: bytes = quick(value)
                 if form.isascii() or not form.translate(None, _WITHIN_BMP):
@@ -192,7 +207,7 @@ def _written_alike(values: Iterable[Any]) -> bool:
         if kind is int:
             alike = -_EXACT <= value <= _EXACT
         elif kind is float:
-            alike = not value.is_integer() and _SMALL <= abs(value) < _EXACT  # which no NaN is
+            alike = _is_alike(value)
         elif kind is dict:
             alike = {*map(type, value)} <= _TEXTS and _written_alike(value.values())
         else:
@@ -200,6 +215,10 @@ def _written_alike(values: Iterable[Any]) -> bool:
         if not alike:
             return False
     return True
+
+
+def _is_alike(value: float) -> bool:
+    return not value.is_integer() and _SMALL <= abs(value) < _EXACT  # which no NaN is
 
 
 def _write(value: Any) -> str:
@@ -272,7 +291,7 @@ def _integer_or_double(text: str) -> int | float:
 
 def digest(payload: bytes) -> bytes:
     """Return the SHA-256 of a canonical form."""
-    return hashlib.sha256(payload).digest()
+    return sha256(payload).digest()
 
 
 def new_record_id() -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 from mobius_otel.errors import InvalidEvent
 from mobius_otel.telemetry.audit.catalogue import ACTION, ID_IN_NAME, NAME, EventType, event_type
-from mobius_otel.telemetry.audit.chain import plain, plain_text
+from mobius_otel.telemetry.audit.chain import Plainer, plain_text
 from mobius_otel.telemetry.audit.refusals import invalid
 from mobius_otel.telemetry.audit.risk import BANDS, severity
 from mobius_otel.telemetry.audit.stream import SEALED
@@ -210,6 +210,8 @@ class AuditEvent:
     tenant: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     timestamp: int | None = None
+    #: Whether all numbers among the attributes are written alike by every writer of JSON.
+    _alike: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check()
@@ -231,7 +233,15 @@ class AuditEvent:
             if known.name in SEALED:
                 raise invalid("event_name", known.name, "another: the ledger writes of its streams under this one")
             self._check_known(known)
-        object.__setattr__(self, "attributes", _plain_attributes(self.attributes))
+        self._freeze(self.attributes)
+
+    def _freeze(self, attributes: Mapping[str, Any]) -> None:
+        plainer = Plainer()
+        found = plainer.visit(attributes, 0)
+        if not isinstance(found, dict):  # that cannot be read
+            found = {"attributes": found}
+        object.__setattr__(self, "attributes", MappingProxyType(found))
+        object.__setattr__(self, "_alike", plainer.alike)
 
     def _check_known(self, known: EventType) -> None:
         try:
@@ -311,7 +321,7 @@ class AuditEvent:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled or deep-copied.
-        fields = (getattr(self, name) for name in self.__slots__)
+        fields = (getattr(self, name) for name in self.__match_args__)
         return type(self), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in fields)
 
 
@@ -329,11 +339,6 @@ def _has_id(name: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _is_action(action: str) -> bool:
     return ACTION.fullmatch(action) is not None
-
-
-def _plain_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = plain(attributes)
-    return MappingProxyType(found if isinstance(found, dict) else {"attributes": found})  # that cannot be read
 
 
 def _schema(known: EventType | None = None) -> dict[str, Any]:
@@ -380,11 +385,10 @@ def unchecked(event: AuditEvent, **changes: Any) -> AuditEvent:
         **changes: Fields and their values; attributes are copied in JSON's shapes.
     """
     made = object.__new__(AuditEvent)
-    for name in AuditEvent.__slots__:
+    for name in AuditEvent.__match_args__:
         value = changes.get(name, getattr(event, name))
-        if name == "attributes":
-            value = _plain_attributes(value)
-        elif name == "reason":
+        if name == "reason":
             value = _optional(name, value or None, _LONGEST_REASON)
         object.__setattr__(made, name, value)
+    made._freeze(made.attributes)
     return made

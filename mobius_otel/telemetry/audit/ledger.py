@@ -29,7 +29,6 @@ from mobius_otel.forks import on_fork
 from mobius_otel.sqlite import SqliteFileGone
 from mobius_otel.telemetry.audit.adoption import adopt, anything_left, forget
 from mobius_otel.telemetry.audit.books import Books
-from mobius_otel.telemetry.audit.chain import parse
 from mobius_otel.telemetry.audit.keeper import Keeper
 from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of, finished
 from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
@@ -69,23 +68,36 @@ class Kept:
     """Where a record stands in the ledger.
 
     Args:
+        link: The record.
         stream_id: Its stream.
-        sequence: Its number in the stream, from 1.
-        hash: Its SHA-256, in hexadecimal.
-        record: The record as it was hashed.
-        signature: Its signature, where it has one.
         durability: What it has survived so far: ``process`` or ``power``.
-        placed: Its number in the ledger, from 1, without holes; None: it lies in the stream's tail.
+        ledger: The ledger.
     """
 
+    link: Link
     stream_id: str
-    sequence: int
-    hash: str
-    record: dict[str, Any]
-    signature: str | None
     durability: Literal["process", "power"]
     ledger: Ledger = field(repr=False)
-    placed: int | None = None
+
+    @property
+    def sequence(self) -> int:
+        """Its number in the stream, from 1."""
+        return self.link.sequence
+
+    @property
+    def hash(self) -> str:
+        """Its SHA-256, in hexadecimal."""
+        return self.link.hex
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record as it was hashed."""
+        return self.link.record
+
+    @property
+    def signature(self) -> str | None:
+        """Its signature, where it has one."""
+        return self.link.signature
 
     @property
     def position(self) -> int:
@@ -279,11 +291,11 @@ class Ledger(Books):
 
         def tell(offset: int) -> None:
             for one, link in zip(waiting, links, strict=True):
-                one.done = (
-                    self._settled[self._id_of(one.what)]
-                    if link is None
-                    else self._kept(stream, link, link.sequence + offset)
-                )
+                if link is None:
+                    one.done = self._settled[self._id_of(one.what)]
+                else:
+                    link.placed = link.sequence + offset
+                    one.done = self._kept(stream, link)
 
         self._transact(stream, write, tell)
         for one in waiting if self._settled else ():
@@ -306,7 +318,7 @@ class Ledger(Books):
             links.append(link)
             count, head = link.sequence, link.hash
         kept = [self._kept(stream, link) for link in links]
-        lines = b"".join([line_of(link) for link in links])
+        lines = b"".join(map(line_of, links))
         if not tail.takes(len(lines), len(links), now, self._file.is_still_there):
             return False
         stream.unsure = True
@@ -318,7 +330,7 @@ class Ledger(Books):
             return False  # the database may have room of its own, and says it well where it has not
         for one, its in zip(waiting, kept, strict=False):
             one.done = its
-        tail.pending += zip(links, kept, strict=True)
+        tail.pending += links
         # At once: a signal handler that raises comes before this or after it.
         stream.count, stream.head, tail.size, stream.unsure = count, head, size, False
         if seal:
@@ -327,11 +339,8 @@ class Ledger(Books):
             self._keeper.wake(self)
         return True
 
-    def _kept(self, stream: Stream, link: Link, placed: int | None = None) -> Kept:
-        return Kept(
-            stream.stream_id, link.sequence, link.hash.hex(), link.record, link.signature,
-            "power" if self.durability == "power" else "process", self, placed,
-        )  # fmt: skip
+    def _kept(self, stream: Stream, link: Link) -> Kept:
+        return Kept(link, stream.stream_id, "power" if self.durability == "power" else "process", self)
 
     @staticmethod
     def _id_of(record: Mapping[str, Any]) -> str:
@@ -415,13 +424,13 @@ class Ledger(Books):
         pending = self._tail.pending[:most] if self._tail is not None else ()
         if not pending:
             return 0, None
-        last = pending[-1][0].sequence
+        last = pending[-1].sequence
         found = connection.execute(
             "SELECT count FROM streams WHERE id = ? AND stream_id = ?", (row, stream.stream_id)
         ).fetchone()
-        if found is None or found[0] < pending[0][0].sequence - 1:
+        if found is None or found[0] < pending[0].sequence - 1:
             raise sqlite3.IntegrityError("the stream's row is gone, or an older one")
-        links = [link for link, _ in pending if link.sequence > found[0]]
+        links = [link for link in pending if link.sequence > found[0]]
         if len(links) < len(pending):
             insert(connection, row, links, newest_of(connection))
             return last, None
@@ -432,12 +441,12 @@ class Ledger(Books):
         tail, number = self._tail, 0
         if tail is None or not last:
             return
-        for link, kept in tail.pending:
+        for link in tail.pending:
             if link.sequence > last:
                 break
             number += 1
             if offset is not None:
-                kept.placed = link.sequence + offset
+                link.placed = link.sequence + offset
         if offset is not None:
             stream.position = max(stream.position, last + offset)
         del tail.pending[:number]
@@ -488,7 +497,7 @@ class Ledger(Books):
         if patient or not self._failing or time.monotonic() - self._failed_at > _RETRY_SECONDS:
             self.bring_in()
         tail = self._tail
-        return [] if tail is None or not tail.pending else [link for link, _ in tail.pending[:]]
+        return [] if tail is None else tail.pending[:]
 
     def _renew_tail(self) -> None:
         """Empty the tail's file of what is in the database; the caller has the turn."""
@@ -509,16 +518,17 @@ class Ledger(Books):
 
     def place_of(self, kept: Kept) -> int | None:
         """Return the position of a record; None while it lies in a tail and cannot be brought in."""
-        if kept.placed is None and any(link.hash.hex() == kept.hash for link in self._gather()):
+        link = kept.link
+        if link.placed is None and any(one.hash == link.hash for one in self._gather()):
             return None
-        if kept.placed is None:  # its process was interrupted, or another brought it in
+        if link.placed is None:  # its process was interrupted, or another brought it in
             with self._file.lock, self._file.reading() as connection:
                 found = connection.execute(
                     "SELECT r.id FROM streams s JOIN records r ON r.stream = s.id"
-                    " WHERE s.stream_id = ? AND r.sequence = ?", (kept.stream_id, kept.sequence),
+                    " WHERE s.stream_id = ? AND r.sequence = ?", (kept.stream_id, link.sequence),
                 ).fetchone()  # fmt: skip
-            kept.placed = None if found is None else int(found[0])
-        return kept.placed
+            link.placed = None if found is None else int(found[0])
+        return link.placed
 
     def _open_stream(self, connection: sqlite3.Connection, stream: Stream) -> int:
         pid = os.getpid()
@@ -528,7 +538,7 @@ class Ledger(Books):
         }  # fmt: skip
         count, head = stream.count, stream.head
         if self._tail is not None and self._tail.pending:
-            count, head = begins_after([link for link, _ in self._tail.pending])
+            count, head = begins_after(self._tail.pending)
         elif self._tail is None and self.durability == "process" and supported():
             with FileErrors():  # without one, every record is committed by SQLite
                 self._tail = Tail(self.path, stream.stream_id, owner)
@@ -550,11 +560,12 @@ class Ledger(Books):
         for entry in map(entry_of, found.fetchall()):
             if entry.sequence != stream.count + 1:
                 break
-            self._settled[entry.record_id] = Kept(
-                stream.stream_id, entry.sequence, entry.hash, parse(entry.payload), entry.signature,
-                "power" if self.durability == "power" else "process", self, entry.position,
-            )  # fmt: skip
-            stream.position, stream.count, stream.head = entry.position, entry.sequence, bytes.fromhex(entry.hash)
+            head = bytes.fromhex(entry.hash)
+            link = Link(
+                entry.sequence, entry.record_id, entry.payload, head, entry.hash, entry.signature, entry.position
+            )
+            self._settled[entry.record_id] = self._kept(stream, link)
+            stream.position, stream.count, stream.head = entry.position, entry.sequence, head
         if self._tail is not None:
             self._settle_tail(stream, self._tail)
         while len(self._settled) > _MOST_SETTLED:  # whoever was interrupted does not ask for it again
@@ -563,11 +574,11 @@ class Ledger(Books):
     def _settle_tail(self, stream: Stream, tail: Tail) -> None:
         """Do so with what was written to the tail."""
         beyond, size = tail.beyond()
-        noted = {link.sequence for link, _ in tail.pending}
-        tail.pending += [(link, self._kept(stream, link)) for link in beyond if link.sequence not in noted]
-        for link, kept in tail.pending:
+        noted = {link.sequence for link in tail.pending}
+        tail.pending += [link for link in beyond if link.sequence not in noted]
+        for link in tail.pending:
             if link.sequence == stream.count + 1:
-                self._settled[link.record_id] = kept
+                self._settled[link.record_id] = self._kept(stream, link)
                 stream.count, stream.head = link.sequence, link.hash
         tail.size = size
 

@@ -22,6 +22,8 @@ from mobius_otel.telemetry.audit.ledger import Kept, Ledger, finished
 from mobius_otel.telemetry.audit.receipt import Place, Receipt, receipt_of
 from mobius_otel.telemetry.audit.record import SEVERITIES, AnyRedactor, SeverityMode, build
 from mobius_otel.telemetry.audit.refusals import invalid
+from mobius_otel.telemetry.bound import BoundSeries
+from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.safety import guarded, swallow
 
 __all__ = ["AuditLogger", "listeners", "record_event"]
@@ -256,19 +258,20 @@ class AuditLogger:
         ledger: Ledger | None,
         wait: bool,
     ) -> Receipt:
-        severity = self._severity or defaults.slot().severity
+        slot = defaults.slot()
+        severity = self._severity or slot.severity
         record = build(event, self.name, self._redactor, spec, severity=severity, invalid=told[0], error=told[1])
         place = Place(ledger)
         mode = self.mode_of(event)
         try:
             kept = self._keep(record, place, mode)
         except AuditUnavailable as error:
-            _count("rejected")
+            _count("rejected", slot.emitter)
             if mode != "best_effort":
                 raise
             swallow("audit", error)
         else:
-            _count("recorded")
+            _count("recorded", slot.emitter)
             if listeners:
                 _tell(record, kept)
             if wait and kept is not None and ledger is not None and ledger.durability == "sink":
@@ -353,8 +356,15 @@ def record_event(
     return None
 
 
-def _count(result: str) -> None:
-    defaults.counter(conventions.AUDIT_RECORDS).add(1, {conventions.AUDIT_RESULT: result})
+_counts: dict[str, tuple[MetricEmitter, BoundSeries]] = {}
+
+
+def _count(result: str, emitter: MetricEmitter) -> None:
+    known = _counts.get(result)
+    if known is None or known[0] is not emitter:
+        counter = defaults.counter(conventions.AUDIT_RECORDS)
+        known = _counts[result] = emitter, counter.bind({conventions.AUDIT_RESULT: result})
+    known[1].increment()
 
 
 def _tell(record: dict[str, Any], kept: Kept | None) -> None:

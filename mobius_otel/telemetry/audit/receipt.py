@@ -30,7 +30,7 @@ class Place:
         self.kept = kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # made at every event: a frozen one costs three times that
 class Receipt:
     """What ``emit`` returns.
 
@@ -81,6 +81,7 @@ def receipt_of(record_id: str, place: Place) -> Receipt:
     kept = place.kept
     if kept is None:
         return Receipt(record_id, _place=place)
+    link = kept.link
     return Receipt(
-        record_id, kept.sequence, kept.stream_id, kept.hash, "sink" if place.delivered else kept.durability, place
+        record_id, link.sequence, kept.stream_id, link.hex, "sink" if place.delivered else kept.durability, place
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any, Final, Literal, Protocol
 
 from opentelemetry import trace
@@ -11,7 +12,7 @@ from opentelemetry._logs import SeverityNumber
 
 from mobius_otel import conventions
 from mobius_otel.telemetry.audit.catalogue import EventType, event_type
-from mobius_otel.telemetry.audit.chain import new_record_id
+from mobius_otel.telemetry.audit.chain import Record, new_record_id
 from mobius_otel.telemetry.audit.event import AuditEvent, source_type
 from mobius_otel.telemetry.audit.risk import severity as severity_of
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
@@ -94,17 +95,15 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    (reason, tenant, address, target_type, target, action, actor, name, scope), attributes, count, kinds = _redacted(
-        event, scope, redactor
-    )
+    texts, attributes, count, kinds = _redacted(event, scope, redactor)
+    reason, tenant, address, target_type, target, action, actor, name, scope = texts
     observed = str(now)
     timestamp = event.timestamp
-    record: dict[str, Any] = {
-        "event_name": name,
-        "scope": scope,
-        "timestamp": observed if timestamp is None else str(timestamp),
-        "observed_timestamp": observed if timestamp is None or timestamp < now else str(timestamp),
-    }
+    record: dict[str, Any] = Record() if kinds is None and event._alike else {}
+    record["event_name"] = name
+    record["scope"] = scope
+    record["timestamp"] = observed if timestamp is None else str(timestamp)
+    record["observed_timestamp"] = observed if timestamp is None or timestamp < now else str(timestamp)
     if severity == "risk":
         number = severity_of(event.risk_score, event.outcome)
         record["severity_number"] = number
@@ -232,12 +231,12 @@ def _add_standard(attributes: dict[str, Any], source: str | None, actor: str, ac
 
 def _redacted(
     event: AuditEvent, scope: str, redactor: AnyRedactor | None
-) -> tuple[list[Any] | tuple[Any, ...], dict[str, Any], int, list[str]]:
+) -> tuple[Sequence[Any], dict[str, Any], int, list[str] | None]:
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names.
 
     Returns:
         The texts, in the order of :func:`build`, and the attributes, without what was found, how much that is, and of
-        which kinds.
+        which kinds; None: all of it is as it was.
     """
     source, target, name, action, actor = event.source, event.target, event.event_name, event.action, event.actor.id
     reason, tenant = event.reason, event.tenant
@@ -261,7 +260,7 @@ def _redacted(
                 target_id or name, action, actor, name, scope,
             ),
         ):  # fmt: skip
-            return texts, user, 0, []
+            return texts, user, 0, None
         return _taken_out(texts, user, redactor, public)
     except Exception as error:
         swallow("audit.redaction", error)

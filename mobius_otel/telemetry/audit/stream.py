@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mobius_otel import conventions
-from mobius_otel.telemetry.audit.chain import canonical, digest, new_record_id
+from mobius_otel.telemetry.audit.chain import Record, canonical, digest, new_record_id, parse
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
 
 __all__ = [
@@ -60,21 +60,32 @@ class Checkpoint:
 class Link:
     """A record as a part of its chain.
 
+    It holds the record's canonical form alone: many of them wait to come into the database, and memory that is used
+    again at once is quicker than new one.
+
     Args:
         sequence: Its number in the stream.
         record_id: Its id.
-        record: The record, as it was hashed.
         payload: Its canonical form.
         hash: The SHA-256 of that.
+        hex: The same in hexadecimal.
         signature: Its signature, where it has one.
+        placed: Its number in the ledger, from 1, without holes; None: it lies in the stream's tail.
     """
 
     sequence: int
     record_id: str
-    record: dict[str, Any]
     payload: bytes
     hash: bytes
+    hex: str
     signature: str | None
+    placed: int | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record, as it was hashed."""
+        record: dict[str, Any] = parse(self.payload)
+        return record
 
 
 @dataclass(slots=True)
@@ -100,18 +111,17 @@ class Stream:
     def link(self, record: Mapping[str, Any], count: int, head: bytes) -> Link:
         """Return `record` as the next one after `count` records, the last of which has the hash `head`."""
         sequence = count + 1
-        attributes = dict(record["attributes"])
-        attributes[conventions.AUDIT_STREAM_ID] = self.stream_id
-        attributes[conventions.AUDIT_SEQUENCE] = sequence
+        attributes = {
+            **record["attributes"], conventions.AUDIT_STREAM_ID: self.stream_id, conventions.AUDIT_SEQUENCE: sequence
+        }  # fmt: skip
         if head:
             attributes[conventions.AUDIT_PREVIOUS_HASH] = head.hex()
-        whole = {**record, "attributes": attributes}
-        payload = canonical(whole)
+        payload = canonical({**record, "attributes": attributes}, alike=type(record) is Record)
         found = digest(payload)
         signature = None
         if self.key is not None and (self.scope == "record" or sequence == 1 or record.get("event_name") in SEALED):
             signature = sign(self.key, self.scope, found)
-        return Link(sequence, attributes[conventions.AUDIT_RECORD_ID], whole, payload, found, signature)
+        return Link(sequence, attributes[conventions.AUDIT_RECORD_ID], payload, found, found.hex(), signature)
 
     def go_on(self, row: int, position: int, count: int, head: bytes) -> None:
         """Note what was committed.

@@ -105,9 +105,9 @@ class Tail:
         self._look_again_at = 0.0
         self.place = _beginning(ledger) + stream_id
         head = canonical({"stream": stream_id, **owner})
-        self._head = _line(digest(head), None, head)
-        #: What lies in it and not in the database, with what was told of it, oldest first.
-        self.pending: list[tuple[Link, Any]] = []
+        self._head = _line(digest(head).hex(), None, head)
+        #: What lies in it and not in the database, oldest first.
+        self.pending: list[Link] = []
         #: How much of it counts.
         self.size = 0
         #: Whether it was said that somebody removed it.
@@ -130,7 +130,7 @@ class Tail:
             if os.geteuid() == 0 != owner.st_uid:  # as SQLite does: the service has to read what root wrote
                 os.fchown(file, owner.st_uid, owner.st_gid)
             # Nothing is in it before it has its name, where nothing must be: some file systems would write it out then.
-            size = self._filled(file, [link for link, _ in self.pending]) if self.pending else 0
+            size = self._filled(file, self.pending) if self.pending else 0
             if new != self.place:
                 os.rename(new, self.place)
             size = size or self._filled(file, [])
@@ -167,9 +167,12 @@ class Tail:
         if self.size + size > MOST_BYTES or len(self.pending) + records > MOST_RECORDS:
             return False
         if now < self._look_again_at:  # a look at the name takes twice as long as the append itself
-            with FileErrors():
+            try:
                 return os.lseek(self._file, 0, os.SEEK_END) == self.size
-            return False
+            except OSError as error:
+                if error.errno is None:  # no file's: a signal handler raised it
+                    raise
+                return False
         self._look_again_at = now + _LOOK_SECONDS
         return self.is_whole() and there()
 
@@ -240,11 +243,11 @@ def _write(file: int, data: bytes) -> int:
 
 def line_of(link: Link) -> bytes:
     """Return a record as a line."""
-    return _line(link.hash, link.signature, link.payload)
+    return _line(link.hex, link.signature, link.payload)
 
 
-def _line(head: bytes, signature: str | None, payload: bytes) -> bytes:
-    return b"%b %b %b\n" % (head.hex().encode(), b"-" if signature is None else signature.encode(), payload)
+def _line(head: str, signature: str | None, payload: bytes) -> bytes:
+    return b"%b %b %b\n" % (head.encode(), b"-" if signature is None else signature.encode(), payload)
 
 
 def _link(line: bytes) -> Link | None:
@@ -261,7 +264,8 @@ def _link(line: bytes) -> Link | None:
         signed = None if signature == b"-" else signature.decode("ascii")
         payload.decode()
         record_id.encode()  # half a character is none that the database takes
-        return Link(sequence, record_id, record, payload, bytes.fromhex(head.decode("ascii")), signed)
+        hashed = bytes.fromhex(head.decode("ascii"))
+        return Link(sequence, record_id, payload, hashed, hashed.hex(), signed)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

@@ -63,14 +63,14 @@ class Waiting:
     def __init__(self, what: Any) -> None:
         self.what = what
         self.done: Any = None
-        self.again()
-
-    def again(self) -> None:
-        """Forget a try that failed."""
         self.error: AuditUnavailable | None = None
         self.leads = False
         self.gate: Any = None
         self.thread = threading.get_ident()
+
+    def again(self) -> None:
+        """Forget a try that failed."""
+        self.error, self.leads, self.gate, self.thread = None, False, None, threading.get_ident()
 
     @property
     def over(self) -> bool:

@@ -8,8 +8,11 @@ import pytest
 
 from mobius_otel import conventions
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Source, Target
+from mobius_otel.telemetry.audit import Actor, AuditEvent, AuditLogger, Ledger, Source, Target
+from mobius_otel.telemetry.audit.chain import _write as slowly
+from mobius_otel.telemetry.audit.chain import parse
 from mobius_otel.telemetry.audit.record import build
+from mobius_otel.telemetry.audit.verify import verify_ledger
 from mobius_otel.telemetry.redaction import Pseudonyms, RedactionPolicy, Redactor
 
 
@@ -132,3 +135,16 @@ def test_a_name_is_judged_anew_for_every_event():
         assert (found["user.id"], found["attribute.user.id"], found["mine"]) == ("u-1", "7", 1)
         assert attributes(attributes={"audit": 1})["audit"] == 1
         assert attributes(attributes={"audit": {"outcome": "x"}})["attribute.audit"] == {"outcome": "x"}
+
+
+@pytest.mark.parametrize("number", [12.5, 1.0, -0.0, 1e-07, 1e16, 2**53 + 1, 1e300, True, None])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_number_is_kept_in_the_canonical_form_whatever_writes_it(tmp_path, number, deep):
+    """An event knows whether a quick writer of JSON would do; where one would not, it is not asked."""
+    with Ledger(tmp_path / "audit.db") as ledger:
+        audit = AuditLogger(ledger=ledger)
+        for name in ("n", "\U0001f600", "\uffee"):  # such names sort otherwise in UTF-8 than in UTF-16
+            audit.record("a.b", actor=Actor("u-1"), attributes={name: {"of": [{"it": number}]} if deep else number})
+        for entry in ledger.records():
+            assert entry.payload == slowly(parse(entry.payload)).encode()
+    assert verify_ledger(tmp_path / "audit.db").ok
