@@ -62,6 +62,11 @@ class BoundSeries(ABC):
         #: Whether the rare path that feels a call may add to :attr:`value` by itself.
         self.direct = live and self._in_one_piece
 
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens: an SDK's provider has been installed, as far as it is known."""
+        return self._live
+
     def _reset(self) -> None:
         #: What has been added.
         self.value: float = 0

@@ -8,12 +8,13 @@ from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 
-__all__ = ["SETTING_WORDS", "command_spans", "may_be_command"]
+__all__ = ["FLAG_BEGIN", "SETTING_WORDS", "command_spans", "may_be_command"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
-_FLAG_BEGIN = re.compile(r"-(?<!\S-)[A-Za-z\-]")
+#: What every flag of a command line begins with.
+FLAG_BEGIN = re.compile(r"-(?<!\S-)[A-Za-z\-]")
 _LOGINS = frozenset({"u", "user", "proxy-user"})
 _JOINED_LOGIN = re.compile(r"-(?<!\S-)(?:-(?:proxy-)?user=|u=?)[\"']?+([^\s\"':=]{1,256}+:[^\s\"']{1,1024}+)", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w{1,64}\}?|%\w{1,64}%", re.ASCII)
@@ -57,7 +58,7 @@ def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int,
     spans = [*_flag_spans(text, of, logins)]
     if any(word in text for word in (*_SETS, *_PLAINS)):
         spans += _set_spans(text, of)
-    if _FLAG_BEGIN.search(text):
+    if FLAG_BEGIN.search(text):
         spans += _short_spans(text, of)
     return sorted(spans)
 
@@ -71,7 +72,7 @@ def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS
         words: Those of :data:`SETTING_WORDS` that stand in them, or more.
     """
     places = []
-    if _FLAG_BEGIN.search(text):
+    if FLAG_BEGIN.search(text):
         places += [
             found.start()
             for found in _FLAG.finditer(text)

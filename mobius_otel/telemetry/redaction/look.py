@@ -93,6 +93,7 @@ class Look:
     def _inside(self, outermost: Place) -> None:
         memory, texts, places, spots, left = self._memory, self._texts, self._places, self.spots, self.left
         names, beside, clean, longest = memory.names, memory.beside, memory.clean, memory.policy.max_length
+        said = memory.rules.known
         level = [outermost]
         for _ in range(self._depth):
             below: list[Place] = []
@@ -117,7 +118,9 @@ class Look:
                         names_another = names_another or key in NAMERS
                     else:
                         if told is DEPENDS:
-                            names_another = names_another or key in NAMERS
+                            # Mostly it names what tells nothing.
+                            if key in NAMERS and not (type(item) is str and said.get(item) == SCAN):
+                                names_another = True
                             known = beside.get((owner, key))
                             told = self._of_new(place, key) if known is None else known
                     sort = type(item)

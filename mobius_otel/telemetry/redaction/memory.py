@@ -129,16 +129,18 @@ class Memory:
 
     def unknown(self, texts: list[str]) -> dict[str, bytes]:
         """Return the texts that were not clean before, whatever their digits were, and are no ids; with their forms."""
-        forms = templates(texts)
         known, seen, unknown = self._templates, self._seen, {}
+        forms = templates(texts)
         if known.issuperset(forms):
             return {}
-        hexed = without_hex(forms)
-        for number, form in enumerate(forms):
-            if form not in known:
-                text, hexes = texts[number], hexed[number]
-                if not (hexes in IDS and is_id(text, form, hexes)) and not (seen.get(form) and self._holds(form)):
+        for text, form, hexes in zip(texts, forms, without_hex(forms), strict=True):
+            if form in known:
+                continue
+            if hexes in IDS:
+                if not is_id(text, form, hexes):
                     unknown[text] = form
+            elif not (seen.get(form) and self._holds(form)):
+                unknown[text] = form
         return unknown
 
     def _holds(self, form: bytes) -> bool:

@@ -269,7 +269,7 @@ class NameRules:
         ('password', 'name', '')
     """
 
-    __slots__ = ("_cache", "_extra", "_off", "_prefixes", "_trusted")
+    __slots__ = ("_extra", "_off", "_prefixes", "_trusted", "known")
 
     def __init__(
         self, names: Iterable[str] = (), trusted: Iterable[str] = (), off: frozenset[str] = frozenset()
@@ -279,17 +279,18 @@ class NameRules:
         self._trusted = _TRUSTED | {name for name in mine if not name.endswith("*")}
         self._prefixes = tuple(name[:-1] for name in mine if name.endswith("*"))
         self._off = off
-        self._cache: dict[str, str] = {}
+        #: What some names say that were asked for.
+        self.known: dict[str, str] = {}
 
     def of(self, name: str) -> str:
         """Return the kind of secret that `name` announces, or :data:`SCAN` or :data:`TRUST`."""
-        known = self._cache.get(name)
+        known = self.known.get(name)
         if known is None:
             known = self._judge(name)
             if len(name) <= _LONGEST:
-                if len(self._cache) >= _CACHED:
-                    self._cache.clear()
-                self._cache[name] = known
+                if len(self.known) >= _CACHED:
+                    self.known.clear()
+                self.known[name] = known
         return known
 
     def _judge(self, name: str) -> str:

@@ -68,6 +68,8 @@ _NEXT_NAME = re.compile(
     r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
 )
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
+_SCHEMED = frozenset({"authorization", "cookie"})
 _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
@@ -138,7 +140,8 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     at, separator = pair.end, pair.separator
     if separator == ">":
         return _element(text, pair, kind)
-    if text.startswith("[redacted:", at) and (marked := _MARKED_LOGIN.match(text, at)):
+    begin = text[at : at + 1]
+    if begin == "[" and text.startswith("[redacted:", at) and (marked := _MARKED_LOGIN.match(text, at)):
         return marked.end(), marked.end()  # "https://x-access-token:[redacted:url_credential]@host/path"
     if (
         kind != "cookie" and text[at - 1] in " \t" and _is_name(text, at, of)
@@ -150,17 +153,18 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
     if separator == "=>" and (dumped := _DUMPED.match(text, at)):
         return _checked(text, dumped.end(), quoted_end(text, dumped.end(), '"'), kind)
-    if text[at : at + 1] == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
+    if begin == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
         at = tag.end()
-    begin = text[at : at + 1]
-    if not begin.isalnum():
-        if block := _BLOCK.match(text, at):  # "|" of YAML: what is in the next line
+        begin = text[at : at + 1]
+    word = begin.isalnum()
+    if not word:
+        if begin in _BLOCKS and (block := _BLOCK.match(text, at)):  # "|" of YAML: what is in the next line
             return _checked(text, *block.span(1), kind)
-        if _TEMPLATE.match(text, at):
+        if begin in _TEMPLATES and _TEMPLATE.match(text, at):
             return at, at
         if begin in _BRACKETS and not text.startswith("[redacted", at):
             return _bracket(text, at, kind)
-    if (begin in _BEFORE_QUOTES or not begin.isalnum()) and (opened := _OPEN.match(text, at)):
+    if (not word or begin in _BEFORE_QUOTES) and (opened := _OPEN.match(text, at)):
         start = opened.end()
         if _closes(text, start, opened.group(1)):
             return at, at
@@ -170,22 +174,23 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         start = call.end()
         asks = _ASKS.search(call.group(1)) is not None
         return (start, start) if asks else _checked(text, start, quoted_end(text, start, call.group(2)), kind)
-    if kind not in {"authorization", "cookie"} and (scheme := _TOLD_SCHEME.match(text, at)):
+    if begin in _SCHEME_BEGINS and kind not in _SCHEMED and (scheme := _TOLD_SCHEME.match(text, at)):
         at = scheme.end()
-    end = _bare_end(text, at)
+    found = _BARE.match(text, at)
+    end = found.end() if found else at
     if text.startswith("]", end) and "[redacted:" in text[at:end]:
         end += 1
     value = text[at:end]
     name = pair.name.lower()
     if _says_no_secret(name, value, kind):
         return at, at
-    if kind in {"authorization", "cookie"}:
+    if kind in _SCHEMED:
         return _header_value(text, pair, kind)
     if _CODE.match(value) or value == name.rpartition(".")[2] or (separator == ":" and name.startswith(value + "_")):
         return at, at
     if separator == ":" and value.isalpha() and (value.lower() in PROSE or of(value) not in (SCAN, TRUST)):
         return at, at  # the rest of a sentence: "passwd: password updated"
-    if kind == "password" and name in {"pwd", "oldpwd"} and value.startswith("/"):
+    if kind == "password" and begin == "/" and name in {"pwd", "oldpwd"}:
         return at, at
     return _checked(text, at, end, kind)
 

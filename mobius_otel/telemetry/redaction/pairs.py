@@ -11,16 +11,15 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
-from mobius_otel.telemetry.redaction.hits import Hits, each, replace_spans
+from mobius_otel.telemetry.redaction.hits import WORDS, Hits, each, replace_spans
 from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps
 from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_span
-from mobius_otel.telemetry.redaction.sentences import inserted, loose_credentials, said
+from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, inserted, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner"]
 
-_DIGIT = re.compile(r"[0-9]")
 _Span = tuple[int, int, str]
 PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 
@@ -47,6 +46,7 @@ _TURNED_RUN = re.compile(
 _LONGEST_RUN = 256
 _SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>]")
 _BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
+_BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([A-Za-z_$].*)")  # "-Ddb.password=…"
 _COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
@@ -132,8 +132,9 @@ class PairScanner:
             text = replace_spans(text, loose_credentials(text), hits)
         if "values" in low and "into" in low:
             text = replace_spans(text, inserted(text, self._of), hits)
-        if _DIGIT.search(text) or "my " in low or "pass" in low or "pwd" in low or "identified" in low:
-            # Mostly, a word that a sentence tells has a digit in it.
+        # What the screen asks is asked again: a pair may have been all that there was.
+        words = TELLING_WORDS.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
+        if may_tell(low, words):
             text = replace_spans(text, said(text, self._of), hits)
         return text
 
@@ -144,8 +145,6 @@ class PairScanner:
             text: Texts in lines of their own.
         """
         places: list[int] = []
-        if not (":" in text or "=" in text or ">" in text):
-            return places
         runs = _TURNED_RUN.findall(text[::-1])
         if self._harmless.issuperset(runs):
             return places
@@ -228,14 +227,14 @@ class PairScanner:
         telling = [
             found
             for found in _TURNED_PAIR.finditer(text[::-1])
-            if (known := learned.get(found.group(3))) is _DEPENDS
-            or (known is None and self._learn(found.group(3)) is _DEPENDS)
+            if (known := learned.get(found[3])) is _DEPENDS or (known is None and self._learn(found[3]) is _DEPENDS)
         ]
         if not telling:
             return []
-        done, length = 0, len(text)
+        done, length, marked = 0, len(text), "[redacted:" in text
         login = ("?code" in text or "&code" in text) and _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
+            begin = length - found.start()
             if length - found.end(1) < done:
                 continue  # a part of the value before it
             separator, quote, run = found.groups()
@@ -244,18 +243,23 @@ class PairScanner:
             if name_start < done:
                 continue
             kind = self._kind(text, name, name_start, login)
-            if kind and not in_marker(text, name_start) and not _in_arn(text, name_start):
-                blanks = _BLANKS.match(text, length - found.start())
-                end = blanks.end() if blanks else length - found.start()
-                pair = Pair(run_start, name_start, name, quote[::-1], separator[::-1], end)
-                start, end = value_span(text, pair, kind, self._of)
-                if start < end:
-                    done = end
-                    spans.append((start, end, kind))
-                    while arrow := _ARROW.match(text, done):
-                        start, done = arrow.end(), quoted_end(text, arrow.end(), arrow.group(1))
-                        if not keeps(kind, text[start:done]):
-                            spans.append((start, done, kind))
+            if (
+                not kind
+                or (marked and in_marker(text, name_start))
+                or (text[name_start - 1 : name_start] == ":" and _in_arn(text, name_start))
+            ):
+                continue
+            if text[begin : begin + 1] in _BLANK_BEGINS and (blanks := _BLANKS.match(text, begin)):
+                begin = blanks.end()
+            pair = Pair(run_start, name_start, name, quote[::-1], separator[::-1], begin)
+            start, end = value_span(text, pair, kind, self._of)
+            if start < end:
+                done = end
+                spans.append((start, end, kind))
+                while text[done : done + 1] in _QUOTES and (arrow := _ARROW.match(text, done)):
+                    start, done = arrow.end(), quoted_end(text, arrow.end(), arrow.group(1))
+                    if not keeps(kind, text[start:done]):
+                        spans.append((start, done, kind))
         return spans
 
 
@@ -264,9 +268,7 @@ _BEFORE_HALF = frozenset(" ?&\\")
 
 
 def _in_arn(text: str, at: int) -> bool:
-    """Return whether what begins at `at` is a part of an ARN: ``arn:aws:secretsmanager:…:secret:prod/db``."""
-    if text[at - 1 : at] != ":":
-        return False
+    """Return whether what begins behind a colon is a part of an ARN: ``arn:aws:secretsmanager:…:secret:prod/db``."""
     before = text[max(0, at - _LONGEST_ARN) : at]
     begin = before.rfind("arn:aws")
     return begin >= 0 and before[begin:].isprintable() and " " not in before[begin:]

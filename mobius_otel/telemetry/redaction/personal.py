@@ -13,8 +13,11 @@ from mobius_otel.telemetry.redaction.hits import Hits, each, replace_spans
 
 __all__ = [
     "FEWEST_COLONS",
+    "IBAN_BEGIN",
     "IN_GROUPS",
+    "NATIONAL_BEGIN",
     "NUMBERS",
+    "THREE_NUMBERS",
     "cards",
     "email",
     "ibans",
@@ -342,12 +345,14 @@ NUMBERS = bytes(48 if 48 <= n <= 57 else (45 if n in b" .-()/\xa0" else 97) for 
 #: The groups that cards, social security numbers and telephone numbers of America are written in.
 IN_GROUPS = re.compile(rb"000(?:0{11}|0-0000-0000-|0-000000-0000|-00-0000|--?000-0000)")
 _CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")
-_IBAN_BEGIN = re.compile(rb"-aa00(?=-?[a0]{4})")
-# The zero first, which is found quickly, and nothing before it that stands before no number.
-_NATIONAL_BEGIN = re.compile(
+#: Two letters and two digits, in the shape of texts.
+IBAN_BEGIN = re.compile(rb"-aa00(?=-?[a0]{4})")
+#: The zero first, which is found quickly, and nothing before it that stands before no number.
+NATIONAL_BEGIN = re.compile(
     r"0(?<![0-9A-Za-z_+&#$\-/:.]0)[1-9](?:[ .\-][0-9]{2}[ .\-]|[0-9]{1,4}\)?[ /\-]{1,3}[0-9]{3})"
 )
-_THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+#: What follows the first number of an address of IPv4.
+THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _LONGEST_IPV6 = 40
 _IN_IPV6 = "0123456789abcdefABCDEF:"
 FEWEST_COLONS = 6  # of an address in which no two stand together
@@ -400,9 +405,7 @@ def may_be_iban(text: str, shape: bytes) -> list[int]:
         text: The texts.
         shape: Their digits as 0, their letters as a, everything else as a hyphen.
     """
-    if _IBAN_BEGIN.search(shape) is None:
-        return []
-    begins = [found.start() + 1 for found in _IBAN_BEGIN.finditer(shape)]
+    begins = [found.start() + 1 for found in IBAN_BEGIN.finditer(shape)]
     return [at for at in begins if _iban_at(text, at) > 0]
 
 
@@ -422,8 +425,7 @@ def may_be_phone(text: str) -> list[int]:
     if "+" in text:
         numbers = _E164.finditer(text)
         places += [found.start() for found in numbers if len(_NOT_DIGITS.sub("", found.group())) >= _FEWEST_DIGITS]
-    if _NATIONAL_BEGIN.search(text):
-        places += [found.start() for found in _NATIONAL_BEGIN.finditer(text)]
+    places += [found.start() for found in NATIONAL_BEGIN.finditer(text)]
     return places
 
 
@@ -434,10 +436,8 @@ def may_be_ipv4(text: str, raw: bytes) -> list[int]:
         text: The texts.
         raw: The same in latin-1.
     """
-    if _THREE_NUMBERS.search(raw) is None:
-        return []
     places = []
-    for found in _THREE_NUMBERS.finditer(raw):
+    for found in THREE_NUMBERS.finditer(raw):
         at = found.start()
         while 48 <= raw[at - 1] <= 57:
             at -= 1

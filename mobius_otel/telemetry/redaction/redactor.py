@@ -118,13 +118,14 @@ class Redactor:
         return str(self._run("", text, location).value)
 
     def _run(self, name: str, value: Any, location: str, tenant: str = "") -> RedactionResult:
-        kind = self._memory.rules.of(name) if name else SCAN
-        look = Look(self._memory)
+        memory = self._memory
+        kind = memory.rules.of(name) if name else SCAN
+        look = Look(memory)
         show = deciding(self.policy, self._pseudonyms, location, tenant) if self._acts else None
         try:
             if kind == SCAN and look.at(value, name):
                 return RedactionResult(value)
-            walk = Walk(self._memory, show, look.suspects)
+            walk = Walk(memory, show, look.suspects)
             if kind == SCAN and look.plain and show is None:
                 clean = walk.spots(value, look)
             else:
@@ -132,14 +133,15 @@ class Redactor:
         except Exception as error:  # fail closed, whatever it was
             if of_handler(error):
                 raise
-            clean, walk = marker("unreadable"), Walk(self._memory)
+            clean, walk = marker("unreadable"), Walk(memory)
             walk.matches = [["unreadable", ""]]
         if clean is DROPPED:
             clean = ""
-        if not walk.matches:
+        found = walk.matches
+        if not found:
             return RedactionResult(clean)
-        tally.add([kind for kind, _ in walk.matches], location)
-        return RedactionResult(clean, tuple([Match(*match) for match in walk.matches]))
+        tally.add([match[0] for match in found], location)
+        return RedactionResult(clean, tuple([Match(kind, path) for kind, path in found]))
 
 
 def configured_redactor() -> Redactor:

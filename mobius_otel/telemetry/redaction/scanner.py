@@ -22,7 +22,9 @@ from mobius_otel.telemetry.redaction.tokens import pem
 __all__ = ["TextScanner", "cut"]
 
 #: What may be something only without the secret that was right beside it.
-_GLUED = re.compile(r"\[redacted:(?:(?<=[\w.+\-]\[redacted:)|(?<=::\[redacted:))|\](?=[.:+\-(]{0,2}[^\W_])")
+#: Two patterns, for each begins with what is found at once.
+_GLUED_BEFORE = re.compile(r"\[redacted:(?:(?<=[\w.+\-]\[redacted:)|(?<=::\[redacted:))")
+_GLUED_BEHIND = re.compile(r"\](?=[.:+\-(]{0,2}[^\W_])")
 _PASSES = 4
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
@@ -79,7 +81,7 @@ class TextScanner:
             return _redacted_json(text, document, hits, walk)
         text = self._detect(text, hits, sorts)
         for _ in range(_PASSES):
-            if len(hits) == before or not _GLUED.search(text):
+            if len(hits) == before or not (_GLUED_BEHIND.search(text) or _GLUED_BEFORE.search(text)):
                 break
             before = len(hits)  # something may have been hidden by a secret right beside it
             text = self._detect(text, hits, ANYTHING)

@@ -19,15 +19,18 @@ from functools import reduce
 from itertools import accumulate
 from operator import or_
 
-from mobius_otel.telemetry.redaction.commands import SETTING_WORDS
+from mobius_otel.telemetry.redaction.commands import FLAG_BEGIN, SETTING_WORDS
 from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, read
 from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
     FEWEST_COLONS,
+    IBAN_BEGIN,
     IN_GROUPS,
+    NATIONAL_BEGIN,
     NUMBERS,
+    THREE_NUMBERS,
     is_card,
     may_be_american,
     may_be_card,
@@ -58,21 +61,21 @@ from mobius_otel.telemetry.redaction.sorts import (
     SSN,
     TOKEN,
 )
-from mobius_otel.telemetry.redaction.tokens import TokenScreen, may_be_jwt, may_be_own, pem_begins
+from mobius_otel.telemetry.redaction.tokens import OWN_BEGIN, TokenScreen, may_be_jwt, may_be_own, pem_begins
 
 __all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates", "without_hex"]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
-#: The forms of ids and digests, which are never the same again, also as entity tags; and their characters.
+#: The forms of ids and digests, which are never the same again, also as entity tags; and whether one is never a number,
+#: whatever its digits are: it has too many characters, or too few.
 IDS = {
-    around % form: len(form)
+    around % form: not 14 <= len(form) < 32
     for form in (b"00000000-0000-0000-0000-000000000000", *(b"0" * length for length in range(8, 129)))
     for around in (b"%b", b'"%b"', b'W/"%b"')
 }
 #: Two countries' accounts are as long as the first four groups of a UUID.
-_ACCOUNTS = ("ba", "ee")
-_DIGEST = 32  # characters, of the shortest one
+_ACCOUNTS = frozenset({"ba", "ee"})
 #: A character that is no letter and no digit, three bytes at most; and a blank or the like in a telephone number.
 _GAP, _BLANK = r"[^0-9A-Za-z]{1,3}", r"(?:[ .\-/]|\xc2\xa0)"
 #: What the digits themselves decide, all of them made the same.
@@ -110,17 +113,17 @@ def without_hex(forms: Sequence[bytes]) -> list[bytes]:
 
 
 def is_id(text: str, form: bytes, hexes: bytes) -> bool:
-    """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card.
+    """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card and no account.
 
     Args:
         text: The text.
         form: Its template.
         hexes: The same :func:`without_hex`.
     """
-    length = IDS.get(hexes)
-    if length is None or text.startswith(_ACCOUNTS):
+    sure = IDS.get(hexes)
+    if sure is None or text[:2] in _ACCOUNTS:
         return False
-    return length >= _DIGEST or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
+    return sure or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
 
 
 def holds_for_all(form: bytes) -> bool:
@@ -156,17 +159,17 @@ class Screen:
         joined = "\n" + "\n".join(texts)
         low = joined if joined.isascii() else joined.lower()
         # A letter whose lower case is two: the places would not be the same.
-        if self._everything or len(low) != len(joined):
+        if self._everything or (low is not joined and len(low) != len(joined)):
             return dict.fromkeys(range(len(texts)), ANYTHING)
-        if ("{" in joined or "[" in joined or '"' in joined) and (documents := _documents(texts)):
+        if ("}" in joined or "]" in joined or '"' in joined) and (documents := _documents(texts)):
             rest = [index for index in range(len(texts)) if index not in documents]
             others = self.suspects([texts[index] for index in rest], times) if rest else {}
             return documents | {rest[index]: sorts for index, sorts in others.items()}
         found = self._places(joined, low, times)
-        if len(texts) == 1:
-            return {0: reduce(or_, [sort for sort, _ in found])} if found else {}
         suspects: dict[int, int] = {}
-        if found:
+        if found and len(texts) == 1:
+            suspects[0] = reduce(or_, [sort for sort, _ in found])
+        elif found:
             ends = list(accumulate([len(text) + 1 for text in texts]))
             for sort, places in found:
                 for place in places:
@@ -185,20 +188,28 @@ class Screen:
         raw = text.encode("latin-1", "replace")
         asked, words = self._asked(raw, text, low)
         found: list[tuple[int, list[int]]] = []
-        if places := self._pairs.suspect(text):
+        # Each question stands behind what answers it with no for most texts, and is here, for a call takes as long.
+        if (":" in text or "=" in text or ">" in text) and (places := self._pairs.suspect(text)):
             found.append((PAIR, places))
-        if asked & SIBLING and (places := self._pairs.suspect_siblings(text)):
+        if (
+            asked & SIBLING
+            and ("'" in text or '"' in text or ">" in text or "|" in text or ("=" in text and ")=(" in text))
+            and (places := self._pairs.suspect_siblings(text))
+        ):
             found.append((SIBLING, places))
-        if times < MOST_TIMES and (runs := escaped_runs(text)):
+        if "%" in text and times < MOST_TIMES and (runs := escaped_runs(text)):
             few = len(runs) < _MANY  # of many, whoever scans them finds out, and once is enough
             escaped = self.suspects([read(run.group()) for run in runs], times + 1) if few else range(len(runs))
             found.append((ESCAPED, [runs[index].start() for index in escaped]))
-        # One character is found at once, some take their time.
         if asked & AT and ("@" in text or ("%" in text and "%40" in text)) and (places := may_be_login_or_email(text)):
             found.append((AT, places))
         if asked & PEM and "-----BEGIN" in text and (places := pem_begins(text)):
             found.append((PEM, places))
-        if asked & FLAG and (places := self._pairs.suspect_flags(text, words)):
+        if (
+            asked & FLAG
+            and (FLAG_BEGIN.search(text) or not words.isdisjoint(SETTING_WORDS))
+            and (places := self._pairs.suspect_flags(text, words))
+        ):
             found.append((FLAG, places))
         if asked & SENTENCE:
             telling = words & TELLING_WORDS
@@ -210,14 +221,14 @@ class Screen:
             found.append((INNER, places))
         if asked & JWT and "J" in text and "eyJ" in text and (places := may_be_jwt(text)):
             found.append((JWT, places))
-        if asked & OWN and (places := may_be_own(text)):
-            found.append((OWN, places))
+        if asked & OWN and OWN_BEGIN.search(text):
+            found.append((OWN, may_be_own(text)))
         if asked & ADDRESS:
             if ":" in text and ("::" in text or text.count(":") > FEWEST_COLONS) and (places := may_be_ipv6(text)):
                 found.append((ADDRESS, places))
-            if places := may_be_ipv4(text, raw):
+            if THREE_NUMBERS.search(raw) and (places := may_be_ipv4(text, raw)):
                 found.append((ADDRESS, places))
-        if asked & IBAN and (places := may_be_iban(text, raw.translate(SHAPE))):
+        if asked & IBAN and IBAN_BEGIN.search(shape := raw.translate(SHAPE)) and (places := may_be_iban(text, shape)):
             found.append((IBAN, places))
         if asked & CARD and IN_GROUPS.search(numbers := raw.translate(NUMBERS)):
             if places := may_be_card(text, numbers):
@@ -226,7 +237,7 @@ class Screen:
                 found.append((SSN, places))
             if places := may_be_american(numbers):
                 found.append((PHONE, places))
-        if asked & PHONE and (places := may_be_phone(text)):
+        if asked & PHONE and ("+" in text or NATIONAL_BEGIN.search(text)) and (places := may_be_phone(text)):
             found.append((PHONE, places))
         return found
 
@@ -240,7 +251,7 @@ class Screen:
         return asked | SENTENCE, words  # a Kelvin sign is a k in lower case
 
 
-_DOCUMENTS = frozenset({"{}", "[]"})
+_DOCUMENTS, _ENDS = frozenset({"{}", "[]"}), frozenset('}]"')
 
 
 def _documents(texts: Sequence[str]) -> dict[int, int]:
@@ -250,7 +261,9 @@ def _documents(texts: Sequence[str]) -> dict[int, int]:
     """
     suspects = {}
     for index, text in enumerate(texts):
-        ends = text.lstrip()[:1] + text.rstrip()[-1:]
-        if ends in _DOCUMENTS or (ends == '""' and "\\" in text):
-            suspects[index] = ANYTHING
+        last = text.rstrip()[-1:]  # most that holds a bracket or a quote ends with something else
+        if last in _ENDS:
+            ends = text.lstrip()[:1] + last
+            if ends in _DOCUMENTS or (ends == '""' and "\\" in text):
+                suspects[index] = ANYTHING
     return suspects

@@ -125,6 +125,8 @@ _SURE = re.compile(
     r"|\bpass(?:word|phrase|code) (?:is|was):[ \t]{1,2}[\"'`]?([^\s\"'`]{6,512}+)",
     re.ASCII,
 )
+#: One of these stands in every text that matches it.
+_SURE_MARKS = ("login ", "user ", " is:", " was:", "with password", "alter password", "identified by")
 _SURE_WORDS = frozenset({b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified"})
 _CODES_OF_OTHERS = word_set(
     "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
@@ -173,7 +175,7 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
     mine = "my " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
-    if not _SURE_WORDS.isdisjoint(words):
+    if not _SURE_WORDS.isdisjoint(words) and [mark for mark in _SURE_MARKS if mark in low]:
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]

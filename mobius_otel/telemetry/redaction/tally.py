@@ -2,7 +2,8 @@
 
 A line of a log is redacted while its handler holds a lock, and OpenTelemetry logs while it holds its own. To
 count at once could therefore stop the process for good; matches in log lines wait here, without a lock, until
-something else is counted or metrics are collected.
+something else is counted or metrics are collected. So do those of a process in which nobody listens: some are counted
+together, when it is asked again whether somebody does by now.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mobius_otel.telemetry.safety import swallow
 __all__ = ["MatchTally", "tally"]
 
 _WAITING = 10_000
+_FEW = 64
 
 
 class MatchTally:
@@ -41,9 +43,25 @@ class MatchTally:
 
     def add(self, kinds: Iterable[str], location: str) -> None:
         """Count one match of each of `kinds` at `location`; never raises."""
-        found = [(kind, location) for kind in kinds]
+        cells, waiting = self._cells, self._waiting
+        if defaults.emitter() is not self._emitter:
+            cells = {}
+        at_once = location != "logging" and not waiting
+        found = []
+        for kind in kinds:
+            cell = cells.get((kind, location))
+            if cell is None:
+                found.append((kind, location))
+            elif cell.direct and at_once:  # a number in memory: nothing leads out of here
+                cell.value += 1
+            elif cell.direct or cell.heard:
+                found.append((kind, location))
+            else:  # whether anybody listens by now is asked for some of them together
+                waiting.append((kind, location))
+        if not found and len(waiting) < _FEW:
+            return
         if location == "logging" or getattr(self._busy, "now", False):
-            self._waiting.extend(found)
+            waiting.extend(found)
         else:
             self._count(found)
 

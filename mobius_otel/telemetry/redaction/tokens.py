@@ -18,7 +18,7 @@ from mobius_otel.telemetry.redaction.hits import Detector, Hits, each, replace_s
 from mobius_otel.telemetry.redaction.sorts import INNER, OWN, TOKEN
 
 __all__ = [
-    "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
+    "OWN_BEGIN", "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
     "vendor_tokens", "wide_patterns",
 ]  # fmt: skip
 
@@ -283,7 +283,8 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> tuple[Detector, Detector
 
 
 _JWT_BEGIN = re.compile(r"eyJ[A-Za-z0-9_\-]*+\.?+")
-_OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
+#: What every key of our own holds.
+OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
 _DOT = re.compile(r"\.(?:[0-9a-f]{64}|[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27})")
 _FEW_HEX = "[0-9a-f]{4}"  # of the 32 behind two letters
 _WIDE_DOT = r"\.[0-9a-f]{12}|\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{4}"
@@ -310,7 +311,7 @@ def wide_patterns(off: frozenset[str] = frozenset()) -> list[tuple[int, bytes, s
     ]
     inner = [part for kind, parts, _ in _INNER if kind not in off for part in parts]
     return [
-        (OWN, b"", _OWN_BEGIN.pattern),
+        (OWN, b"", OWN_BEGIN.pattern),
         (TOKEN, b"", "|".join((*glued, _WIDE_DOT))),
         *((TOKEN, _word(opening), f"[^0-9A-Za-z]{re.escape(opening)}") for opening in sorted(openings)),
         *((INNER, part.strip("_").encode() if part[0] == "_" else b"", re.escape(part)) for part in inner),
@@ -403,7 +404,7 @@ def may_be_jwt(text: str) -> list[int]:
 
 def may_be_own(text: str) -> list[int]:
     """Return the places of what may be a key of our own."""
-    return [found.start() for found in _OWN_BEGIN.finditer(text)] if _OWN_BEGIN.search(text) else []
+    return [found.start() for found in OWN_BEGIN.finditer(text)]
 
 
 def _without_full_stop(text: str, end: int) -> int:

@@ -49,6 +49,10 @@ def _name_of(key: Any) -> Any:
     return key.decode("latin-1") if type(key) is bytes else key
 
 
+def _below(key: str, path: str) -> str:
+    return key if not path else (key + path if path[0] == "[" else f"{key}.{path}")
+
+
 class Walk:
     """One way through one value: what was found, what is left of the limits, what is being walked."""
 
@@ -147,7 +151,9 @@ class Walk:
                 name = place[1] if self._in_sequence else (key if type(key) is str else "")
                 new = self.value(old, name, kind, depth + depth_of(place))
             if len(matches) > before:
-                self._under(before, way(place, key))
+                at = way(place, key)
+                for match in matches[before:]:
+                    match[1] = _below(at, match[1])
             if new is not old:
                 changes.append((place, key, new))
         if self._items <= 0:  # what is to be cut is found on the whole way alone
@@ -371,8 +377,7 @@ class Walk:
     def _under(self, before: int, key: str) -> None:
         """Put what was found since under the place it was found at."""
         for match in self.matches[before:]:
-            path = match[1]
-            match[1] = key if not path else (key + path if path[0] == "[" else f"{key}.{path}")
+            match[1] = _below(key, match[1])
 
     def _sequence(self, value: Iterable[Any], name: str, kind: str, depth: int) -> Any:
         clean: list[Any] = []

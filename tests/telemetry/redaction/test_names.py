@@ -102,7 +102,7 @@ def test_the_memory_of_names_is_bounded():
     rules = NameRules()
     for number in range(20_000):
         rules.of(f"name{number}")
-    assert len(rules._cache) <= 4096
+    assert len(rules.known) <= 4096
 
 
 @pytest.mark.parametrize(
