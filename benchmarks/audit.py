@@ -209,10 +209,10 @@ def power(contenders: Contenders, rounds: int) -> None:
 
 def shipping(folder: Path, count: int) -> None:
     """Print how fast records reach a collector, and what that costs those who record meanwhile."""
-    from tests.services.rotel import RotelCollector, _binary
+    from tests.services.rotel import NO_ROTEL, RotelCollector, rotel_program
 
-    if _binary() is None:
-        print("\nshipping: rotel has no wheel for this platform")
+    if rotel_program() is None:
+        print(f"\nshipping: {NO_ROTEL}")
         return
     with RotelCollector(folder, quiet=True) as collector, Ledger(folder / "ship.db") as ledger:
         audit = AuditLogger("bench", ledger=ledger)

@@ -14,12 +14,13 @@ import pytest
 
 from mobius_otel.cli.demo.command import play
 from mobius_otel.cli.demo.view import PlainView
-from mobius_otel.cli.demo.world import DemoFailed, Secrets, World, find_rotel
+from mobius_otel.cli.demo.world import DemoFailed, Secrets, World
+from tests.services.rotel import NO_ROTEL, rotel_program
 
 pytest.importorskip("uvicorn")
 
 _MINUTE = 60.0
-needs_rotel = pytest.mark.skipif(find_rotel() is None, reason="rotel has no wheel for this platform")
+needs_rotel = pytest.mark.skipif(rotel_program() is None, reason=NO_ROTEL)
 posix = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 
 

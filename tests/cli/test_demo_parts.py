@@ -308,6 +308,15 @@ def test_without_rotel_there_is_no_program(monkeypatch):
     assert demo_world.find_rotel() is None
 
 
+def test_rotel_looks_for_this_python_last():
+    """After what the caller named, and never in the folder it is started in, which an empty place would mean."""
+    ours = os.path.join(sys.base_prefix, "lib")
+
+    assert demo_world.beside_python({"A": "b"}) == {"A": "b", "LD_LIBRARY_PATH": ours}
+    assert demo_world.beside_python({"LD_LIBRARY_PATH": "/x"})["LD_LIBRARY_PATH"] == os.pathsep.join(["/x", ours])
+    assert demo_world.beside_python({"LD_LIBRARY_PATH": ""})["LD_LIBRARY_PATH"] == ours
+
+
 def test_the_shop_is_found_and_knows_nothing_of_us():
     """The example service is there, with its policy, and does not import the package."""
     folder = demo_world.find_shop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import subprocess
@@ -12,14 +13,19 @@ from typing import Self
 
 import pytest
 
+from mobius_otel.cli.demo.world import beside_python, find_rotel
 
-def _binary() -> Path | None:
-    try:
-        import rotel
-    except ImportError:
-        return None
-    found = Path(rotel.__file__).parent / "rotel-agent"
-    return found if found.exists() else None
+NO_ROTEL = "rotel has no wheel for this platform, or none that runs with this build of Python"
+
+
+@functools.cache
+def rotel_program() -> Path | None:
+    """Return the collector's program, or None where it does not run: not every Python has a shared library."""
+    program = find_rotel()
+    if program is not None:
+        tried = subprocess.run([program, "--version"], env=beside_python(os.environ), capture_output=True, check=False)
+        program = None if tried.returncode else program
+    return program
 
 
 _PRINTING = (
@@ -45,8 +51,8 @@ class RotelCollector:
     _made = 0
 
     def __init__(self, folder: Path, *, quiet: bool = False) -> None:
-        if _binary() is None:
-            pytest.skip("rotel has no wheel for this platform")
+        if rotel_program() is None:
+            pytest.skip(NO_ROTEL)
         RotelCollector._made += 1
         self._folder = Path(folder) / f"rotel-{RotelCollector._made}"
         self._folder.mkdir(parents=True)
@@ -81,14 +87,14 @@ class RotelCollector:
     def start(self) -> None:
         """Start, on the same ports each time, and wait until both listen."""
         command = [
-            str(_binary()), "start", "--exporter", "blackhole",
+            str(rotel_program()), "start", "--exporter", "blackhole",
             "--otlp-http-endpoint", f"127.0.0.1:{self._http}", "--otlp-grpc-endpoint", f"127.0.0.1:{self._grpc}",
             *(() if self._quiet else _PRINTING),
             "--pid-file", str(self._folder / "pid"), "--log-file", str(self._folder / "log"),
         ]  # fmt: skip
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ROTEL_"))}
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=beside_python(environ))
         end = time.monotonic() + 15
         for port in (self._http, self._grpc):
             while not _listens(port):

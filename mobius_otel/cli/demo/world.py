@@ -23,7 +23,7 @@ from mobius_otel.cli.demo.process import HOST, deaf, end, free_ports, is_up, lis
 from mobius_otel.cli.demo.received import Received, read_lines, read_rotel
 from mobius_otel.errors import ConfigurationError
 
-__all__ = ["Answer", "DemoFailed", "Secrets", "World", "find_rotel", "find_shop", "need_packages"]
+__all__ = ["Answer", "DemoFailed", "Secrets", "World", "beside_python", "find_rotel", "find_shop", "need_packages"]
 
 _START_SECONDS = 30.0
 _COMMAND_SECONDS = 60.0
@@ -97,6 +97,18 @@ def find_rotel() -> Path | None:
         return None
     program = Path(found.origin).parent / ("rotel-agent.exe" if os.name == "nt" else "rotel-agent")
     return program if program.is_file() and os.access(program, os.X_OK) else None
+
+
+def beside_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which rotel finds the shared library of this Python.
+
+    Its program is linked with that and looks for it in the system's folders: not where pyenv, conda or uv put it.
+
+    Args:
+        environment: The environment without that.
+    """
+    folders = [environment.get("LD_LIBRARY_PATH", ""), str(Path(sys.base_prefix) / "lib")]
+    return {**environment, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))}
 
 
 def need_packages() -> None:
@@ -206,7 +218,7 @@ class World:
                 "--pid-file", str(self.folder / "rotel.pid"), "--log-file", str(self.folder / "rotel.log"),
             ]  # fmt: skip
             try:
-                child = self._start(command, self.collector_log)
+                child = self._start(command, self.collector_log, beside_python(self.environment()))
             except OSError as error:
                 return f"rotel does not start: {error.strerror or error}"
             if is_up(child, functools.partial(listens, http_port), _START_SECONDS):
@@ -368,8 +380,10 @@ class World:
 
     # --- starting and ending --------------------------------------------------------------------------------
 
-    def _start(self, command: list[str], output: Path) -> subprocess.Popen[bytes]:
-        child = start(command, output, self.folder, self.environment())
+    def _start(
+        self, command: list[str], output: Path, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        child = start(command, output, self.folder, environment or self.environment())
         self._children.append(child)
         return child
 
