@@ -358,9 +358,9 @@ class Books:
 
     @staticmethod
     def _name_of(connection: sqlite3.Connection, number: int) -> str:
-        query = "SELECT record_id FROM records WHERE id = ?1 UNION ALL SELECT record_id FROM kept WHERE id = ?1"
+        query = "SELECT record_id FROM records WHERE id = :id UNION ALL SELECT record_id FROM kept WHERE id = :id"
         try:
-            found = connection.execute(query, (number,)).fetchone()
+            found = connection.execute(query, {"id": number}).fetchone()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

@@ -129,9 +129,9 @@ class SqliteKeyStore:
                 with connection:
                     connection.execute("BEGIN IMMEDIATE")
                     connection.executemany(
-                        "UPDATE api_keys SET last_used_at = ?1"
-                        " WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)",
-                        [(at, key_id) for key_id, at in used.items() if is_storable(key_id)],
+                        "UPDATE api_keys SET last_used_at = :at"
+                        " WHERE id = :id AND (last_used_at IS NULL OR last_used_at < :at)",
+                        [{"at": at, "id": key_id} for key_id, at in used.items() if is_storable(key_id)],
                     )
             finally:
                 connection.execute(f"PRAGMA busy_timeout={patience}")
@@ -160,9 +160,10 @@ class SqliteKeyStore:
         """Take one period of a job; True for one of those who ask."""
         with self._file.lock, self._file.writing() as connection:
             taken = connection.execute(
-                "INSERT INTO api_key_jobs (name, period, holder) VALUES (?1, ?2, ?3)"
-                " ON CONFLICT (name) DO UPDATE SET period = ?2, holder = ?3 WHERE period < ?2 OR period > ?2 + 1",
-                (job, period, holder),
+                "INSERT INTO api_key_jobs (name, period, holder) VALUES (:job, :period, :holder)"
+                " ON CONFLICT (name) DO UPDATE SET period = :period, holder = :holder"
+                " WHERE period < :period OR period > :period + 1",
+                {"job": job, "period": period, "holder": holder},
             )
             return taken.rowcount == 1
 
