@@ -203,7 +203,7 @@ def fields() -> str:
         "attributes": ("anything of JSON's shapes, nested too; other objects become their text", "their own"),
         "timestamp": ("nanoseconds since the epoch; default: now", "`timestamp`"),
     }
-    known = [field.name for field in dataclasses.fields(AuditEvent)]
+    known = [field.name for field in dataclasses.fields(AuditEvent) if field.init]
     required = [field.name for field in dataclasses.fields(AuditEvent) if _has_no_default(field)]
     return table(
         ["field", "what it is", "on the record"],
