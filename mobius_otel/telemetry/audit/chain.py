@@ -294,9 +294,13 @@ def digest(payload: bytes) -> bytes:
     return sha256(payload).digest()
 
 
-def new_record_id() -> str:
-    """Return a UUIDv7 (RFC 9562): ids of later milliseconds sort after earlier ones."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+def new_record_id(now: int = 0) -> str:
+    """Return a UUIDv7 (RFC 9562): ids of later milliseconds sort after earlier ones.
+
+    Args:
+        now: Nanoseconds since the epoch; 0: the time that it is.
+    """
+    milliseconds, rest = divmod(now or time.time_ns(), 1_000_000)
     first = ((milliseconds & (2**48 - 1)) << 16 | 0x7000 | rest * 4096 // 1_000_000).to_bytes(8).hex()
     second = (1 << 63 | _random.getrandbits(62)).to_bytes(8).hex()  # bytes: half the time of a format
     return f"{first[:8]}-{first[8:12]}-{first[12:]}-{second[:4]}-{second[4:]}"

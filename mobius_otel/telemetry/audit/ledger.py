@@ -14,123 +14,34 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
 from mobius_otel import conventions
 from mobius_otel.clock import Clock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError
 from mobius_otel.forks import on_fork
-from mobius_otel.sqlite import SqliteFileGone
-from mobius_otel.telemetry.audit.adoption import adopt, anything_left, forget
-from mobius_otel.telemetry.audit.books import Books
+from mobius_otel.telemetry.audit.adoption import adopt, anything_left
+from mobius_otel.telemetry.audit.intake import Intake, Kept, LedgerDurability, Work
 from mobius_otel.telemetry.audit.keeper import Keeper
-from mobius_otel.telemetry.audit.schema import SELECT, Entry, entry_of, finished
+from mobius_otel.telemetry.audit.schema import Entry, finished
 from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
-from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream, process_birth, process_token
-from mobius_otel.telemetry.audit.tail import (
-    MOST_BYTES,
-    FileErrors,
-    Left,
-    Tail,
-    begins_after,
-    check_private,
-    insert,
-    line_of,
-    newest_of,
-    supported,
-)
-from mobius_otel.telemetry.audit.turns import Fairness, Turns, Waiting
+from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream
+from mobius_otel.telemetry.audit.tail import Tail, check_private, line_of
+from mobius_otel.telemetry.audit.turns import Fairness, Waiting
 from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["Entry", "Kept", "Ledger", "LedgerDurability", "finished"]
 
 _log = logging.getLogger("mobius_otel")
-
-LedgerDurability = Literal["process", "power", "sink"]
 _DURABILITIES: Final = get_args(LedgerDurability)
-_MOST_SETTLED: Final = 20_000  # more than wait in memory
-_RETRY_SECONDS: Final = 1.0
-_OPEN_STREAM: Final = (
-    "INSERT INTO streams (stream_id, host, pid, started, process, born, count, head, tail)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
-@dataclass(slots=True, eq=False)
-class Kept:
-    """Where a record stands in the ledger.
-
-    Args:
-        link: The record.
-        stream_id: Its stream.
-        durability: What it has survived so far: ``process`` or ``power``.
-        ledger: The ledger.
-    """
-
-    link: Link
-    stream_id: str
-    durability: Literal["process", "power"]
-    ledger: Ledger = field(repr=False)
-
-    @property
-    def sequence(self) -> int:
-        """Its number in the stream, from 1."""
-        return self.link.sequence
-
-    @property
-    def hash(self) -> str:
-        """Its SHA-256, in hexadecimal."""
-        return self.link.hex
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The record as it was hashed."""
-        return self.link.record
-
-    @property
-    def signature(self) -> str | None:
-        """Its signature, where it has one."""
-        return self.link.signature
-
-    @property
-    def position(self) -> int:
-        """Its number in the ledger.
-
-        Raises:
-            AuditUnavailable: It is not in the database yet, and cannot be brought in.
-        """
-        placed = self.ledger.place_of(self)
-        if placed is None:
-            raise AuditUnavailable(f"{self.ledger.path}: the record has no number in the ledger yet")
-        return placed
-
-
-@dataclass(slots=True)
-class _Work:
-    """What one turn adds to a stream."""
-
-    stream: Stream
-    count: int
-    head: bytes
-    row: int = 0
-    links: list[Link] = field(default_factory=list)
-    adopted: list[Left] = field(default_factory=list)
-
-    def add(self, record: Mapping[str, Any]) -> Link:
-        link = self.stream.link(record, self.count, self.head)
-        self.links.append(link)
-        self.count, self.head = link.sequence, link.hash
-        return link
-
-
-class Ledger(Books):
+class Ledger(Intake):
     """A file of audit records that processes of one host share.
 
     Args:
@@ -187,19 +98,12 @@ class Ledger(Books):
             damaged=damaged,
         )  # fmt: skip
         check_private(self.path)
-        self.durability: LedgerDurability = durability
         self.sink_timeout = sink_timeout
         self._checkpoint_records = checkpoint_records
         self._checkpoint_seconds = checkpoint_seconds
-        self._turns = Turns(self._commit)
         #: Held by a thread while it makes and appends a record, so that all of them get on alike.
         self.fairness = Fairness()
-        self._stream: Stream | None = None
-        self._tail: Tail | None = None
-        self._failing = False  # whether what lies in the tail could not be brought in
-        self._failed_at = 0.0
         self._keeper = Keeper()
-        self._settled: dict[str, Kept] = {}
         self._after_append: list[Callable[[], None]] = []
         self._told: list[Checkpoint] = []
         #: Called with every checkpoint, after it was committed, in the thread that appended.
@@ -210,7 +114,7 @@ class Ledger(Books):
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def append(self, record: Mapping[str, Any]) -> Kept:
+    def append(self, record: dict[str, Any]) -> Kept:
         """Chain and commit `record`; threads that do so at once share a transaction.
 
         Args:
@@ -223,6 +127,8 @@ class Ledger(Books):
 
     def _append(self, waiting: Waiting) -> Kept:
         kept: Kept = self._turns.do(waiting)
+        if waiting.gate is not None and self.durability == "power":
+            self.fairness.waited()  # for an fsync: as long as others need to reach the queue
         for hook in self._after_append:
             hook()
         if self._told:
@@ -280,7 +186,7 @@ class Ledger(Books):
         links: list[Link | None] = []
         sealed = False
 
-        def write(connection: sqlite3.Connection, work: _Work) -> None:
+        def write(connection: sqlite3.Connection, work: Work) -> None:
             nonlocal links, sealed
             if stream.row is None:
                 self._adopt(connection, work)
@@ -317,7 +223,8 @@ class Ledger(Books):
             )
             links.append(link)
             count, head = link.sequence, link.hash
-        kept = [self._kept(stream, link) for link in links]
+        durability: Literal["process", "power"] = "power" if self.durability == "power" else "process"
+        kept = [Kept(link, stream.stream_id, durability, self) for link in links]
         lines = b"".join(map(line_of, links))
         if not tail.takes(len(lines), len(links), now, self._file.is_still_there):
             return False
@@ -339,248 +246,9 @@ class Ledger(Books):
             self._keeper.wake(self)
         return True
 
-    def _kept(self, stream: Stream, link: Link) -> Kept:
-        return Kept(link, stream.stream_id, "power" if self.durability == "power" else "process", self)
-
     @staticmethod
     def _id_of(record: Mapping[str, Any]) -> str:
         return str(record["attributes"][conventions.AUDIT_RECORD_ID])
-
-    # --- the database ---------------------------------------------------------------------------------------
-
-    def _transact(
-        self,
-        stream: Stream,
-        write: Callable[[sqlite3.Connection, _Work], object],
-        tell: Callable[[int], object] | None = None,
-    ) -> None:
-        """Bring in what lies in the tail and what `write` adds, in one transaction; the caller has the turn.
-
-        Args:
-            stream: The stream.
-            write: Adds to the work; it is called again where the file turns out to be another.
-            tell: Called after the commit with what a new record's position is more than its number.
-        """
-        try:
-            work, last = self._transacted(stream, write)
-        except (SqliteFileGone, sqlite3.IntegrityError) as error:
-            _log.error(
-                "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
-                " file at its path, and `mobius-otel audit verify` names what it lacks", self.path,
-            )  # fmt: skip
-            if isinstance(error, SqliteFileGone):
-                self._file.reopen()
-            stream.row, stream.position = None, 0  # the stream goes on: the new file shows what is missing in it
-            work, last = self._transacted(stream, write)
-        if tell is not None:
-            tell(last - work.count)
-        stream.go_on(work.row, last, work.count, work.head)
-        self._failing = False
-        for left in work.adopted:
-            forget(left)
-        self._renew_tail()
-
-    def _transacted(self, stream: Stream, write: Callable[[sqlite3.Connection, _Work], object]) -> tuple[_Work, int]:
-        unsure, stream.unsure = stream.unsure, True
-        with self._file.lock:
-            with self._file.writing() as connection:
-                if unsure:
-                    self._settle(connection, stream)
-                row = stream.row or self._open_stream(connection, stream)
-                brought = self._brought(connection, stream, row)
-                work = _Work(stream, stream.count, stream.head, row)
-                write(connection, work)
-                last = insert(connection, row, work.links, newest_of(connection)) if work.links else 0
-            self._place(stream, *brought)
-        return work, last
-
-    def _bring_in(self, stream: Stream, tail: Tail) -> None:
-        """Write what lies in the tail, in pieces where there is no room for all; the caller holds the file's lock."""
-        if stream.row is None:
-            raise SqliteFileGone("the stream has no row yet")
-        most = len(tail.pending)
-        while tail.pending:
-            try:
-                with self._file.writing() as connection:
-                    brought = self._brought(connection, stream, stream.row, most)
-            except sqlite3.OperationalError as error:
-                most //= 2
-                if "full" not in str(error):
-                    raise
-                if not most:
-                    if self._max_bytes is None or not self.prune():
-                        raise
-                    most = len(tail.pending)
-            else:
-                self._place(stream, *brought)
-
-    def _brought(
-        self, connection: sqlite3.Connection, stream: Stream, row: int, most: int | None = None
-    ) -> tuple[int, int | None]:
-        """Write what lies in the tail; return the number of its last record, and what its position is more than that.
-
-        Whoever calls holds the file's lock. What is there already, because somebody was interrupted, is passed over.
-        """
-        pending = self._tail.pending[:most] if self._tail is not None else ()
-        if not pending:
-            return 0, None
-        last = pending[-1].sequence
-        found = connection.execute(
-            "SELECT count FROM streams WHERE id = ? AND stream_id = ?", (row, stream.stream_id)
-        ).fetchone()
-        if found is None or found[0] < pending[0].sequence - 1:
-            raise sqlite3.IntegrityError("the stream's row is gone, or an older one")
-        links = [link for link in pending if link.sequence > found[0]]
-        if len(links) < len(pending):
-            insert(connection, row, links, newest_of(connection))
-            return last, None
-        return last, insert(connection, row, links, newest_of(connection)) - last
-
-    def _place(self, stream: Stream, last: int, offset: int | None) -> None:
-        """Note that records of the tail are in the database; the caller holds the file's lock."""
-        tail, number = self._tail, 0
-        if tail is None or not last:
-            return
-        for link in tail.pending:
-            if link.sequence > last:
-                break
-            number += 1
-            if offset is not None:
-                link.placed = link.sequence + offset
-        if offset is not None:
-            stream.position = max(stream.position, last + offset)
-        del tail.pending[:number]
-
-    def bring_in(self) -> bool:
-        """Bring what lies in the tail into the database, while others append to it; never raises.
-
-        Returns:
-            Whether nothing has to be tried again.
-        """
-        try:
-            with self._file.lock:
-                stream, tail = self._stream, self._tail
-                if stream is None or tail is None or not tail.pending:
-                    return True
-                self._bring_in(stream, tail)
-                self._failing = False
-            self._turns.alone(self._renew_tail)
-        except (SqliteFileGone, sqlite3.IntegrityError):
-            with contextlib.suppress(AuditUnavailable):
-                self.flush()
-                return True
-            self._fail()
-        except (sqlite3.Error, OSError, MobiusError) as error:
-            if of_handler(error):
-                raise
-            self._fail()
-        return not self._failing
-
-    def _fail(self) -> None:
-        """Close the tail to appends: whoever appends next tries to bring it in, and is told why that cannot be had."""
-        self._failing, self._failed_at = True, time.monotonic()
-
-    def flush(self) -> None:
-        """Bring what lies in the tail into the database now, as before a copy is made of it.
-
-        Raises:
-            AuditUnavailable: It cannot be written; nothing is lost.
-        """
-
-        def write() -> None:
-            if self._tail is not None and self._tail.pending:
-                self._about_itself(lambda _, __: None)
-
-        self._turns.alone(write)
-
-    def _gather(self, *, patient: bool = False) -> list[Link]:
-        if patient or not self._failing or time.monotonic() - self._failed_at > _RETRY_SECONDS:
-            self.bring_in()
-        tail = self._tail
-        return [] if tail is None else tail.pending[:]
-
-    def _renew_tail(self) -> None:
-        """Empty the tail's file of what is in the database; the caller has the turn."""
-        stream, tail = self._stream, self._tail
-        if tail is None or stream is None or stream.unsure:
-            return
-        whole = tail.is_whole()
-        if whole and (tail.idle or (tail.pending and tail.size < MOST_BYTES // 2)):
-            return
-        if not (whole or tail.told):
-            tail.told = True
-            _log.error(
-                "mobius_otel: the tail of the audit ledger %s (%s) was removed, replaced, cut or closed while it was"
-                " open; nothing that was in it is lost", self.path, os.path.basename(tail.place),
-            )  # fmt: skip
-        with FileErrors():  # it stays as it was; the next one tries again
-            tail.renew()
-
-    def place_of(self, kept: Kept) -> int | None:
-        """Return the position of a record; None while it lies in a tail and cannot be brought in."""
-        link = kept.link
-        if link.placed is None and any(one.hash == link.hash for one in self._gather()):
-            return None
-        if link.placed is None:  # its process was interrupted, or another brought it in
-            with self._file.lock, self._file.reading() as connection:
-                found = connection.execute(
-                    "SELECT r.id FROM streams s JOIN records r ON r.stream = s.id"
-                    " WHERE s.stream_id = ? AND r.sequence = ?", (kept.stream_id, link.sequence),
-                ).fetchone()  # fmt: skip
-            link.placed = None if found is None else int(found[0])
-        return link.placed
-
-    def _open_stream(self, connection: sqlite3.Connection, stream: Stream) -> int:
-        pid = os.getpid()
-        owner = {
-            "host": platform.node(), "pid": pid, "started": self._clock(), "process": process_token(),
-            "born": process_birth(pid),
-        }  # fmt: skip
-        count, head = stream.count, stream.head
-        if self._tail is not None and self._tail.pending:
-            count, head = begins_after(self._tail.pending)
-        elif self._tail is None and self.durability == "process" and supported():
-            with FileErrors():  # without one, every record is committed by SQLite
-                self._tail = Tail(self.path, stream.stream_id, owner)
-        values = (count, head, self._tail is not None)
-        found = connection.execute("SELECT id FROM streams WHERE stream_id = ?", (stream.stream_id,)).fetchone()
-        if found is None:
-            return connection.execute(_OPEN_STREAM, (stream.stream_id, *owner.values(), *values)).lastrowid or 0
-        # An older copy of the file took its place: the stream goes on, and verification shows what the copy lacks.
-        connection.execute("UPDATE streams SET count = ?, head = ?, tail = ? WHERE id = ?", (*values, *found))
-        return int(found[0])
-
-    def _settle(self, connection: sqlite3.Connection, stream: Stream) -> None:
-        """Find out whether the append that failed was committed after all, perhaps with these very records."""
-        found = connection.execute(
-            f"{SELECT} WHERE r.id > ? AND r.stream = (SELECT id FROM streams WHERE stream_id = ?) AND r.sequence > ?"
-            " ORDER BY r.id",
-            (stream.position, stream.stream_id, stream.count),
-        )
-        for entry in map(entry_of, found.fetchall()):
-            if entry.sequence != stream.count + 1:
-                break
-            head = bytes.fromhex(entry.hash)
-            link = Link(
-                entry.sequence, entry.record_id, entry.payload, head, entry.hash, entry.signature, entry.position
-            )
-            self._settled[entry.record_id] = self._kept(stream, link)
-            stream.position, stream.count, stream.head = entry.position, entry.sequence, head
-        if self._tail is not None:
-            self._settle_tail(stream, self._tail)
-        while len(self._settled) > _MOST_SETTLED:  # whoever was interrupted does not ask for it again
-            del self._settled[next(iter(self._settled))]
-
-    def _settle_tail(self, stream: Stream, tail: Tail) -> None:
-        """Do so with what was written to the tail."""
-        beyond, size = tail.beyond()
-        noted = {link.sequence for link in tail.pending}
-        tail.pending += [link for link in beyond if link.sequence not in noted]
-        for link in tail.pending:
-            if link.sequence == stream.count + 1:
-                self._settled[link.record_id] = self._kept(stream, link)
-                stream.count, stream.head = link.sequence, link.hash
-        tail.size = size
 
     # --- the stream about itself ----------------------------------------------------------------------------
 
@@ -624,7 +292,7 @@ class Ledger(Books):
         if stream is None or stream.row is None:
             return
 
-        def write(connection: sqlite3.Connection, work: _Work) -> None:
+        def write(connection: sqlite3.Connection, work: Work) -> None:
             work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
             connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
 
@@ -638,21 +306,11 @@ class Ledger(Books):
         if tail is not None:
             tail.close(remove=remove)
 
-    def _about_itself(self, write: Callable[[sqlite3.Connection, _Work], object]) -> None:
-        """Commit records that the ledger writes about streams."""
-        stream = self._stream = self._stream or Stream(self._key, self._scope)
-        try:
-            self._transact(stream, write)
-        except (sqlite3.Error, OSError, MobiusError) as error:
-            if of_handler(error):
-                raise
-            raise AuditUnavailable(f"{self.path}: {error}") from error
-
     def _is_left(self) -> bool:
         with self._file.lock, self._file.reading() as connection:
             return anything_left(connection, self.path, (self._stream.row if self._stream else None) or 0)
 
-    def _adopt(self, connection: sqlite3.Connection, work: _Work) -> None:
+    def _adopt(self, connection: sqlite3.Connection, work: Work) -> None:
         """Take note, in this stream, of how far the streams were that dead processes left: once for each."""
         work.adopted = []
         for of, left in adopt(connection, self.path, work.row, work.stream.stream_id, self._clock()):
@@ -662,7 +320,7 @@ class Ledger(Books):
                 work.adopted.append(left)
 
     @staticmethod
-    def _note(work: _Work) -> None:
+    def _note(work: Work) -> None:
         """Add a record that says how far the stream is."""
         of = work.stream.checkpoint(work.count, work.head)
         work.add(work.stream.own_record(conventions.AUDIT_CHECKPOINT, of))

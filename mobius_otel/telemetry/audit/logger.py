@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
@@ -32,6 +33,8 @@ _log = logging.getLogger("mobius_otel")
 F = TypeVar("F", bound=Callable[..., Any])
 # The default of OpenTelemetry's SDK; beyond it the SDK drops what was set first.
 _PIPELINE_ATTRIBUTES: Final = 128
+#: Who has to be let on in between where there is no ledger.
+_NOBODY: Final = contextlib.nullcontext()
 
 #: Called with every finished, redacted record after it was kept; for tests.
 listeners: list[Callable[[dict[str, Any]], None]] = []
@@ -244,56 +247,44 @@ class AuditLogger:
     ) -> Receipt:
         if not isinstance(event, AuditEvent):
             raise invalid("event", event, "an AuditEvent")
-        ledger = self.ledger
-        if ledger is None:
-            return self._recorded(event, spec, (broken, raised), None, wait)
-        with ledger.fairness:
-            return self._recorded(event, spec, (broken, raised), ledger, wait)
-
-    def _recorded(
-        self,
-        event: AuditEvent,
-        spec: conventions.Event | None,
-        told: tuple[str, str],
-        ledger: Ledger | None,
-        wait: bool,
-    ) -> Receipt:
         slot = defaults.slot()
-        severity = self._severity or slot.severity
-        record = build(event, self.name, self._redactor, spec, severity=severity, invalid=told[0], error=told[1])
-        place = Place(ledger)
-        mode = self.mode_of(event)
-        try:
-            kept = self._keep(record, place, mode)
-        except AuditUnavailable as error:
-            _count("rejected", slot.emitter)
-            if mode != "best_effort":
-                raise
-            swallow("audit", error)
-        else:
-            _count("recorded", slot.emitter)
-            if listeners:
-                _tell(record, kept)
-            if wait and kept is not None and ledger is not None and ledger.durability == "sink":
-                self._await(ledger, place, mode)
-        return receipt_of(record["attributes"][conventions.AUDIT_RECORD_ID], place)
+        ledger = self._ledger or slot.ledger
+        with _NOBODY if ledger is None else ledger.fairness:
+            severity = self._severity or slot.severity
+            record = build(event, self.name, self._redactor, spec, severity=severity, invalid=broken, error=raised)
+            place = Place(ledger)
+            mode = self.mode_of(event)
+            try:
+                if ledger is None:
+                    self._hand_on(record, slot, mode)
+                elif mode == "spool":
+                    place.kept = ledger.spool.append(record, place.put)
+                else:
+                    place.kept = ledger.append(record)
+            except AuditUnavailable as error:
+                _count("rejected", slot.emitter)
+                if mode != "best_effort":
+                    raise
+                swallow("audit", error)
+            else:
+                _count("recorded", slot.emitter)
+                if listeners:
+                    _tell(record, place.kept)
+                if wait and ledger is not None and ledger.durability == "sink" and place.kept is not None:
+                    self._await(ledger, place, mode)
+            return receipt_of(record["attributes"][conventions.AUDIT_RECORD_ID], place)
 
-    def _keep(self, record: dict[str, Any], place: Place, mode: FailMode) -> Kept | None:
-        if place.ledger is None:
-            if defaults.slot().ended:
-                _after_the_end(mode)
-            _to_pipeline(self.name, record)
-        elif mode == "spool":
-            place.kept = place.ledger.spool.append(record, place.put)
-        else:
-            place.kept = place.ledger.append(record)
-        return place.kept
+    def _hand_on(self, record: dict[str, Any], slot: defaults.Defaults, mode: FailMode) -> None:
+        if slot.ended:
+            _after_the_end(mode)
+        _to_pipeline(self.name, record)
 
     @staticmethod
     def _await(ledger: Ledger, place: Place, mode: FailMode) -> None:
         """Wait until a collector has the record, with ``durability="sink"``."""
-        place.delivered = place.kept is not None and ledger.wait_delivered(
-            place.kept.position, str(place.kept.record["attributes"][conventions.AUDIT_RECORD_ID]), ledger.sink_timeout
+        kept = place.kept
+        place.delivered = kept is not None and ledger.wait_delivered(
+            kept.position, kept.link.record_id, ledger.sink_timeout
         )
         if not place.delivered and mode == "strict":
             raise AuditUnavailable(

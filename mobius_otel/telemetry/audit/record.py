@@ -152,7 +152,7 @@ def build(
     attributes[conventions.AUDIT_OUTCOME] = event.outcome
     attributes[conventions.AUDIT_SCHEMA_VERSION] = _SCHEMA_VERSION
     attributes[conventions.AUDIT_CANONICALIZATION] = _CANONICALIZATION
-    attributes[conventions.AUDIT_RECORD_ID] = new_record_id()
+    attributes[conventions.AUDIT_RECORD_ID] = new_record_id(now)
     record["attributes"] = attributes
     return record
 

@@ -108,15 +108,16 @@ class Stream:
     sealed: int = 0  # how many records it had at its last checkpoint
     sealed_at: float = field(default_factory=time.monotonic)
 
-    def link(self, record: Mapping[str, Any], count: int, head: bytes) -> Link:
+    def link(self, record: dict[str, Any], count: int, head: bytes) -> Link:
         """Return `record` as the next one after `count` records, the last of which has the hash `head`."""
         sequence = count + 1
-        attributes = {
-            **record["attributes"], conventions.AUDIT_STREAM_ID: self.stream_id, conventions.AUDIT_SEQUENCE: sequence
-        }  # fmt: skip
+        whole = record.copy()
+        attributes = whole["attributes"] = whole["attributes"].copy()
+        attributes[conventions.AUDIT_STREAM_ID] = self.stream_id
+        attributes[conventions.AUDIT_SEQUENCE] = sequence
         if head:
             attributes[conventions.AUDIT_PREVIOUS_HASH] = head.hex()
-        payload = canonical({**record, "attributes": attributes}, alike=type(record) is Record)
+        payload = canonical(whole, alike=type(record) is Record)
         found = digest(payload)
         signature = None
         if self.key is not None and (self.scope == "record" or sequence == 1 or record.get("event_name") in SEALED):

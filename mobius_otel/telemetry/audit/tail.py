@@ -105,7 +105,7 @@ class Tail:
         self._look_again_at = 0.0
         self.place = _beginning(ledger) + stream_id
         head = canonical({"stream": stream_id, **owner})
-        self._head = _line(digest(head).hex(), None, head)
+        self._head = b"%b - %b\n" % (digest(head).hex().encode(), head)
         #: What lies in it and not in the database, oldest first.
         self.pending: list[Link] = []
         #: How much of it counts.
@@ -243,11 +243,8 @@ def _write(file: int, data: bytes) -> int:
 
 def line_of(link: Link) -> bytes:
     """Return a record as a line."""
-    return _line(link.hex, link.signature, link.payload)
-
-
-def _line(head: str, signature: str | None, payload: bytes) -> bytes:
-    return b"%b %b %b\n" % (head.encode(), b"-" if signature is None else signature.encode(), payload)
+    signature = link.signature
+    return b"%b %b %b\n" % (link.hex.encode(), b"-" if signature is None else signature.encode(), link.payload)
 
 
 def _link(line: bytes) -> Link | None:

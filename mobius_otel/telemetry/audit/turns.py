@@ -39,12 +39,17 @@ class Fairness:
         self._inside.add(threading.get_ident())
 
     def __exit__(self, *exception: object) -> None:
+        mine = threading.get_ident()
         try:
             # Who sleeps here is inside still: it is about to wait for the interpreter, and others have to see it.
-            if len(self._inside) > 1:
+            if len(self._inside) > 1 and mine in self._inside:
                 time.sleep(0)
         finally:
-            self._inside.discard(threading.get_ident())
+            self._inside.discard(mine)
+
+    def waited(self) -> None:
+        """Note that this thread waited, and let others run, anyway."""
+        self._inside.discard(threading.get_ident())
 
     def renew(self) -> None:
         """Start anew, in a forked child."""

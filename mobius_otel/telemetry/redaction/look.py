@@ -62,7 +62,10 @@ class Look:
         if not clean.issuperset(beside):
             self._texts += [text for text in beside if text not in clean]
             self._places += [_NOWHERE] * len(self._texts)
-        return self.at(value)
+        self._inside((value, "", SCAN, None, None))
+        if self._texts:
+            self._screen()
+        return self.plain and not self.spots and not self._wholes
 
     def at(self, value: Any, name: str = "") -> bool:
         """Look at a value; return whether it is clean as a whole.

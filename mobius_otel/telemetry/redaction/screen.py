@@ -99,6 +99,8 @@ _ALNUM = bytes(48 if shown != 45 else 45 for shown in SHAPE)
 
 def templates(texts: Sequence[str]) -> list[bytes]:
     """Return texts with all digits made the same; two texts of one template say the same of different things."""
+    if len(texts) == 1:  # the rest was seen before, and this is an id
+        return [texts[0].encode("utf-8", "surrogatepass").translate(_ZEROS)]
     joined = "\0".join(texts).encode("utf-8", "surrogatepass").translate(_ZEROS)
     forms = joined.split(b"\0")
     if len(forms) != len(texts):  # there is a zero in one of them

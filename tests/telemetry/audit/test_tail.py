@@ -148,7 +148,7 @@ def test_what_was_acknowledged_is_there_before_anybody_adopts(path):
 KILLED_INSIDE = """
 import os, signal, sys
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
-from mobius_otel.telemetry.audit import adoption, ledger as module, tail
+from mobius_otel.telemetry.audit import adoption, intake as module, tail
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 ledger = Ledger(sys.argv[1])
@@ -157,7 +157,7 @@ for number in range(int(sys.argv[2])):
     os.write(1, audit.record("order.placed", actor=Actor("u-1")).record_id.encode() + b"\\n")
 where = sys.argv[3]
 if where == "before the commit": module.newest_of = die
-if where == "after the commit": module.Ledger._place = die
+if where == "after the commit": module.Intake._place = die
 if where == "before the new tail": tail.Tail.renew = die
 if where == "before its name": os.rename = die
 if where == "before the tail is removed": os.unlink = die
@@ -181,7 +181,7 @@ def test_a_process_may_be_killed_while_it_brings_its_tail_in(path, tmp_path, whe
 
 KILLED_ADOPTING = """
 import os, signal, sys
-from mobius_otel.telemetry.audit import Ledger, adoption, ledger as module
+from mobius_otel.telemetry.audit import Ledger, adoption, intake as module
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 ledger = Ledger(sys.argv[1])

@@ -5,11 +5,13 @@ import ctypes
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from mobius_otel.errors import AuditUnavailable
-from mobius_otel.telemetry.audit.turns import Turns, Waiting
+from mobius_otel.telemetry.audit import turns as turns_module
+from mobius_otel.telemetry.audit.turns import Fairness, Turns, Waiting
 
 
 class Work:
@@ -187,3 +189,29 @@ def test_a_turn_that_was_not_handed_on_is_taken():
     work.turns._leader = lost
     assert [work.turns.do(Waiting(n)) for n in (2, 3)] == [4, 6]
     assert not work.turns._queue
+
+
+def test_who_waited_for_an_fsync_lets_nobody_on_once_more(monkeypatch):
+    """It costs a switch of threads; who did not wait lets the others on, as long as there are any."""
+    fairness, slept = Fairness(), []
+    inside, done = threading.Event(), threading.Event()
+
+    def other():
+        with fairness:
+            inside.set()
+            done.wait(10)
+            fairness.waited()
+
+    (thread,) = start(other)
+    assert inside.wait(10)
+    monkeypatch.setattr(turns_module, "time", SimpleNamespace(sleep=slept.append))
+    with fairness:
+        pass
+    assert slept == [0]
+    with fairness:
+        fairness.waited()
+    done.set()
+    thread.join(10)
+    with fairness:  # alone
+        pass
+    assert slept == [0]
