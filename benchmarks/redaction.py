@@ -212,6 +212,8 @@ def hostile() -> dict[str, Callable[[int], str]]:
         "4111 1111 1111 1111 ", "a@b.de ", "密", "insert into t (pin) values ('", "('insert into t (pin) values ('),",
         "insert into t (", "+1 555 ", "0 30 ", "078-05-", "v1.2.3.4 ", "1.2.3.4, ", "${", "my password is ",
         "[redacted:card:", "%41", "%25", "a%20", "a%40b%2Ede&", "ab%3A%2F%2Fa:b%40c&",
+        "['-a', '", '["-', "[parameters: ('a', ", "copy a (pin) from stdin;\n", "kind: Secret\ndata:\n  a: b\n",
+        "set pin to 'a' ",
     )  # fmt: skip
     made: dict[str, Callable[[int], str]] = {}
     for each in repeated:

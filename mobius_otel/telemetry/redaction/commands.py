@@ -1,20 +1,35 @@
-"""Secrets on a command line: ``--token …``, ``curl -u ann:…``, ``mysql -p…``, ``docker login -p …``."""
+"""Secrets on a command line: ``--token …``, ``curl -u ann:…``, ``mysql -p…``, ``docker login -p …``.
+
+As it is typed, as a list of its words (:func:`argument_spans`), and as such a list is printed: ``['mysql', '-p…']``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import accumulate
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 
-__all__ = ["FLAG_BEGIN", "SETTING_WORDS", "command_spans", "may_be_command"]
+__all__ = ["FLAG_BEGIN", "SETTING_WORDS", "argument_spans", "command_spans", "may_be_command"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
-#: What every flag of a command line begins with.
-FLAG_BEGIN = re.compile(r"-(?<!\S-)[A-Za-z\-]")
+#: What every flag of a command line begins with, also as a word of a list that is printed.
+FLAG_BEGIN = re.compile(r"-(?<![^\s\"']-)[A-Za-z\-]")
+# The word of a scheme before what is told: "--token Bearer …".
+_SCHEMES = frozenset({"bearer", "basic", "token"})
+_NEXT_WORD = re.compile(r"[ \t]{1,4}+([^\s\"']{1,1024}+)")
+# The list of a command's words, as Python and JSON print it: where one begins, and each of its items.
+_LIST_BEGIN = re.compile(r"[(\[][ \t\n]{0,16}+(?=[bBuU]?\\{0,4}[\"'])")
+_ITEM = re.compile(
+    r"[ \t\n]{0,16}+(?:[bBuU]?+(\\{0,4}+[\"'])((?:(?!\1)(?:[^\\\n]|\\.)){0,4096}+)\1|([\w.\-/]{1,256}+))"
+    r"[ \t\n]{0,16}+(,?)"
+)
+_NO_WORD = re.compile(r"[\s\"'|;]")
 _LOGINS = frozenset({"u", "user", "proxy-user"})
 _JOINED_LOGIN = re.compile(r"-(?<!\S-)(?:-(?:proxy-)?user=|u=?)[\"']?+([^\s\"':=]{1,256}+:[^\s\"']{1,1024}+)", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w{1,64}\}?|%\w{1,64}%", re.ASCII)
@@ -36,6 +51,12 @@ _SET = re.compile(
     r"([^\s\"'=]{4,1024}+)",
     re.ASCII,
 )
+# SET NAME TO 'VALUE' of SQL
+_SET_TO = re.compile(
+    r"\b[sS][eE][tT][ \t]{1,4}+(?:(?:session|local|global)[ \t]{1,4}+)?([\w.\"]{2,128}+)[ \t]{1,4}+[tT][oO][ \t]{1,4}+"
+    r"'([^'\n]{1,1024}+)'",
+    re.ASCII | re.IGNORECASE,
+)
 # What Redis and Valkey read and print: requirepass …, "AUTH" "…"
 _PLAIN = re.compile(
     r"(?:(?<![0-9A-Za-z])(?:requirepass|masterauth)\"?[ \t]{1,4}|\"(?:AUTH|auth)\" (?:\"[^\"\s]{1,64}\" )?)"
@@ -55,8 +76,8 @@ def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int,
         of: What a name tells.
         logins: Whether ``-u ann:…`` is looked for.
     """
-    spans = [*_flag_spans(text, of, logins)]
-    if any(word in text for word in (*_SETS, *_PLAINS)):
+    spans = [*_flag_spans(text, of, logins), *_printed(text, of, logins)]
+    if any(word in text for word in (*_SETS, *_PLAINS)) or _SET_TO.search(text):
         spans += _set_spans(text, of)
     if FLAG_BEGIN.search(text):
         spans += _short_spans(text, of)
@@ -79,11 +100,53 @@ def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS
             if found.group(1) in _LOGINS or of(found.group(1)) not in (SCAN, TRUST)
         ]
         places += [found.start() for found in _JOINED_LOGIN.finditer(text)]
+        if "'-" in text or '"-' in text:
+            places += [start for start, _, _ in _printed(text, of)]
         if any(flag in text for flag in _SHORT_FLAGS):
             places += [found.start() for found in _SHORT.finditer(text)]
     if not words.isdisjoint(SETTING_WORDS):
         places += [start for start, _, _ in _set_spans(text, of)]
     return places
+
+
+def argument_spans(items: Sequence[str], of: _Of, *, logins: bool = True) -> list[tuple[int, int, int, str]]:
+    """Return the secrets in the words of a command, ``["curl", "-u", "ann:…"]``, by their number and place.
+
+    Args:
+        items: The words.
+        of: What a name tells.
+        logins: As for :func:`command_spans`.
+    """
+    # One blank between two words and none in any, so that each is one word to whoever reads it as a line.
+    line = " ".join([_NO_WORD.sub("_", item) for item in items])
+    ends = list(accumulate([len(item) + 1 for item in items]))
+    found = []
+    for start, end, kind in sorted((*_flag_spans(line, of, logins), *_short_spans(line, of))):
+        number = bisect_right(ends, start)
+        begin = ends[number] - len(items[number]) - 1
+        found.append((number, start - begin, end - begin, kind))
+    return found
+
+
+def _printed(text: str, of: _Of, logins: bool = True) -> _Spans:
+    """Find the secrets in lists of words that are printed in a text."""
+    if "'-" not in text and '"-' not in text:
+        return
+    done = 0
+    for opened in _LIST_BEGIN.finditer(text):
+        if opened.start() < done:
+            continue
+        done, places, flagged = opened.end(), [], False
+        while item := _ITEM.match(text, done):
+            done = item.end()
+            place = item.span(2) if item.group(1) else item.span(3)
+            flagged = flagged or text[place[0] : place[0] + 1] == "-"
+            places.append(place)
+            if not item.group(4):
+                break
+        if flagged:
+            for number, start, end, kind in argument_spans([text[a:b] for a, b in places], of, logins=logins):
+                yield places[number][0] + start, places[number][0] + end, kind
 
 
 def _flag_spans(text: str, of: _Of, logins: bool) -> _Spans:
@@ -93,8 +156,11 @@ def _flag_spans(text: str, of: _Of, logins: bool) -> _Spans:
         if name in _LOGINS:
             if logins:
                 yield from _login(text, start, end)
-        elif (kind := of(name)) not in (SCAN, TRUST) and not keeps(kind, text[start:end]):
-            yield start, end, kind
+        elif (kind := of(name)) not in (SCAN, TRUST):
+            if text[start:end].lower() in _SCHEMES and (word := _NEXT_WORD.match(text, end)):
+                start, end = word.span(1)
+            if not keeps(kind, text[start:end]):
+                yield start, end, kind
     if logins:
         for found in _JOINED_LOGIN.finditer(text):
             yield from _login(text, *found.span(1))
@@ -116,8 +182,8 @@ def _set_spans(text: str, of: _Of) -> _Spans:
         for found in _PLAIN.finditer(text):
             if not keeps("password", found.group(1)):
                 yield *found.span(1), "password"
-    for found in _SET.finditer(text):
-        kind = of(found.group(1).rpartition(":")[2])
+    for found in (*_SET.finditer(text), *_SET_TO.finditer(text)):
+        kind = of(found.group(1).rpartition(":")[2].strip('"'))
         if kind not in (SCAN, TRUST) and not keeps(kind, found.group(2)):
             yield *found.span(2), kind
 

@@ -32,13 +32,14 @@ __all__ = ["gate"]
 
 # What is no character of latin-1 stands as a question mark in the text: it may be a blank, and is no letter here.
 _BLANK = r"[\s\x0b\x1c-\x1f\x85\xa0?]"
-_BETWEEN = r"[ .\-()/\xa0]"  # digits of one number
+_BETWEEN = r"[ .\-()/+\xa0]"  # digits of one number
 _QUESTIONS = (
     (AT, b"", r"@|%40"),
     (PEM, b"", r"-----BEGIN"),
     (SIBLING, b"", r"[(\[][ \t]{0,4}[bBuU]?\\?[\"'][\w.\-]+\\?[\"'][ \t]{0,4},[ \t]{0,4}[bBuU]?\\?[\"']"),
-    (SIBLING, b"", r"</| -> |\| |\)=\(|form-data"),
-    (FLAG, b"", rf"{_BLANK}-[A-Za-z\-]"),
+    (SIBLING, b"", r"</| -> |\| |\)=\(|form-data|Secret"),
+    (FLAG, b"", rf"(?:{_BLANK}|[\"'])-[A-Za-z\-]"),
+    (FLAG, b"set", r"(?i:set[ \t][^\n]{1,160}[ \t]to[ \t])"),
     (FLAG, b"set", r"config(?:ure)? set |ENV |setx |requirepass|masterauth|\"(?:AUTH|auth)\""),
     *((SENTENCE, word, pattern) for word, pattern in WIDE_PATTERNS),
     (JWT, b"", r"eyJ"),

@@ -161,12 +161,15 @@ class Look:
         clean, longest = memory.clean, memory.policy.max_length
         pair = above is not None and type(above[0]) is not dict and len(value) == 2
         index = -1
+        flagged = False
         for item in value:
             index += 1
             sort = type(item)
             if sort is str:
-                if (pair or item[:1] == "-") and memory.tells_next(item, index, pairs=pair) != SCAN:
-                    self._wholes.append(place)
+                if pair or item[:1] == "-":
+                    flagged = True
+                    if memory.tells_next(item, index, pairs=pair) != SCAN:
+                        self._wholes.append(place)
                 if not told:
                     if item not in clean:
                         self._texts.append(item)
@@ -182,6 +185,8 @@ class Look:
                 if sort is bytes and memory.tells_next(item, index, pairs=pair) != SCAN:
                     self._wholes.append(place)
                 self.spots.append((place, index, SCAN))
+        if flagged and memory.arguments(value):
+            self._wholes.append(place)
 
     def _under_no_text(self, place: Place, key: Any, item: Any, below: list[Place]) -> None:
         """Look at what stands under the number of something, which is no name; all else is a matter for the walk."""

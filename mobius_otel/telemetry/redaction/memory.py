@@ -6,9 +6,10 @@ gathered and looked at together; where all of it turns out to be clean, there is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from mobius_otel.telemetry.redaction.commands import argument_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_set
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
@@ -16,14 +17,16 @@ from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates, without_hex
 
 __all__ = [
-    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MOST_SCREENED", "NAMED", "NAMERS", "Memory", "is_count",
+    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMED", "NAMERS", "Memory",
+    "is_count",
 ]  # fmt: skip
 
 #: Names whose value names another one: ``{"field": "password", "after": …}``, ``{"Name": "DB_PASS", "Value": …}``.
+#: ``kind`` is one of a manifest of Kubernetes alone.
 NAMERS: Final = frozenset(
     spelled
     for name in word_set(
-        "name key field attribute attr property column header param parameter option setting variable path loc k"
+        "kind name key field attribute attr property column header param parameter option setting variable path loc k"
         " field_name column_name attribute_name property_name header_name parameter_name parameter_key tag_key"
     )
     for camel in ["".join(map(str.title, name.split("_")))]
@@ -35,6 +38,9 @@ NAMED: Final = word_set(
     " val v lhs rhs before_value after_value beforevalue aftervalue parametervalue parameter_value tagvalue tag_value"
     " input"
 )
+_NAMERS_OF_VALUES: Final = NAMERS - {"kind", "Kind", "KIND"}
+#: Where a manifest of the kind ``Secret`` has its secrets.
+MANIFEST_DATA: Final = frozenset({"data", "stringData"})
 #: In what stands under a telling name, the names of the value itself: ``{"session_id": {"before": …}}``, and the
 #: ``stringValue`` of OpenTelemetry's JSON.
 CARRIERS: Final = (NAMED - {"input"}) | word_set(
@@ -198,6 +204,8 @@ class Memory:
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
+        if value.get("kind") == "Secret" and not MANIFEST_DATA.isdisjoint(value):
+            return SCAN if "secret" in self.policy.kinds_off else "secret"
         for namer in self._namers_in(value):
             said = value[namer]
             if type(said) is list or type(said) is tuple:  # a path: ["user", "password", 0]
@@ -215,7 +223,7 @@ class Memory:
             return self._namers[keys]
         except Exception:  # not known, or a key of a sort that cannot be compared
             texts = [key for key in keys if isinstance(key, str)]
-        names = [] if NAMED.isdisjoint(map(str.lower, texts)) else [key for key in texts if key in NAMERS]
+        names = [] if NAMED.isdisjoint(map(str.lower, texts)) else [key for key in texts if key in _NAMERS_OF_VALUES]
         found = tuple(names)
         if len(keys) <= _MOST_KEYS and all(type(key) is str and key in self.names for key in keys):
             if len(self._namers) >= _MOST_SHAPES:
@@ -246,6 +254,20 @@ class Memory:
                 self.beside.clear()
             self.beside[owner, name] = told
         return told, False
+
+    def arguments(self, value: Sequence[Any]) -> dict[int, list[tuple[int, int, str]]]:
+        """Return where secrets stand in the words of a command, by the number of the word: ``["mysql", "-p…"]``.
+
+        Args:
+            value: A list or a tuple; what is no text in it is no word.
+        """
+        items = [item if type(item) is str else "" for item in value]
+        found: dict[int, list[tuple[int, int, str]]] = {}
+        if any(item[:1] == "-" for item in items):
+            logins = "url_credential" not in self.policy.kinds_off
+            for number, start, end, kind in argument_spans(items, self.rules.of, logins=logins):
+                found.setdefault(number, []).append((start, end, kind))
+        return found
 
     def tells_next(self, item: str | bytes, index: int, *, pairs: bool) -> str:
         """Return what an item of a list says of the next: ``["--password", …]``, ``[["authorization", …], …]``.

@@ -15,8 +15,9 @@ from mobius_otel.telemetry.redaction.hits import WORDS, Hits, each, replace_span
 from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps
 from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_span
-from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, inserted, loose_credentials, may_tell, said
+from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
+from mobius_otel.telemetry.redaction.statements import statement_spans
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner"]
 
@@ -120,18 +121,14 @@ class PairScanner:
 
     def flags(self, text: str, hits: Hits) -> str:
         """Return `text` without the secrets of its command lines."""
-        if " " in text:
-            spans = command_spans(text, self._of, logins="url_credential" not in self._off)
-            return replace_spans(text, spans, hits)
-        return text
+        return replace_spans(text, command_spans(text, self._of, logins="url_credential" not in self._off), hits)
 
     def sentences(self, text: str, hits: Hits) -> str:
         """Return `text` without what its sentences tell: "Bearer …", "insert into … values", "the PIN is …"."""
         low = text.lower()
         if "authorization" not in self._off and ("bearer" in low or "basic" in low):
             text = replace_spans(text, loose_credentials(text), hits)
-        if "values" in low and "into" in low:
-            text = replace_spans(text, inserted(text, self._of), hits)
+        text = replace_spans(text, statement_spans(text, low, self._of), hits)
         # What the screen asks is asked again: a pair may have been all that there was.
         words = TELLING_WORDS.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
         if may_tell(low, words):

@@ -73,7 +73,8 @@ def email(text: str, hits: Hits) -> str:
 
 _COMPACT = re.compile(r"[0-9]{14,}+")
 _GROUPED = re.compile(
-    r"[2-6][0-9]{3}([ \-.\u00a0])(?:[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3}(?![0-9]))?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
+    r"[2-6][0-9]{3}([ \-.+\u00a0])(?:[0-9]{4}\1[0-9]{4}\1[0-9]{4}(?:\1[0-9]{3}(?![0-9]))?|[0-9]{6}\1[0-9]{4,5})"
+    r"(?![0-9])"
 )
 _NOT_DIGITS = re.compile(r"[^0-9]+")
 _HEX = re.compile(r"[0-9a-fA-F]*+")
@@ -341,7 +342,7 @@ _DOMAIN = re.compile(r"[\w.+\-](?:@|%40)([A-Za-z0-9][A-Za-z0-9\-]{0,62}+(?:\.[A-
 _PASSWORD = re.compile(r"[^\s:@]*+@", re.ASCII)
 _FOURTEEN = b"0" * 14
 #: Digits as 0, what may stand between digits of one number as a hyphen, everything else as a letter.
-NUMBERS = bytes(48 if 48 <= n <= 57 else (45 if n in b" .-()/\xa0" else 97) for n in range(256))
+NUMBERS = bytes(48 if 48 <= n <= 57 else (45 if n in b" .-()/+\xa0" else 97) for n in range(256))
 #: The groups that cards, social security numbers and telephone numbers of America are written in.
 IN_GROUPS = re.compile(rb"000(?:0{11}|0-0000-0000-|0-000000-0000|-00-0000|--?000-0000)")
 _CARD_GROUPS = (b"0000-0000-0000-", b"0000-000000-0000")

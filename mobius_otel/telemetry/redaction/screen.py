@@ -195,9 +195,16 @@ class Screen:
             found.append((PAIR, places))
         if (
             asked & SIBLING
-            and ("'" in text or '"' in text or ">" in text or "|" in text or ("=" in text and ")=(" in text))
+            and (
+                "'" in text
+                or '"' in text
+                or ">" in text
+                or "|" in text
+                or "Secret" in text
+                or ("=" in text and ")=(" in text)
+            )
             and (places := self._pairs.suspect_siblings(text))
-        ):
+        ):  # fmt: skip
             found.append((SIBLING, places))
         if "%" in text and times < MOST_TIMES and (runs := escaped_runs(text)):
             few = len(runs) < _MANY  # of many, whoever scans them finds out, and once is enough

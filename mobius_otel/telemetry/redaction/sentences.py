@@ -1,4 +1,4 @@
-"""What sentences of a text tell: "Bearer …", ``INSERT INTO t (password) VALUES ('…')``, "the PIN is 1234"."""
+"""What sentences of a text tell: "Bearer …", "the PIN is 1234"; and where a statement may tell something."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
 
-from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
+from mobius_otel.telemetry.redaction.statements import STATEMENT_WORDS, may_be_statement
 
-__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "inserted", "loose_credentials", "may_tell", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -51,40 +51,6 @@ def loose_credentials(text: str) -> _Spans:
         scheme, value = found.group(1).lower(), found.group(2)
         if _is_basic(value) if scheme == "basic" else _MIXED.search(value):
             yield *found.span(2), "authorization"
-
-
-# --- statements ---------------------------------------------------------------------------------------------
-
-_INSERT = re.compile(
-    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
-    re.IGNORECASE,
-)
-_ROW_BEGIN = re.compile(r"[\s,)]{0,16}+\(")
-_SQL_VALUE = re.compile(
-    r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\"|[^,()'\"]{0,500}+(?:\([^()]{0,500}+\))?+)"
-    r"\s{0,8}+,?+"
-)
-
-
-def inserted(text: str, of: _Of) -> _Spans:
-    """Find the values of ``INSERT INTO t (name, password) VALUES ('ann', '…'), (…)`` by their columns."""
-    at = 0
-    for found in _INSERT.finditer(text):
-        if found.start() < at:
-            continue  # a statement in a value of the one before: looking through all rows again takes too long
-        kinds = [of(column.strip(' "`[]\n\t\\')) for column in found.group(1).split(",")]
-        if all(kind in (SCAN, TRUST) for kind in kinds):
-            continue
-        at = found.end()
-        while row := _ROW_BEGIN.match(text, at):
-            at = row.end()
-            for kind in kinds:
-                if (value := _SQL_VALUE.match(text, at)) is None:
-                    break
-                start, end = value.span(2) if value.group(2) is not None else value.span(1)
-                if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end]):
-                    yield start, end, kind
-                at = value.end()
 
 
 # --- prose --------------------------------------------------------------------------------------------------
@@ -153,14 +119,14 @@ _TOLD = {
     for begin in [f"{said[0]}(?<![0-9a-z]{said[0]})"]  # a letter first, which is found quickly
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
-TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"into"))
+TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS))
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
     (word, f"(?i:{'|'.join(first + ' ' for first in firsts) or '[^0-9A-Za-z]'})(?i:{word.decode()}){behind}")
     for word in sorted(TELLING_WORDS)
     for firsts in [_FIRST_WORDS.get(word.decode(), ())]
-    for behind in ["(?:[^0-9A-Za-z]|$)" if word == b"into" else r":?[ \t]"]
+    for behind in ["(?:[^0-9A-Za-z]|$)" if word in STATEMENT_WORDS else r":?[ \t]"]
 ] + [(b"otp", "(?i: is your )")]
 
 
@@ -185,8 +151,8 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
                 places += [found.start() for found in tells[mine].finditer(low)]
         elif word in _LOOSE_WORDS:
             places += [found.start() for found in _LOOSE.finditer(low)]
-        elif word == b"into" and "values" in low:
-            places += each(low, "into")
+        elif word in STATEMENT_WORDS:
+            places += may_be_statement(low, word)
     return places
 
 

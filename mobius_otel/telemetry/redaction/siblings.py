@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
 
 __all__ = ["VALUE_NAMES", "may_be_sibling", "named_before", "sibling_spans"]
 
@@ -22,6 +22,7 @@ VALUE_NAMES = frozenset({
     "value", "content", "val", "parametervalue", "newvalue", "oldvalue", "new_value", "old_value", "stringvalue",
 })  # fmt: skip
 _FARTHEST = 160
+_BLOCK_MARKS = frozenset({"|", "|-", ">", ">-", "|+", ">+"})
 _NAMER = re.compile(
     r"(?<![A-Za-z0-9_.])(?:name|key|field|column|property|attribute|param|parameter|parameterkey|header|variable|option)"
     r"\\{0,8}+[\"']?\s{0,4}+[:=]\s{0,4}+\\{0,8}+[\"']?([A-Za-z_][\w.\-]{1,64}+)",
@@ -56,6 +57,12 @@ _ELEMENT = re.compile(
 )
 
 
+# A manifest of Kubernetes of the kind Secret, and the lines of what is in it.
+_MANIFEST = re.compile(r"(?:^|\n)[ \t\-]{0,64}+[\"']?kind[\"']?:[ \t]{1,8}+[\"']?Secret[\"']?[ \t\r]{0,8}+(?=\n|$)")
+_MANIFEST_DATA = re.compile(r"(?:^|\n)([ \t]{0,64}+)(?:data|stringData):[ \t\r]{0,8}+(?=\n)")
+_MANIFEST_LINE = re.compile(r"\n([ \t]{1,80}+)(?:[\"']?([\w.\-]{1,253}+)[\"']?:[ \t]{0,8}+)?+([^\r\n]{0,4096}+)\r?")
+
+
 def named_before(text: str, start: int, of: _Of) -> str:
     """Return the kind that the sibling before a value's name tells, or SCAN.
 
@@ -86,6 +93,8 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
         spans += _keys(text, of)
     if "form-data" in text:
         spans += ((*found.span(2), of(found.group(1))) for found in _PART.finditer(text))
+    if "Secret" in text:
+        spans += _manifest(text, of)
     if not spans:
         return []
     return sorted(
@@ -103,6 +112,8 @@ def may_be_sibling(text: str, of: _Of) -> list[int]:
         places += each(text, ")=(")
     if "form-data" in text:
         places += each(text, "form-data")
+    if "Secret" in text:
+        places += [found.start() + 1 for found in _MANIFEST.finditer(text)]
     return places
 
 
@@ -139,3 +150,15 @@ def _keys(text: str, of: _Of) -> _Spans:
         for name, value in zip(found.group(1).split(","), found.group(2).split(", "), strict=False):
             yield at, at + len(value), of(name.strip(' "'))
             at += len(value) + 2
+
+
+def _manifest(text: str, of: _Of) -> _Spans:
+    """Find what is in a manifest of Kubernetes of the kind Secret: all but what :data:`HARMLESS_INSIDE` names."""
+    if not _MANIFEST.search(text):
+        return
+    for data in _MANIFEST_DATA.finditer(text):
+        depth, at = len(data.group(1)), data.end()
+        while (line := _MANIFEST_LINE.match(text, at)) and len(line.group(1)) > depth:
+            at = line.end()
+            if line.group(2) not in HARMLESS_INSIDE and line.group(3) not in _BLOCK_MARKS:
+                yield *line.span(3), of("secret")

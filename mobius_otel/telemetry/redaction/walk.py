@@ -13,9 +13,9 @@ from itertools import islice
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
-from mobius_otel.telemetry.redaction.hits import Hits, marker
+from mobius_otel.telemetry.redaction.hits import Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
-from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, NAMED, Memory, is_count
+from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, MANIFEST_DATA, NAMED, Memory, is_count
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
@@ -355,7 +355,7 @@ class Walk:
             return SCAN if lower in HARMLESS_INSIDE or type(item) in {int, float} else kind
         if kind not in (SCAN, TRUST) and lower in CARRIERS:
             return kind
-        if told != SCAN and lower in NAMED:
+        if told != SCAN and (lower in NAMED or (told == "secret" and key in MANIFEST_DATA)):
             return SCAN if lower == "input" and type(item) is dict else told  # all that a missing field is missing in
         return self._memory.tells(name, key)[0]
 
@@ -385,6 +385,7 @@ class Walk:
         flagged = SCAN
         # [["authorization", …], …]: lists of a name and its value, as headers are handed around
         pairs = self._in_sequence and type(value) in {list, tuple} and len(value) == 2  # type: ignore[arg-type]
+        told = self._memory.arguments(value) if type(value) in {list, tuple} else {}  # type: ignore[arg-type]
         for index, item in enumerate(islice(value, self._items + 1)):
             if self._items <= 0:
                 cut_before = type(item) is str and item == marker("items")
@@ -398,7 +399,8 @@ class Walk:
             tells = flagged if flagged != SCAN else kind
             if tells not in _HANDED_ON and not isinstance(item, str | bytes | Mapping):
                 tells = SCAN  # a list of codes holds codes; a list of sessions holds what is known of them
-            new = self.value(item, name, tells, depth)
+            word = self._argument(item, told[index]) if index in told and tells == SCAN else item
+            new = self.value(word, name, tells, depth)
             flagged = self._memory.tells_next(item, index, pairs=pairs) if isinstance(item, str | bytes) else SCAN
             if len(self.matches) > before:
                 self._under(before, f"[{index}]")
@@ -408,6 +410,13 @@ class Walk:
         if type(value) is tuple:
             return tuple(clean) if changed else value
         return clean if changed or type(value) is not list else value
+
+    def _argument(self, word: str, spans: list[tuple[int, int, str]]) -> str:
+        """Return a word of a command without its secrets."""
+        hits = Hits(self._decide) if self._show is not None else Hits()
+        clean = replace_spans(word, spans, hits)
+        self.matches += [[kind, ""] for kind in hits]
+        return clean
 
     def _other(self, value: Any, name: str, kind: str, depth: int) -> Any:
         """Return plain data in the place of an object, without its secrets."""

@@ -48,6 +48,32 @@ FORMS = [
     ('1719820000.1 [0 127.0.0.1:5000] "AUTH" "app" "{}"',
      '1719820000.1 [0 127.0.0.1:5000] "AUTH" "app" "[redacted:password]"'),
     ("keytool -list -keystore k.jks -storepass {}", "keytool -list -keystore k.jks -storepass [redacted:password]"),
+    ("app --token Bearer {}", "app --token Bearer [redacted:token]"),
+    ("SET SESSION app.api_key TO '{}'", "SET SESSION app.api_key TO '[redacted:api_key]'"),
+    # a list of a command's words, as Python and JSON print it
+    ("Command '['mysql', '-p{}', 'shop']' returned non-zero exit status 1.",
+     "Command '['mysql', '-p[redacted:password]', 'shop']' returned non-zero exit status 1."),
+    ("args: ['curl', '-u', 'bob:{}', 'https://x']", "args: ['curl', '-u', 'bob:[redacted:url_credential]', 'https://x']"),
+    ('argv=["app","--api-key","{}"]', 'argv=["app","--api-key","[redacted:api_key]"]'),
+    ("run(['sshpass', '-p', '{}', 'ssh', 'h'])", "run(['sshpass', '-p', '[redacted:password]', 'ssh', 'h'])"),
+    ("('app', '--password', '{} and more')", "('app', '--password', '[redacted:password]')"),
+    ('{"msg": "exec [\\"app\\",\\"--token\\",\\"{}\\"]", "n": 1} x',
+     '{"msg": "exec [\\"app\\",\\"--token\\",\\"[redacted:token]\\"]", "n": 1} x'),
+    # statements, and parameters beside them
+    ("[SQL: INSERT INTO u (name, password) VALUES (?, ?)]\n[parameters: ('bob', '{}')]",
+     "[SQL: INSERT INTO u (name, password) VALUES (?, ?)]\n[parameters: ('bob', '[redacted:password]')]"),
+    ("[SQL: INSERT INTO u (at, name, password) VALUES (now(), %s, crypt(%s, %s))]\n[parameters: [('bob', '{}', 'x1')]]",
+     ("[SQL: INSERT INTO u (at, name, password) VALUES (now(), %s, [redacted:password])]\n"
+      "[parameters: [('bob', '[redacted:password]', '[redacted:password]')]]")),
+    ("[SQL: UPDATE u SET u.token = $2 WHERE id = $1]\n[parameters: (5, '{}')]",
+     "[SQL: UPDATE u SET u.token = $2 WHERE id = $1]\n[parameters: (5, '[redacted:token]')]"),
+    ("COPY public.u (id, password, n) FROM stdin;\n1\t{}\tx\n2\t\\N\ty\n\\.\n3\tz\tq",
+     "COPY public.u (id, password, n) FROM stdin;\n1\t[redacted:password]\tx\n2\t\\N\ty\n\\.\n3\tz\tq"),
+    # a manifest of Kubernetes
+    ("data:\n  db: {}\n  username: bob\nkind: Secret\nmetadata:\n  name: x",
+     "data:\n  db: [redacted:secret]\n  username: bob\nkind: Secret\nmetadata:\n  name: x"),
+    ("kind: Secret\nstringData:\n  cert: |\n    {}\nmetadata:\n  name: x",
+     "kind: Secret\nstringData:\n  cert: |\n    [redacted:secret]\nmetadata:\n  name: x"),
     ("changed passphrase -> {}", "changed passphrase -> [redacted:password]"),
     ("| user | bob | password | {} |", "| user | bob | password | [redacted:password] |"),
     ('["password"]=>\n  string(12) "{}"', '["password"]=>\n  string(12) "[redacted:password]"'),
@@ -101,6 +127,10 @@ HARMLESS = [
     "your postal code is 12345", "password for user bob2 was rejected", "token for job-123456789012 is expired",
     "Your booking code is 123456", "password for bob: expired", "passwort f\u00fcr bob42x wurde ge\u00e4ndert",
     "error code is 1234",
+    "Command '['ls', '-la', '/tmp']' returned 2", "['mysql', '-u', 'root', '-p', 'shop']", "['curl', '-u', '$U:$P']",
+    "['docker', 'run', '-p', '8080:80']", "SET search_path TO 'public'",
+    "apiVersion: v1\ndata:\n  db: bar\nkind: ConfigMap",
+    "[SQL: SELECT * FROM u WHERE id = ?]\n[parameters: ('17',)]", "COPY u (id, name) FROM stdin;\n1\tbob\n\\.",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
 ]  # fmt: skip
 
@@ -154,3 +184,36 @@ def test_what_looks_like_a_key_of_ours_inside_a_longer_token_takes_all_of_it():
 def test_of_a_key_that_is_cut_off_nothing_stays_before_a_quote_or_behind_a_mark(text):
     """A quote behind the key's last word does not make a name of it."""
     assert "MIIE" not in REDACTOR.text(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "clean"),
+    [
+        (["mysql", f"-p{CANARY}", "shop"], ["mysql", "-p[redacted:password]", "shop"]),
+        (
+            ("curl", "-u", f"bob:{CANARY} ' \" |x", "https://x"),
+            ("curl", "-u", "bob:[redacted:url_credential]", "https://x"),
+        ),
+        (["/usr/bin/docker", "login", "-u", "bob", "-p", CANARY], None),
+        (["app", "--token", CANARY, 5, None], ["app", "--token", "[redacted:token]", 5, None]),
+        (["redis-cli", "-a", CANARY], ["redis-cli", "-a", "[redacted:password]"]),
+        (["docker", "run", "-p", "8080:80"], ["docker", "run", "-p", "8080:80"]),
+    ],
+)
+def test_the_words_of_a_command_in_a_list(words, clean):
+    """Each is a word, whatever stands in it."""
+    clean = clean or ["/usr/bin/docker", "login", "-u", "bob", "-p", "[redacted:password]"]
+    for value, expected in ((words, clean), ({"argv": words, "note": "x"}, {"argv": clean, "note": "x"})):
+        result = Redactor().redact(value)
+        assert result.value == expected
+        assert len(result.matches) == (0 if words == clean else 1)
+        assert Redactor().redact(result.value).value is result.value
+
+
+def test_a_manifest_of_kubernetes_of_the_kind_secret():
+    """All of its data goes, what another kind has in the same place stays."""
+    data = {"db": "aHVudGVyMng=", "username": "Ym9i"}
+    for kind, clean in (("Secret", {"db": "[redacted:secret]", "username": "Ym9i"}), ("ConfigMap", data)):
+        for _ in range(2):  # known and not
+            value = {"kind": kind, "metadata": {"name": "x"}, "data": data}
+            assert REDACTOR.redact({"items": [value]}).value == {"items": [value | {"data": clean}]}

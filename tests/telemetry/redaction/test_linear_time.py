@@ -17,6 +17,9 @@ FRAGMENTS = [
     "the password is ", "Authorization: ", "Authorization: a ", "Cookie: ", "Cookie: a=b; ", "//a:b@", "%", "\n", " ",
     "\u00e9", "SG.", "hvs.", "-u a:", "a:b@", "&a=", "token=a]", "token=a)", "token=a&", "pk_live_", "a_live_",
     "key key ",
+    "['-a', '", '["-', "('a',", "['a", '[\\"-a\\",', "[sql: ", "[parameters: ", "[parameters: ('a', ",
+    "copy a (pin) from stdin;\n",
+    "a\tb\n", "kind: Secret\n", "data:\n  a: b\n", "set pin to 'a' ", "password = ? ",
     "MAAAAAAAAAAAAAAAAAAAAAAA.aaaaaa.", "state=&code=", "11111111:AA", "password password ", "api key", " is",
 ]  # fmt: skip
 

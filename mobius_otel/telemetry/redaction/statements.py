@@ -1,0 +1,163 @@
+"""Secrets in statements of SQL whose column tells them: in rows, in parameters that are printed beside, in a copy.
+
+``INSERT INTO t (name, password) VALUES ('ann', '…')``, SQLAlchemy's ``[SQL: …] [parameters: ('ann', '…')]``,
+``COPY t (name, password) FROM stdin;`` with its lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+
+from mobius_otel.telemetry.redaction.hits import each
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+
+__all__ = ["STATEMENT_WORDS", "may_be_statement", "statement_spans"]
+
+_Spans = Iterator[tuple[int, int, str]]
+_Of = Callable[[str], str]
+#: What a text holds one of, in lower case and as a whole word, where a statement in it may tell something.
+STATEMENT_WORDS = frozenset({b"into", b"parameters", b"copy"})
+
+_INSERT = re.compile(
+    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
+    re.IGNORECASE,
+)
+_ROW_BEGIN = re.compile(r"[\s,)]{0,16}+\(")
+_SQL_VALUE = re.compile(
+    r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\""
+    r"|[^,()'\"]{0,500}+(?:\((?:[^()]++|\([^()]{0,200}+\)){0,50}+\)[^,()'\"]{0,64}+)?+)\s{0,8}+,?+"
+)
+_PARAMETERS = "[parameters: "
+_STATEMENT = "[sql: "
+_FARTHEST, _MOST_PARAMETERS = 20_000, 1000
+# What stands in the place of a parameter, and the column before it where it is compared or set.
+_PLACE = re.compile(
+    r"(?:([\w.]{1,128}+)[\"`\]]?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b)\s{0,4}+)?+(?:\?|%s|[$:]([0-9]{1,4}))",
+    re.IGNORECASE,
+)
+_COPY = re.compile(
+    r"\bcopy\s{1,8}+[\w.\"]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{1,8}+from\s{1,8}+stdin\b[^\n]{0,100}+\n",
+    re.IGNORECASE,
+)
+
+
+def may_be_statement(low: str, word: bytes) -> list[int]:
+    """Return the places of what may be a statement with rows or parameters.
+
+    Args:
+        low: Texts in lines of their own, in lower case.
+        word: One of :data:`STATEMENT_WORDS` that stands in them.
+    """
+    if word == b"into":
+        return each(low, "into") if "values" in low else []
+    if word == b"copy":
+        return each(low, "copy") if "stdin" in low else []
+    return each(low, _PARAMETERS)
+
+
+def statement_spans(text: str, low: str, of: _Of) -> list[tuple[int, int, str]]:
+    """Return the secrets of the statements in a text, in order.
+
+    Args:
+        text: The text.
+        low: The same in lower case.
+        of: What a name tells.
+    """
+    spans: list[tuple[int, int, str]] = []
+    if "into" in low and "values" in low:
+        spans += _inserted(text, of)
+    if _PARAMETERS in low and len(low) == len(text):
+        spans += _parameters(text, low, of)
+    if "copy" in low and "stdin" in low:
+        spans += _copied(text, of)
+    return sorted(spans)
+
+
+def _kinds(columns: str, of: _Of) -> list[str]:
+    """Return what each of the columns in brackets tells; nothing where none does."""
+    kinds = [of(column.strip(' "`[]\n\t\\')) for column in columns.split(",")]
+    return [] if all(kind in (SCAN, TRUST) for kind in kinds) else kinds
+
+
+def _inserted(text: str, of: _Of) -> _Spans:
+    """Find the values of ``INSERT INTO t (name, password) VALUES ('ann', '…'), (…)`` by their columns."""
+    at = 0
+    for found in _INSERT.finditer(text):
+        if found.start() < at:
+            continue  # a statement in a value of the one before: looking through all rows again takes too long
+        kinds = _kinds(found.group(1), of)
+        if kinds:
+            at = yield from _rows(text, found.end(), kinds)
+
+
+def _rows(text: str, at: int, kinds: list[str]) -> Generator[tuple[int, int, str], None, int]:
+    """Find what stands in rows in brackets; return where they end."""
+    while row := _ROW_BEGIN.match(text, at):
+        at = row.end()
+        for kind in kinds:
+            if (value := _SQL_VALUE.match(text, at)) is None:
+                break
+            start, end = next(value.span(group) for group in (2, 3, 1) if value.group(group) is not None)
+            if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end]):
+                yield start, end, kind
+            at = value.end()
+    return at
+
+
+def _parameters(text: str, low: str, of: _Of) -> _Spans:
+    """Find the parameters of a statement that is printed before them, by the columns that it has for them."""
+    done = 0
+    at = low.find(_PARAMETERS)
+    while at >= 0:
+        begin = low.rfind(_STATEMENT, max(done, at - _FARTHEST), at)
+        done = at + len(_PARAMETERS)
+        if begin >= 0 and (kinds := _parameter_kinds(text[begin:at], of)):
+            rows = done + 1 if text.startswith("[(", done) else done
+            yield from _rows(text, rows, kinds)
+        at = low.find(_PARAMETERS, done)
+
+
+def _parameter_kinds(statement: str, of: _Of) -> list[str]:
+    """Return what the columns tell that a statement has parameters for, in the order of the parameters."""
+    told: dict[int, str] = {}
+
+    def tell(place: re.Match[str], column: str) -> None:
+        number = int(place.group(2)) - 1 if place.group(2) else len(told)
+        told[number] = of(column.rpartition(".")[2]) if column else SCAN
+
+    at = 0
+    insert = _INSERT.search(statement)
+    row = _ROW_BEGIN.match(statement, insert.end()) if insert else None
+    if insert and row:
+        at = row.end()
+        for column in insert.group(1).split(","):
+            if (value := _SQL_VALUE.match(statement, at)) is None:
+                break
+            at = value.end()
+            for place in _PLACE.finditer(value.group(1)):
+                tell(place, column.strip(' "`[]\n\t\\'))
+    for place in _PLACE.finditer(statement, at):
+        tell(place, place.group(1) or "")
+    if all(kind in (SCAN, TRUST) for kind in told.values()):
+        return []
+    return [told.get(number, SCAN) for number in range(min(max(told) + 1, _MOST_PARAMETERS))]
+
+
+def _copied(text: str, of: _Of) -> _Spans:
+    """Find the values of ``COPY t (name, password) FROM stdin;``: lines with a tabulator between columns."""
+    at = 0
+    for found in _COPY.finditer(text):
+        kinds = _kinds(found.group(1), of) if found.start() >= at else []
+        if not kinds:
+            continue
+        at = found.end()
+        while at < len(text) and not text.startswith("\\.", at):
+            end = text.find("\n", at)
+            end = len(text) if end < 0 else end
+            start = at
+            for kind, value in zip(kinds, text[at:end].split("\t"), strict=False):
+                if kind not in (SCAN, TRUST) and value != "\\N" and not keeps(kind, value):
+                    yield start, start + len(value), kind
+                start += len(value) + 1
+            at = end + 1
