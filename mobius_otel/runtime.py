@@ -29,6 +29,7 @@ from mobius_otel.security.rate_limit.reporting import tell_the_rest
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
+from mobius_otel.telemetry.audit.logger import prepare
 from mobius_otel.telemetry.audit.observe import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.redaction import (
@@ -105,6 +106,7 @@ class Runtime:
         """Put the guard in front of the service and redaction in front of every exit."""
         self._before = defaults.install(self._defaults)
         self._installed = True
+        prepare()
         cover_sdk(configured_redactor)
         cover_logging(configured_redactor)
         cover_baggage(configured_redactor)

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 from mobius_otel import conventions
+from mobius_otel.forks import on_fork
 from mobius_otel.telemetry.metrics import Counter, MetricEmitter, Timer
 
 if TYPE_CHECKING:
@@ -66,9 +67,22 @@ class Defaults:
     ended_said: bool = False
 
 
-_lock = threading.Lock()
+#: A signal handler or a finalizer may ask in the middle of who asks here: in the same thread, which must not wait.
+_lock = threading.RLock()
 _slot: Defaults | None = None
 _watching: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class _Renewal:
+    """Gives a forked child a lock that no thread of its parent holds."""
+
+    def _after_fork_in_child(self) -> None:
+        global _lock
+        _lock = threading.RLock()
+
+
+_renewal = _Renewal()
+on_fork(_renewal)
 
 
 def slot() -> Defaults:
@@ -76,8 +90,11 @@ def slot() -> Defaults:
     global _slot
     current = _slot
     if current is None:
+        made = Defaults()  # takes its time: whoever asks meanwhile makes others, and one is kept
         with _lock:
-            current = _slot = _slot or Defaults()
+            if _slot is None:
+                _slot = made
+            current = _slot
     return current
 
 

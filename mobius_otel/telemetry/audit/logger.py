@@ -27,7 +27,7 @@ from mobius_otel.telemetry.bound import BoundSeries
 from mobius_otel.telemetry.metrics import MetricEmitter
 from mobius_otel.telemetry.safety import guarded, swallow
 
-__all__ = ["AuditLogger", "listeners", "record_event"]
+__all__ = ["AuditLogger", "listeners", "prepare", "record_event"]
 
 _log = logging.getLogger("mobius_otel")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,6 +87,7 @@ class AuditLogger:
         self._fail_mode: FailMode | None = fail_mode
         self._fail_modes = None if fail_modes is None else FailModes(fail_modes)
         self._severity: SeverityMode | None = severity
+        prepare()
 
     @property
     def ledger(self) -> Ledger | None:
@@ -347,15 +348,32 @@ def record_event(
     return None
 
 
+_RESULTS = ("recorded", "rejected")
 _counts: dict[str, tuple[MetricEmitter, BoundSeries]] = {}
 
 
-def _count(result: str, emitter: MetricEmitter) -> None:
+def prepare() -> None:
+    """Make what counts records before there is one.
+
+    The first record may come from a signal handler or a finalizer that interrupts another first record in the middle
+    of OpenTelemetry's registry of meters, whose locks its own thread would wait for.
+    """
+    with guarded("audit"):
+        emitter = defaults.emitter()
+        for result in _RESULTS:
+            _counter(result, emitter)
+
+
+def _counter(result: str, emitter: MetricEmitter) -> BoundSeries:
     known = _counts.get(result)
     if known is None or known[0] is not emitter:
         counter = defaults.counter(conventions.AUDIT_RECORDS)
         known = _counts[result] = emitter, counter.bind({conventions.AUDIT_RESULT: result})
-    known[1].increment()
+    return known[1]
+
+
+def _count(result: str, emitter: MetricEmitter) -> None:
+    _counter(result, emitter).increment()
 
 
 def _tell(record: dict[str, Any], kept: Kept | None) -> None:

@@ -346,3 +346,49 @@ def test_a_lease_of_a_killed_process_is_free_at_once(tmp_path):
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         assert ledger.lease("me", 3600)
+
+
+FIRST = """
+import os, signal, sys
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+from mobius_otel.telemetry.audit.verify import read_records
+
+class Interrupted:
+    calls = 0
+
+def record_in_the_middle(audit, at):
+    def called(frame, event, argument):
+        Interrupted.calls += event == "call"
+        if Interrupted.calls == at:
+            sys.setprofile(None)
+            os.write(1, audit.record("order.nested", actor=Actor("u-2")).durability.encode() + b" ")
+    return called
+
+for at in range(1, int(sys.argv[2]), 4):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        path = f"{sys.argv[1]}-{at}"
+        audit = AuditLogger("first", ledger=Ledger(path))
+        sys.setprofile(record_in_the_middle(audit, at))
+        first = audit.record("order.placed", actor=Actor("u-1"))
+        sys.setprofile(None)
+        os.write(1, f"{first.durability} {len(list(read_records(path)))}\\n".encode())
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        os.write(1, f"hangs at call {at}\\n".encode())
+        break
+"""
+
+
+@posix
+def test_the_first_record_may_be_interrupted_by_another_one_anywhere(tmp_path):
+    """A handler or a finalizer that records waits for nothing that its own thread holds."""
+    child = run(FIRST, tmp_path / "audit.db", 160)
+    lines = child.stdout.read().decode().splitlines()
+    assert child.wait() == 0
+    assert len(lines) == 40
+    nested = [line for line in lines if line == "process process 2"]
+    assert len(nested) > 10
+    assert set(lines) <= {"process process 2", "process 1"}  # the last: the record had fewer calls
