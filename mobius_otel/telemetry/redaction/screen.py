@@ -177,6 +177,8 @@ class Screen:
                 for place in places:
                     index = bisect_right(ends, place - 1)
                     suspects[index] = suspects.get(index, 0) | sort
+            if len(suspects) > 1:  # words come in any order; what was found is told in the order of the texts
+                suspects = dict(sorted(suspects.items()))
         return suspects
 
     def _places(self, text: str, low: str, times: int) -> list[tuple[int, list[int]]]:

@@ -237,3 +237,14 @@ def test_every_shape_of_token_is_suspected_however_it_is_cut_up(name):
 def test_a_token_in_short_parts_is_found(secret):
     """No part of it is longer than a word of a sentence."""
     assert secret not in Redactor().text(f"use {secret} now")
+
+
+def test_what_is_found_is_told_in_the_order_of_the_record():
+    """In every process, however it orders the words of a text."""
+    record = {
+        "a": "use ghp_" + "a1" * 18,
+        "b": "see glpat-" + "b2" * 10,
+        "c": "or hvs." + "c3" * 20,
+        "d": "npm_" + "d4" * 18,
+    }
+    assert [match.path for match in Redactor().redact(record).matches] == ["a", "b", "c", "d"]
