@@ -151,6 +151,16 @@ class Intake(Books):
     def _commit(self, waiting: list[Waiting]) -> None:
         raise NotImplementedError  # of who takes records
 
+    def _finish(self) -> None:
+        raise NotImplementedError  # of who ends streams
+
+    def _current(self) -> Stream:
+        """Return the stream that a record goes to; the caller has the turn."""
+        self._finish()
+        if self._stream is None:
+            self._stream = Stream(self._key, self._scope)
+        return self._stream
+
     def _transact(
         self,
         stream: Stream,
@@ -291,6 +301,7 @@ class Intake(Books):
         """
 
         def write() -> None:
+            self._committing(self._finish)
             if self._tail is not None and self._tail.pending:
                 self._about_itself(lambda _, __: None)
 
@@ -311,13 +322,15 @@ class Intake(Books):
         if whole and (tail.idle or (tail.pending and tail.size < MOST_BYTES // 2)):
             return
         if not (whole or tail.told):
-            tail.told = True
             _log.error(
                 "mobius_otel: the tail of the audit ledger %s (%s) was removed, replaced, cut or closed while it was"
                 " open; nothing that was in it is lost", self.path, os.path.basename(tail.place),
             )  # fmt: skip
+        told, tail.told = tail.told or not whole, True  # whoever is interrupted here leaves it like that himself
         with FileErrors():  # it stays as it was; the next one tries again
             tail.renew()
+            told = False
+        tail.told = told
 
     def place_of(self, kept: Kept) -> int | None:
         """Return the position of a record; None while it lies in a tail and cannot be brought in."""
@@ -387,9 +400,12 @@ class Intake(Books):
 
     def _about_itself(self, write: Callable[[sqlite3.Connection, Work], object]) -> None:
         """Commit records that the ledger writes about streams."""
-        stream = self._stream = self._stream or Stream(self._key, self._scope)
+        self._committing(lambda: self._transact(self._current(), write))
+
+    def _committing(self, transact: Callable[[], None]) -> None:
+        """Call `transact`; why something could not be committed is told by the error of this package."""
         try:
-            self._transact(stream, write)
+            transact()
         except (sqlite3.Error, OSError, MobiusError) as error:
             if of_handler(error):
                 raise

@@ -171,7 +171,9 @@ class Ledger(Intake):
 
     def _committed(self, waiting: list[Waiting]) -> None:
         """Commit, say so to each, and go on from there: in this order, so that who is interrupted loses nothing."""
-        stream = self._stream = self._stream or Stream(self._key, self._scope)
+        stream = self._stream
+        if stream is None or stream.ending:
+            stream = self._current()
         if (
             self._tail is not None
             and stream.row is not None
@@ -268,6 +270,7 @@ class Ledger(Intake):
         """
 
         def write() -> None:
+            self._committing(self._finish)
             stream = self._stream
             if stream is not None and stream.row is not None and self._is_due(stream, stream.count, time.monotonic()):
                 self._about_itself(lambda _, work: self._note(work))
@@ -289,20 +292,29 @@ class Ledger(Intake):
 
     def _end(self) -> None:
         stream = self._stream
-        if stream is None or stream.row is None:
+        if stream is not None and stream.row is not None:
+            stream.ending = True  # before its end is written: whatever interrupts that, the next one finishes it
+            self._committing(self._finish)
+
+    def _finish(self) -> None:
+        """Write the end of a stream that is to end, if it is not written yet."""
+        stream = self._stream
+        if stream is None or not stream.ending:
             return
 
         def write(connection: sqlite3.Connection, work: Work) -> None:
-            work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
-            connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
+            found = connection.execute("SELECT ended FROM streams WHERE id = ?", (work.row,)).fetchone()
+            if found[0] is None:
+                work.add(stream.own_record(conventions.AUDIT_STREAM_ENDED, stream.checkpoint(), end=True))
+                connection.execute("UPDATE streams SET ended = ? WHERE id = ?", (self._clock(), work.row))
 
-        self._about_itself(write)
+        self._transact(stream, write)
         self._sealed(stream)
-        self._stream = None
-        self._leave_tail(remove=True)
+        self._leave(remove=True)
 
-    def _leave_tail(self, *, remove: bool) -> None:
-        tail, self._tail = self._tail, None
+    def _leave(self, *, remove: bool) -> None:
+        """Leave the stream and its tail: both at once, as the next stream has a tail of its own."""
+        tail, self._stream, self._tail = self._tail, None, None
         if tail is not None:
             tail.close(remove=remove)
 
@@ -351,16 +363,17 @@ class Ledger(Intake):
                 "mobius_otel: the audit ledger %s is closed and still cannot be written: %d records that were in memory"
                 " are lost", self.path, lost,
             )  # fmt: skip
-        with contextlib.suppress(AuditUnavailable):
-            self.end()
         self._turns.alone(self._close)
+        self._tell_checkpoints()
 
     def _close(self) -> None:
-        stream, self._stream = self._stream, None
+        with contextlib.suppress(AuditUnavailable):
+            self._end()  # in one turn with the rest: between two another thread would begin a stream
         self._keeper.end()
-        # Where the stream could not be ended it stays, unless it could not be begun either.
-        self._leave_tail(remove=stream is not None and not stream.count)
-        self._file.close()
+        with self._file.lock:  # of whoever is bringing in what lies in the tail
+            # Where the stream could not be ended it stays, unless it could not be begun either.
+            self._leave(remove=self._stream is not None and not self._stream.count)
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -107,6 +107,7 @@ class Stream:
     unsure: bool = False  # whether the last append was committed
     sealed: int = 0  # how many records it had at its last checkpoint
     sealed_at: float = field(default_factory=time.monotonic)
+    ending: bool = False  # whether the record of its end may be written: nothing comes behind that
 
     def link(self, record: dict[str, Any], count: int, head: bytes) -> Link:
         """Return `record` as the next one after `count` records, the last of which has the hash `head`."""

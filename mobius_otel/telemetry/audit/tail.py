@@ -139,7 +139,7 @@ class Tail:
             raise
         found = os.fstat(file)
         self.close()
-        self._file, self._identity, self.size, self.told = file, (found.st_ino, found.st_dev), size, False
+        self._file, self._identity, self.size = file, (found.st_ino, found.st_dev), size
 
     def _filled(self, file: int, links: list[Link]) -> int:
         try:

@@ -17,10 +17,12 @@ from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.browse import count_events, walk_records
 from mobius_otel.telemetry.audit.observe import observe_ledger, tell_checkpoint
 from mobius_otel.telemetry.audit.stream import Checkpoint, is_dead, process_birth, process_token
+from mobius_otel.telemetry.audit.tail import tails_of
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.memory import InMemoryMetricsBackend
 from mobius_otel.telemetry.metrics import MetricEmitter
 from tests.services import forking
+from tests.services.interrupting import at_every_step
 from tests.services.unwritable import unwritable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
@@ -442,3 +444,53 @@ def test_stats_count_what_there_is(path):
         assert stats.payload_bytes < stats.bytes
         assert 0 <= stats.oldest < 60
         defaults.install(None)
+
+
+# --- an end that is interrupted -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a finalizer is interrupted, too
+@pytest.mark.parametrize("how", ["close", "end"])
+def test_nothing_comes_behind_the_end_of_a_stream_wherever_that_is_interrupted(path, caplog, how):
+    """Ctrl-C at each step of it: what is recorded after is kept and whole, in a stream that can be told from it."""
+    receipts = []
+
+    def ending():
+        receipts.extend(emit(ledger, 3))
+        return getattr(ledger, how)
+
+    with Ledger(path) as ledger:
+        for _ in at_every_step(ending, "audit/ledger.py", "audit/stream.py", "audit/tail.py"):
+            receipts.extend(emit(ledger, 2))
+            ledger.close()
+            assert tails_of(path) == {}
+    assert {receipt.durability for receipt in receipts} == {"process"}
+    result = verify_ledger(path)
+    assert (result.problems, result.unended) == ((), 0)
+    assert [record["attributes"]["audit.record.id"] for _, record in read_records(path)] == [
+        receipt.record_id for receipt in receipts
+    ]
+    assert len(receipts) > 250
+    assert not caplog.records
+
+
+def test_who_closes_while_others_record_leaves_neither_a_stream_without_an_end_nor_a_tail(path):
+    """The end and the close are one turn: a thread that waits for its own comes after both."""
+    with Ledger(path) as ledger:
+        emit(ledger, 2)
+        others, ended = [], ledger._end
+
+        def end_while_others_wait():
+            others.append(threading.Thread(target=emit, args=(ledger,)))
+            others[-1].start()
+            while not ledger._turns._queue:
+                time.sleep(0.001)
+            ended()
+
+        ledger._end = end_while_others_wait
+        ledger.close()
+        others[0].join()
+        del ledger._end
+    result = verify_ledger(path)
+    assert (result.ok, result.records, result.streams, result.unended) == (True, 3, 2, 0)
+    assert tails_of(path) == {}
