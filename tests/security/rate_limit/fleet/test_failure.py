@@ -139,10 +139,10 @@ def test_a_slow_network_is_waited_for_up_to_the_deadline(shared_server, name, to
         shared_server.client().execute_command("ACL", "SETUSER", "slow", "on", ">pw", "~*", "+@all")
         limiter = RateLimiter("50/hour", name=name, backend=f"valkey://slow:pw@127.0.0.1:{proxy.port}/5", deadline=0.5)
         assert [limiter.acquire("k").source for _ in range(3)] == ["remote"] * 3
-        proxy.delay = 2.0
+        proxy.delay = 10.0
         began = time.monotonic()
         assert limiter.acquire("k").source == "fallback"
-        assert 0.45 <= time.monotonic() - began < 1.8
+        assert 0.45 <= time.monotonic() - began < 5
 
 
 def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_longer(shared_server, name):
@@ -150,10 +150,10 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_longer(shared_serve
     with SlowProxy(shared_server.address) as proxy:
         limiter = RateLimiter("50/hour", name=name, backend=f"valkey://127.0.0.1:{proxy.port}", deadline=0.3)
         assert [limiter.acquire("k").source for _ in range(2)] == ["remote"] * 2
-        proxy.drip, proxy.delay = True, 0.1
+        proxy.drip, proxy.delay = True, 0.25
         began = time.monotonic()
         assert limiter.acquire("k").source == "fallback"
-        assert 0.29 <= time.monotonic() - began < 1.5
+        assert 0.29 <= time.monotonic() - began < 5  # all of some forty bytes take ten seconds
         proxy.drip, proxy.delay = True, 0.001
         back(limiter)
         assert limiter.acquire("k").source == "remote"
