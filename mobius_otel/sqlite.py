@@ -121,6 +121,7 @@ class SqliteFile:
         busy_timeout: Seconds to wait for another process that is writing.
         synchronous: ``NORMAL`` survives a killed process, ``FULL`` also a power cut.
         prepare: Called with every new connection, for settings that hold for a connection alone.
+        say: Called with level, message and values for every line of the log; default: it is logged at once.
 
     Raises:
         ConfigurationError: The folder is missing, others may read the file, it is no SQLite file, or its
@@ -137,6 +138,7 @@ class SqliteFile:
         busy_timeout: float = 5.0,
         synchronous: str = "NORMAL",
         prepare: Callable[[sqlite3.Connection], object] | None = None,
+        say: Callable[..., object] = _log.log,
     ) -> None:
         self.path = Path(path).absolute()
         # Asked for at every write, and a text is quicker than a Path.
@@ -147,6 +149,7 @@ class SqliteFile:
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
         self._prepare = prepare
+        self._say = say
         #: Held by whoever uses the connection.
         self.lock = threading.RLock()
         self._beginning = False
@@ -169,7 +172,8 @@ class SqliteFile:
     def _open(self) -> sqlite3.Connection:
         self._check_place()
         if lost := lost_pages(self.path):
-            _log.error(
+            self._say(
+                logging.ERROR,
                 "mobius_otel: the %s %s lacks %d pages that were in its write-ahead log (-wal): somebody removed or cut"
                 " it after a crash, or the machine crashed; what was in them alone is lost",
                 self._what, self.path, lost,
@@ -243,7 +247,8 @@ class SqliteFile:
             file = os.stat(self.path)
             mode = stat.S_IMODE(file.st_mode)
             if not file.st_size and time.time() - file.st_mtime > _BEING_MADE_SECONDS:
-                _log.warning(
+                self._say(
+                    logging.WARNING,
                     "mobius_otel: the %s %s is an empty file: it begins anew, whatever it held before",
                     self._what,
                     self.path,
@@ -446,7 +451,8 @@ class SqliteFile:
             if saved:
                 break
             time.sleep(_RESCUE_SECONDS)
-        _log.error(
+        self._say(
+            logging.ERROR,
             "mobius_otel: the write-ahead log (-wal, -shm) of the %s %s was removed, replaced or cut while it was open;"
             " %s", self._what, self.path,
             "nothing that was in it is lost" if saved else "what was not yet in the file itself may be lost",

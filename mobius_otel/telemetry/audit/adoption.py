@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,6 @@ from mobius_otel.telemetry.audit.tail import (
 
 __all__ = ["adopt", "anything_left", "forget"]
 
-_log = logging.getLogger("mobius_otel")
 _LEFT: Final = (
     "SELECT id, stream_id, count, head, tail, host, pid, process, born FROM streams"
     " WHERE ended IS NULL AND adopted IS NULL AND id != ?"
@@ -58,7 +57,13 @@ def anything_left(connection: sqlite3.Connection, ledger: Path, own: int) -> boo
 
 
 def adopt(
-    connection: sqlite3.Connection, ledger: Path, own: int, stream_id: str, now: float
+    connection: sqlite3.Connection,
+    ledger: Path,
+    own: int,
+    stream_id: str,
+    now: float,
+    *,
+    say: Callable[..., object],
 ) -> Iterator[tuple[Checkpoint | None, Left | None]]:
     """Bring in the tails of dead processes, and note by whom their streams were adopted: each once.
 
@@ -68,6 +73,7 @@ def adopt(
         own: The row of the stream that adopts.
         stream_id: That stream.
         now: Seconds since the epoch.
+        say: Called with level, message and values for every line of the log.
 
     Yields:
         How far a stream was, if it had no end, and its tail, if it has one: to be forgotten after the commit.
@@ -81,12 +87,14 @@ def adopt(
         except OSError as error:  # it stays for another time
             if error.errno is None:
                 raise
-            _log.error("mobius_otel: the tail %s of a killed process cannot be read: %s", places[left_id], error)
+            place = places[left_id]
+            say(logging.ERROR, "mobius_otel: the tail %s of a killed process cannot be read: %s", place, error)
             continue
         if connection.execute(_ADOPT, (now, stream_id, row)).rowcount != 1:
             continue
         if left is None and has_tail:
-            _log.error(
+            say(
+                logging.ERROR,
                 "mobius_otel: the tail of the stream %s of the audit ledger %s is gone: what its process, which was"
                 " killed, recorded in its last moments is lost", left_id, ledger,
             )  # fmt: skip
@@ -185,11 +193,17 @@ def _bring_in(
     return count, head
 
 
-def forget(left: Left) -> None:
-    """Remove a tail that is in the database now; a damaged one is kept under another name, and that is said."""
+def forget(left: Left, say: Callable[..., object]) -> None:
+    """Remove a tail that is in the database now; a damaged one is kept under another name, and that is said.
+
+    Args:
+        left: The tail.
+        say: As for :func:`adopt`.
+    """
     with FileErrors():
         if left.damage:
-            _log.error(
+            say(
+                logging.ERROR,
                 "mobius_otel: the tail %s of a killed process is damaged (%s); what could be read of it is in the"
                 " ledger, the file is kept as %s, and `mobius-otel audit verify` names it", left.place,
                 "; ".join(left.damage[:3]), os.path.basename(set_aside(left)),

@@ -151,6 +151,22 @@ class Intake(Books):
     def _commit(self, waiting: list[Waiting]) -> None:
         raise NotImplementedError  # of who takes records
 
+    def _alone(self, function: Callable[[], None]) -> None:
+        """Call `function` while nobody else works, and then say what is to be said of it."""
+        try:
+            self._turns.alone(function)
+        finally:
+            self._speak()
+
+    def _speak(self) -> None:
+        """Say what is to be said; who came upon this thread's turn leaves it to that."""
+        while self._unsaid and not self._turns.is_mine():
+            line: tuple[Any, ...] = ()
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                line = self._unsaid.pop(0)
+            if line:
+                _log.log(*line)
+
     def _finish(self) -> None:
         raise NotImplementedError  # of who ends streams
 
@@ -177,7 +193,8 @@ class Intake(Books):
         try:
             work, last = self._transacted(stream, write)
         except (SqliteFileGone, sqlite3.IntegrityError) as error:
-            _log.error(
+            self._say(
+                logging.ERROR,
                 "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
                 " file at its path, and `mobius-otel audit verify` names what it lacks", self.path,
             )  # fmt: skip
@@ -190,7 +207,7 @@ class Intake(Books):
         stream.go_on(work.row, last, work.count, work.head)
         self._failing = False
         for left in work.adopted:
-            forget(left)
+            forget(left, self._say)
         self._renew_tail()
 
     def _transacted(self, stream: Stream, write: Callable[[sqlite3.Connection, Work], object]) -> tuple[Work, int]:
@@ -287,6 +304,8 @@ class Intake(Books):
             if of_handler(error):
                 raise
             self._fail()
+        finally:
+            self._speak()
         return not self._failing
 
     def _fail(self) -> None:
@@ -305,7 +324,7 @@ class Intake(Books):
             if self._tail is not None and self._tail.pending:
                 self._about_itself(lambda _, __: None)
 
-        self._turns.alone(write)
+        self._alone(write)
 
     def _gather(self, *, patient: bool = False) -> list[Link]:
         if patient or not self._failing or time.monotonic() - self._failed_at > _RETRY_SECONDS:
@@ -322,7 +341,8 @@ class Intake(Books):
         if whole and (tail.idle or (tail.pending and tail.size < MOST_BYTES // 2)):
             return
         if not (whole or tail.told):
-            _log.error(
+            self._say(
+                logging.ERROR,
                 "mobius_otel: the tail of the audit ledger %s (%s) was removed, replaced, cut or closed while it was"
                 " open; nothing that was in it is lost", self.path, os.path.basename(tail.place),
             )  # fmt: skip

@@ -111,6 +111,7 @@ class Ledger(Intake):
         #: Records that wait in memory while the file cannot be written, with ``fail_mode="spool"``.
         self.spool = Spool(self._append)
         on_fork(self)
+        self._speak()
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -126,7 +127,11 @@ class Ledger(Intake):
         return self._append(Waiting(record))
 
     def _append(self, waiting: Waiting) -> Kept:
-        kept: Kept = self._turns.do(waiting)
+        try:
+            kept: Kept = self._turns.do(waiting)
+        finally:
+            if self._unsaid:
+                self._speak()
         if waiting.gate is not None and self.durability == "power":
             self.fairness.waited()  # for an fsync: as long as others need to reach the queue
         for hook in self._after_append:
@@ -278,7 +283,7 @@ class Ledger(Intake):
             if adopt and self._is_left():
                 self._about_itself(self._adopt)
 
-        self._turns.alone(write)
+        self._alone(write)
         self._tell_checkpoints()
 
     def end(self) -> None:
@@ -287,7 +292,7 @@ class Ledger(Intake):
         Raises:
             AuditUnavailable: It could not be committed.
         """
-        self._turns.alone(self._end)
+        self._alone(self._end)
         self._tell_checkpoints()
 
     def _end(self) -> None:
@@ -325,7 +330,7 @@ class Ledger(Intake):
     def _adopt(self, connection: sqlite3.Connection, work: Work) -> None:
         """Take note, in this stream, of how far the streams were that dead processes left: once for each."""
         work.adopted = []
-        for of, left in adopt(connection, self.path, work.row, work.stream.stream_id, self._clock()):
+        for of, left in adopt(connection, self.path, work.row, work.stream.stream_id, self._clock(), say=self._say):
             if of is not None:
                 work.add(work.stream.own_record(conventions.AUDIT_STREAM_ADOPTED, of))
             if left is not None:
@@ -363,7 +368,7 @@ class Ledger(Intake):
                 "mobius_otel: the audit ledger %s is closed and still cannot be written: %d records that were in memory"
                 " are lost", self.path, lost,
             )  # fmt: skip
-        self._turns.alone(self._close)
+        self._alone(self._close)
         self._tell_checkpoints()
 
     def _close(self) -> None:
@@ -389,7 +394,7 @@ class Ledger(Intake):
             self._tail.close()
         self._tail, self._failing, self._keeper = None, False, Keeper()
         self._settled = {}
-        self._told = []
+        self._told, self._unsaid[:] = [], []
         self._delivery = threading.Condition()
         self.wanted = threading.Event()
         self.shippers = 0

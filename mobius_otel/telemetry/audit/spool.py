@@ -68,8 +68,13 @@ class Spool:
                 return self._write(waiting)
             except AuditUnavailable as error:
                 with self._lock:
-                    self._begin(error)
+                    first = self._begin()
                     self._keep(waiting, placed)
+                if first:  # a log's handler has a lock of its own: others shall not wait for it here
+                    _log.error(
+                        "mobius_otel: %s; records are kept in memory (at most %d) until the ledger works again",
+                        error, self._bound,
+                    )  # fmt: skip
                 return None
         with self._lock:
             self._keep(waiting, placed)
@@ -91,9 +96,13 @@ class Spool:
             return len(self._waiting)
         with self._draining:  # a lock's own `with`: a signal handler that raises leaves it free
             self._drains = thread
-            return self._drain()
+            written = self._drain()
+        if written and not self._waiting:
+            _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
+        return len(self._waiting)
 
     def _drain(self) -> int:
+        """Return how many were written."""
         written = 0
         while self._waiting:
             waiting, placed = self._waiting[0]
@@ -109,21 +118,16 @@ class Spool:
             with self._lock:
                 self._waiting.popleft()
             written += 1
-        if written and not self._waiting:
-            _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
-        return len(self._waiting)
+        return written
 
     def _again(self, waiting: Waiting) -> Kept:
         waiting.again()
         return self._write(waiting)
 
-    def _begin(self, error: AuditUnavailable) -> None:
+    def _begin(self) -> bool:
+        """Return whether memory is begun to be used."""
         self._retry_at = self._clock() + _RETRY_SECONDS
-        if not self._waiting:
-            _log.error(
-                "mobius_otel: %s; records are kept in memory (at most %d) until the ledger works again",
-                error, self._bound,
-            )  # fmt: skip
+        return not self._waiting
 
     def _keep(self, waiting: Waiting, placed: Callable[[Kept], None]) -> None:
         if len(self._waiting) >= self._bound:

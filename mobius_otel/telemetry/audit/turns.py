@@ -141,6 +141,10 @@ class Turns:
         finally:
             self._leave(mine)
 
+    def is_mine(self) -> bool:
+        """Return whether this thread has the turn: what asks was called by a signal's handler, or by a finalizer."""
+        return self._worker == threading.get_ident() and self._turn.locked()
+
     def _lead(self, mine: Waiting) -> None:
         waiting = self._waiting()
         if mine not in waiting:  # who wants a turn of his own stands before it
@@ -150,7 +154,7 @@ class Turns:
 
     def _come(self, mine: Waiting) -> bool:
         """Wait for the turn, or until another thread has done it; return whether it is this thread's turn."""
-        if self._worker == mine.thread and self._turn.locked():
+        if self.is_mine():
             raise AuditUnavailable("a signal interrupted the thread while it was recording")
         with self._mutex:
             # A leader of this thread that does not work was interrupted: by what was raised, or by what comes here.

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Targ
 from mobius_otel.telemetry.audit.browse import find_records, walk_records
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.audit.signing import HmacKey
+from mobius_otel.telemetry.audit.tail import tails_of
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.telemetry.safety import raise_errors
 from mobius_otel.testing.receiver import OtlpReceiver
@@ -542,3 +544,77 @@ def test_a_damaged_page_that_holds_no_record_is_said(ledger_of_many, page):
     result = verify_ledger(ledger_of_many)
     assert (result.ok, result.records) == (False, 300)
     assert {problem.what for problem in result.problems} == {"unreadable"}
+
+
+# --- what the log is told -------------------------------------------------------------------------------------
+
+
+class Busy(logging.Handler):
+    """A log whose handler waits for another thread that records, as where both share a lock."""
+
+    def __init__(self, ledger):
+        super().__init__()
+        self.ledger, self.told, self.stuck = ledger, [], 0
+
+    def emit(self, record):
+        self.told.append(record.getMessage())
+        other = threading.Thread(
+            target=AuditLogger(ledger=self.ledger).record, args=("order.seen",), kwargs={"actor": Actor("u-2")},
+            daemon=True,
+        )  # fmt: skip
+        other.start()
+        other.join(10)
+        self.stuck += other.is_alive()
+
+
+def tail_removed(path):
+    (place,) = tails_of(path).values()
+    os.unlink(place)
+
+
+def ledger_replaced(path):
+    for suffix in ("", "-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+
+
+def dead_tail_damaged(path):
+    subprocess.run([sys.executable, "-c", CRASHED, str(path)], check=False, env=forking.environment())
+    for place in tails_of(path).values():
+        with open(place, "ab") as file:
+            file.write(b"none\n")
+
+
+def dead_tail_gone(path):
+    mine = set(tails_of(path))
+    subprocess.run([sys.executable, "-c", CRASHED, str(path)], check=False, env=forking.environment())
+    for stream, place in tails_of(path).items():
+        if stream not in mine:
+            os.unlink(place)
+
+
+@posix
+@pytest.mark.parametrize(("what", "said"), [
+    (tail_removed, "was removed, replaced, cut or closed"), (ledger_replaced, "was deleted or replaced"),
+    (lambda path: removed(path, "-wal", "-shm"), "write-ahead log"), (dead_tail_damaged, "is damaged"),
+    (dead_tail_gone, "is gone"),
+], ids=["tail", "ledger", "log", "damaged", "gone"])  # fmt: skip
+def test_nobody_waits_for_the_log_while_he_holds_up_the_others(tmp_path, monkeypatch, what, said):
+    """A handler that cannot go on before another thread has recorded: the ledger speaks when its turn is over."""
+    path = tmp_path / "audit.db"
+    with Ledger(path) as ledger:
+        audit = AuditLogger(ledger=ledger)
+        audit.record("order.placed", actor=Actor("u-1"))
+        handler = Busy(ledger)
+        log = logging.getLogger("mobius_otel")
+        monkeypatch.setattr(log, "propagate", False)
+        log.addHandler(handler)
+        try:
+            what(path)
+            time.sleep(0.06)  # as long as it may take until somebody looks
+            audit.record("order.placed", actor=Actor("u-1"))
+            ledger.flush()
+            ledger.seal(adopt=True)
+        finally:
+            log.removeHandler(handler)
+    assert said in "".join(handler.told)
+    assert handler.stuck == 0
