@@ -95,7 +95,8 @@ def build(
         A record of JSON's shapes. Nanoseconds are texts, because a double cannot hold them.
     """
     now = time.time_ns()
-    texts, attributes, count, kinds = _redacted(event, scope, redactor)
+    own = isinstance(spec, conventions.Event)
+    texts, attributes, count, kinds = _redacted(event, scope, redactor, own=own)
     reason, tenant, address, target_type, target, action, actor, name, scope = texts
     observed = str(now)
     timestamp = event.timestamp
@@ -116,7 +117,6 @@ def build(
     # The caller's first, then ours, what must be there last: where attributes are limited, OpenTelemetry's SDK drops
     # those that were set first.
     if not _HARMLESS.issuperset(attributes):
-        own = isinstance(spec, conventions.Event)
         attributes = _of_caller(attributes, _NOTHING if own else _said(event, error))
     actor_type = event.actor.type
     _add_standard(attributes, address, actor, actor_type)
@@ -230,7 +230,7 @@ def _add_standard(attributes: dict[str, Any], source: str | None, actor: str, ac
 
 
 def _redacted(
-    event: AuditEvent, scope: str, redactor: AnyRedactor | None
+    event: AuditEvent, scope: str, redactor: AnyRedactor | None, *, own: bool
 ) -> tuple[Sequence[Any], dict[str, Any], int, list[str] | None]:
     """Redact our texts as bare values, whatever their names, and the caller's attributes with their names.
 
@@ -252,6 +252,8 @@ def _redacted(
     try:
         if redactor is None:
             redactor = configured_redactor()
+        if not own and type(redactor) is Redactor:  # somebody's own decides on names itself
+            redactor = redactor.for_others
         user = event.attributes.copy()  # type: ignore[attr-defined] # a mapping proxy's
         if type(redactor) is Redactor and type(scope) is str and redactor.is_clean(
             user,

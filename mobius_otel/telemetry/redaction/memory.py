@@ -86,6 +86,7 @@ class Memory:
 
     Args:
         policy: What counts as a secret.
+        ours: Whether the names are trusted that this package writes.
     """
 
     __slots__ = (
@@ -93,10 +94,10 @@ class Memory:
         "policy", "rules", "scanner",
     )  # fmt: skip
 
-    def __init__(self, policy: RedactionPolicy) -> None:
+    def __init__(self, policy: RedactionPolicy, *, ours: bool = True) -> None:
         self.policy = policy
         self.most = min(policy.max_length, MOST_SCREENED)
-        self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off)
+        self.rules = NameRules(policy.names, policy.trusted, policy.kinds_off, ours=ours)
         self.scanner = TextScanner(policy, self.rules)
         #: Texts without a secret, as long as no name says that they are one.
         self.clean: set[str] = set()

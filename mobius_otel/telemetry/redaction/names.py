@@ -136,18 +136,22 @@ _TRUSTED = word_set(
     " http.request.method_original http.response.status_code http.status_code http.flavor http.scheme url.scheme"
     " http.client_ip net.sock.peer.addr net.sock.host.addr source.address destination.address http.host host.ip"
     " client.address client.port server.address server.port net.peer.ip net.peer.port net.host.name net.host.port"
-    " trace_id span_id traceid spanid trace_flags parent_id parent_span_id log.record.uid timestamp time ts"
+    " trace_id span_id traceid spanid trace_flags parent_id parent_span_id timestamp time ts"
     " observed_timestamp version level levelname severity severity_text severity_number error.type exception.type"
-    " audit.record.id audit.action audit.outcome audit.actor.type audit.target.type audit.source.id"
-    " audit.source.type audit.schema.version audit.integrity.value audit.integrity.canonicalization"
     " service.version service.name service.namespace service.instance.id process.pid process.runtime.name"
     " process.runtime.version process.runtime.description app.version code.function.name code.file.path"
     " code.line.number thread.id thread.name host.arch os.type os.version container.id"
 )
-_TRUSTED_PREFIXES = (
-    "network.", "telemetry.", "otel.", "audit.sequence.", "mobius.rate_limit.", "mobius.api_key.",
-    "mobius.redaction.", "mobius.guard.", "mobius.within", "mobius.outcome", "mobius.count", "mobius.component",
-    "mobius.audit.result", "mobius.audit.risk_score", "mobius.audit.owasp", "mobius.audit.ocsf_type_uid",
+_TRUSTED_PREFIXES = ("network.", "telemetry.", "otel.")
+#: Those that this package writes: what somebody else puts under them is no more trusted than the rest of it.
+_OURS = word_set(
+    "log.record.uid audit.record.id audit.action audit.outcome audit.actor.type audit.target.type audit.source.id"
+    " audit.source.type audit.schema.version audit.integrity.value audit.integrity.canonicalization"
+)
+_OUR_PREFIXES = (
+    "audit.sequence.", "mobius.rate_limit.", "mobius.api_key.", "mobius.redaction.", "mobius.guard.", "mobius.within",
+    "mobius.outcome", "mobius.count", "mobius.component", "mobius.audit.result", "mobius.audit.risk_score",
+    "mobius.audit.owasp", "mobius.audit.ocsf_type_uid",
 )  # fmt: skip
 
 #: A version such as 1.2.3.4 looks like an address.
@@ -262,6 +266,7 @@ class NameRules:
         names: Further secret names; each holds also as the end of a longer one.
         trusted: Further trusted names, exactly as they are written; a trailing ``*`` stands for any rest.
         off: Kinds that are not looked for.
+        ours: Whether the names are trusted that this package writes.
 
     Example:
         >>> rules = NameRules(names=["badge no"])
@@ -269,14 +274,20 @@ class NameRules:
         ('password', 'name', '')
     """
 
-    __slots__ = ("_extra", "_off", "_prefixes", "_trusted", "known")
+    __slots__ = ("_extra", "_innate", "_off", "_prefixes", "_trusted", "known")
 
     def __init__(
-        self, names: Iterable[str] = (), trusted: Iterable[str] = (), off: frozenset[str] = frozenset()
+        self,
+        names: Iterable[str] = (),
+        trusted: Iterable[str] = (),
+        off: frozenset[str] = frozenset(),
+        *,
+        ours: bool = True,
     ) -> None:
         self._extra = tuple(words(name) for name in names)
         mine = [name.lower() for name in trusted]
-        self._trusted = _TRUSTED | {name for name in mine if not name.endswith("*")}
+        self._trusted = _TRUSTED | (_OURS if ours else frozenset()) | {name for name in mine if not name.endswith("*")}
+        self._innate = _TRUSTED_PREFIXES + (_OUR_PREFIXES if ours else ())
         self._prefixes = tuple(name[:-1] for name in mine if name.endswith("*"))
         self._off = off
         #: What some names say that were asked for.
@@ -302,6 +313,6 @@ class NameRules:
             if any(found[-len(extra) :] == extra for extra in self._extra if extra) and "name" not in self._off:
                 return "name"
         kind = _judge(name)
-        if kind == SCAN and (lower.startswith(_TRUSTED_PREFIXES) or lower.endswith(_VERSIONS)):
+        if kind == SCAN and (lower.startswith(self._innate) or lower.endswith(_VERSIONS)):
             return TRUST
         return SCAN if kind in self._off else kind

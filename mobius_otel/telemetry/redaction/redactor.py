@@ -66,7 +66,7 @@ class Redactor:
         'GET /v1?token=[redacted:token]&page=2'
     """
 
-    __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "policy")
+    __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "_stranger", "policy")
 
     def __init__(self, policy: RedactionPolicy | None = None, pseudonyms: Pseudonyms | None = None) -> None:
         self.policy = policy or RedactionPolicy.default()
@@ -75,6 +75,17 @@ class Redactor:
             pseudonyms = Pseudonyms.from_environment()
         self._pseudonyms = pseudonyms
         self._memory = Memory(self.policy)
+        self._stranger: Redactor | None = None
+
+    @property
+    def for_others(self) -> Redactor:
+        """The same, for what others give a name: those that this package writes are trusted no more than any other."""
+        found = self._stranger
+        if found is None:
+            found = Redactor(self.policy, self._pseudonyms)
+            found._memory = Memory(self.policy, ours=False)
+            self._stranger = found
+        return found
 
     def __repr__(self) -> str:
         return f"Redactor(policy={self.policy.version!r})"

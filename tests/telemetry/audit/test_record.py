@@ -15,6 +15,8 @@ from mobius_otel.telemetry.audit.record import build
 from mobius_otel.telemetry.audit.verify import verify_ledger
 from mobius_otel.telemetry.redaction import Pseudonyms, RedactionPolicy, Redactor
 
+SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+
 
 def attributes(redactor=None, **fields):
     event = AuditEvent(**{"event_name": "a.b", "action": "READ", "actor": Actor("u-1"), **fields})
@@ -148,3 +150,27 @@ def test_a_number_is_kept_in_the_canonical_form_whatever_writes_it(tmp_path, num
         for entry in ledger.records():
             assert entry.payload == slowly(parse(entry.payload)).encode()
     assert verify_ledger(tmp_path / "audit.db").ok
+
+
+@pytest.mark.parametrize("name", [
+    "audit.record.id", "log.record.uid", "LOG.Record.uid", "mobius.redaction.kinds", "audit.integrity.value",
+    "audit.sequence.number", "mobius.audit.owasp", "mobius.audit.result", "mobius.api_key.id", "mobius.count",
+])  # fmt: skip
+@pytest.mark.parametrize("shape", [
+    lambda name: {name: SECRET}, lambda name: {name: [{"a": SECRET}]}, lambda name: {"x": {name: [SECRET]}},
+    lambda name: {"x": [{"y": {name: SECRET}}]},
+], ids=["bare", "with more in it", "in a list", "deep"])  # fmt: skip
+def test_no_secret_is_trusted_for_a_name_of_ours_that_somebody_else_gives(name, shape):
+    """As at any other name, once the name is kept under another and where it stands inside of something."""
+    for _ in range(2):  # what is known of a name by then changes nothing
+        record = build(AuditEvent("a.b", "READ", Actor("u-1"), attributes=shape(name)), "test", None)
+        assert SECRET not in str(record)
+        assert record["attributes"]["mobius.redaction.kinds"] == ["github"]
+
+
+def test_what_the_package_writes_itself_is_still_trusted():
+    """A key's id is no secret, though it looks like one."""
+    spec = conventions.API_KEY_ISSUED
+    attributes = {"mobius.api_key.id": SECRET}
+    record = build(AuditEvent(spec.name, spec.action, Actor("u-1"), attributes=attributes), "test", None, spec)
+    assert record["attributes"]["mobius.api_key.id"] == SECRET
