@@ -24,7 +24,12 @@ from typing import Any
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
 
-__all__ = ["SqliteFile", "SqliteFileGone", "lost_pages"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["SqliteFile", "SqliteFileGone", "damage_in", "lost_pages"]
 
 _log = logging.getLogger("mobius_otel")
 
@@ -99,6 +104,42 @@ def _missing(index: bytes, log: int) -> int:
     return max(0, frames - max(there, done)) if valid and page and frames >= done else 0
 
 
+def damage_in(connection: sqlite3.Connection, seconds: float = 1.0) -> str | None:
+    """Return what SQLite finds wrong with a file, as far as `seconds` show it: some hundred megabytes; None: nothing.
+
+    Args:
+        connection: The file's.
+        seconds: How long it looks at most.
+    """
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = "ok" if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT else str(error)
+    finally:
+        connection.set_progress_handler(None, 0)
+    return None if found == "ok" else " ".join(found.split())
+
+
+@contextlib.contextmanager
+def _folder_held(place: str) -> Iterator[None]:
+    """Hold a folder's lock, of flock: one of a file's own would take those of SQLite away when it is closed."""
+    folder = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _size(place: str) -> int:
+    try:
+        return os.stat(place).st_size
+    except _ABSENT:
+        return 0
+
+
 def _inode(place: str) -> int:
     try:
         return os.stat(place).st_ino
@@ -121,6 +162,7 @@ class SqliteFile:
         busy_timeout: Seconds to wait for another process that is writing.
         synchronous: ``NORMAL`` survives a killed process, ``FULL`` also a power cut.
         prepare: Called with every new connection, for settings that hold for a connection alone.
+        aside: Whether a file that somebody cut is moved away, and another one begun.
         say: Called with level, message and values for every line of the log; default: it is logged at once.
 
     Raises:
@@ -138,6 +180,7 @@ class SqliteFile:
         busy_timeout: float = 5.0,
         synchronous: str = "NORMAL",
         prepare: Callable[[sqlite3.Connection], object] | None = None,
+        aside: bool = False,
         say: Callable[..., object] = _log.log,
     ) -> None:
         self.path = Path(path).absolute()
@@ -149,6 +192,7 @@ class SqliteFile:
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
         self._prepare = prepare
+        self._aside = aside and fcntl is not None
         self._say = say
         #: Held by whoever uses the connection.
         self.lock = threading.RLock()
@@ -159,6 +203,7 @@ class SqliteFile:
         self._reader: sqlite3.Connection | None = None
         self._readers = 0
         self._identity: tuple[int, int] | None = None
+        self._size = 0  # of the file; SQLite makes it larger, and only VACUUM smaller
         self._log_file = -1
         self._log_identity = (0, 0)
         self._log_size = 0
@@ -201,7 +246,7 @@ class SqliteFile:
                 self._what, str(self.path), "a SQLite file that can be opened and written", f"SQLite says: {error}."
             ) from error
         found = os.stat(self.path)
-        self._identity = (found.st_dev, found.st_ino)
+        self._identity, self._size = (found.st_dev, found.st_ino), found.st_size
         self._look_at_log()
         self._connection = connection
         return connection
@@ -245,6 +290,9 @@ class SqliteFile:
                 found = "is a folder" if self.path.is_dir() else "is none, or a link to none"
                 raise ConfigurationError(self._what, str(self.path), f"a file, and this {found}") from None
             file = os.stat(self.path)
+            if self._aside and not file.st_size and _size(self._log_place):  # SQLite would remove its log
+                self._move_away((file.st_dev, file.st_ino))
+                return self._check_place()
             mode = stat.S_IMODE(file.st_mode)
             if not file.st_size and time.time() - file.st_mtime > _BEING_MADE_SECONDS:
                 self._say(
@@ -396,8 +444,11 @@ class SqliteFile:
             row = self._read("PRAGMA data_version") if self._connection is not None else None
             return None if row is None else (self._readers, row[0])  # SQLite counts for each connection anew
 
-    def check_still_there(self) -> None:
+    def check_still_there(self) -> int:
         """Look whether the open file is still the one at its path.
+
+        Returns:
+            Its size.
 
         Raises:
             SqliteFileGone: It was deleted or replaced.
@@ -408,19 +459,23 @@ class SqliteFile:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
+        return found.st_size
 
     def is_still_there(self) -> bool:
-        """Return whether the file that was opened last is the one at its path."""
+        """Return whether the file that was opened last is the one at its path, and no shorter than it was."""
         try:
-            self.check_still_there()
+            return self.check_still_there() >= self._size
         except SqliteFileGone:
             return False
-        return True
 
     def _whole(self) -> sqlite3.Connection:
         """Return the connection after a look whether file, log and index are still those at their paths."""
         connection = self._usable()
-        self.check_still_there()
+        size = self.check_still_there()
+        if size < self._size and not connection.in_transaction:
+            self._mend(connection)
+            size = self.check_still_there()
+        self._size = size
         if self.full:  # what there is now is enough for the pages of the log, but not for them and for new ones
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self.full = False
@@ -438,6 +493,41 @@ class SqliteFile:
                 return self._rescued(connection)
         self._log_size = size
         return connection
+
+    def _mend(self, connection: sqlite3.Connection) -> None:
+        """Have a file that became shorter filled up from its log; one that lacks something then is moved away.
+
+        Raises:
+            SqliteFileGone: It was, by this process or another.
+        """
+        connection.execute("PRAGMA shrink_memory")  # what memory alone has would be taken for the file's
+        if damage_in(connection) is None:  # the log has what was cut off, or somebody used VACUUM
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        elif self._aside:
+            self._move_away(self._identity)
+            raise SqliteFileGone(f"the {self._what} was cut while it was open")
+
+    def _move_away(self, identity: tuple[int, int] | None) -> None:
+        """Move a file that was cut away from its path, with its log, if nobody else did."""
+        place = os.path.realpath(self._place)
+        with _folder_held(os.path.dirname(place)):
+            found = os.stat(place) if os.path.exists(place) else None
+            if found is None or (found.st_dev, found.st_ino) != identity:
+                return
+            number, new = 0, f"{place}.cut"
+            while os.path.lexists(new):
+                number += 1
+                new = f"{place}-{number}.cut"
+            for suffix in ("-wal", "-shm", ""):  # the file last: who has it open finds it cut until it is gone
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(place + suffix, new + suffix)
+        self._say(
+            logging.ERROR,
+            "mobius_otel: somebody cut the %s %s; what is left of it is kept as %s, and another one begins",
+            self._what,
+            self.path,
+            os.path.basename(new),
+        )
 
     def _rescued(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """Bring what a log holds that has no name any more into the file, and open that anew."""

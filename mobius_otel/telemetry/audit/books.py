@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.sqlite import SqliteFile
+from mobius_otel.sqlite import SqliteFile, damage_in
 from mobius_otel.telemetry.audit.lease import Lease
 from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of
@@ -31,7 +31,6 @@ _BACKLOG: Final = (
     " WHERE record <= (SELECT acknowledged FROM shipping))"
 )
 _NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
-_CHECK_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.02
 _PRUNE_AT_ONCE: Final = 2000
 
@@ -102,7 +101,7 @@ class Books:
         self._unsaid: list[tuple[Any, ...]] = []
         self._file = SqliteFile(
             path, MIGRATIONS, what="audit ledger", table="records", prepare=self._prepare,
-            synchronous="FULL" if durability == "power" else "NORMAL", say=self._say,
+            synchronous="FULL" if durability == "power" else "NORMAL", aside=True, say=self._say,
         )  # fmt: skip
         self.path = self._file.path
         if not damaged:
@@ -155,20 +154,13 @@ class Books:
 
     def _check_whole(self) -> None:
         """Refuse a damaged file, as far as a second shows that it is: some hundred megabytes."""
-        end = time.monotonic() + _CHECK_SECONDS
         with self._file.lock, self._file.reading() as connection:
-            connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
-            try:
-                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            except sqlite3.DatabaseError as error:
-                found = "ok" if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT else str(error)
-            finally:
-                connection.set_progress_handler(None, 0)
-        if found != "ok":
+            found = damage_in(connection)
+        if found is not None:
             self._file.close()
             raise ConfigurationError(
                 "audit ledger", str(self.path), "whole, but it is damaged",
-                f"SQLite says: {' '.join(found.split())}. `mobius-otel audit verify {self.path}` says what can still be"
+                f"SQLite says: {found}. `mobius-otel audit verify {self.path}` says what can still be"
                 f" read, `mobius-otel audit ship --once {self.path}` sends that; then move it away.",
             )  # fmt: skip
 

@@ -195,8 +195,8 @@ class Intake(Books):
         except (SqliteFileGone, sqlite3.IntegrityError) as error:
             self._say(
                 logging.ERROR,
-                "mobius_otel: the audit ledger %s was deleted or replaced while it was open; recording goes on in the"
-                " file at its path, and `mobius-otel audit verify` names what it lacks", self.path,
+                "mobius_otel: the audit ledger %s was deleted, replaced or cut while it was open; recording goes on in"
+                " the file at its path, and `mobius-otel audit verify` names what it lacks", self.path,
             )  # fmt: skip
             if isinstance(error, SqliteFileGone):
                 self._file.reopen()
