@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE
+from mobius_otel.telemetry.redaction.values import is_message
 
 __all__ = ["Pair", "mask_header", "quoted_end", "value_span"]
 
@@ -74,7 +75,10 @@ _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 _BARE = re.compile(
-    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b]++|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"']))*+", re.ASCII
+    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"'])"
+    # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
+    r"|\0(?!\Z|[A-Za-z_]\w{0,60}+=|--?[A-Za-z]))*+",
+    re.ASCII,
 )
 _AFTER_STRING = frozenset({"", " ", "+", ")", ",", "%", ".", ";", "]", "}", "\n"})
 _LINE = re.compile(r"(?:[^\r\n\\]++|\\(?![nr]))*+")
@@ -121,8 +125,11 @@ _STATES = frozenset({
 _COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=.]|;[ \t]*[\w\-]+=)")
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
 _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
-_SHORTEST_IBAN = 15
+_SHORTEST_IBAN, _LONGEST_MESSAGE = 15, 160
 _PLACEHOLDERS = frozenset({"=<", ":<"})
+_MASKED_LOGIN = re.compile(r"[*\u2022xX]{2,64}+@")
+# Where a process stands: "PWD='/work/app'".
+_DIRECTORY = re.compile(r"/(?:[\w.\-@+]{1,64}+/?)*+", re.ASCII)
 _MARKED_LOGIN = re.compile(rf"{MARKER}(?=@)")
 # What opens the element of a name: <password>, <ns:password>, <entry key="password">.
 _ELEMENT = re.compile(r"<(?:[\w.\-]{1,32}:)?\Z|<[\w.:\-]{1,32}[ \t]{1,4}(?:key|name|id)=\\{0,4}[\"']\Z", re.ASCII)
@@ -143,6 +150,8 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     begin = text[at : at + 1]
     if begin == "[" and text.startswith("[redacted:", at) and (marked := _MARKED_LOGIN.match(text, at)):
         return marked.end(), marked.end()  # "https://x-access-token:[redacted:url_credential]@host/path"
+    if separator == ":" and text.startswith("//", pair.start - 2) and (masked := _MASKED_LOGIN.match(text, at)):
+        return masked.end(), masked.end()  # "https://__token__:****@host/path"
     if (
         kind != "cookie" and text[at - 1] in " \t" and _is_name(text, at, of)
     ):  # nothing stands here: "password= --token …", "password: token: …"
@@ -169,6 +178,8 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if _closes(text, start, opened.group(1)):
             return at, at
         end = quoted_end(text, start, opened.group(1))
+        if text[start : start + 1] == "/" and _is_directory(pair.name, kind) and _DIRECTORY.fullmatch(text, start, end):
+            return start, start
         return _checked(text, start, end, kind, quoted=True)
     if "(" in text and (call := _CALL.match(text, at)):
         start = call.end()
@@ -188,11 +199,15 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return _header_value(text, pair, kind)
     if _CODE.match(value) or value == name.rpartition(".")[2] or (separator == ":" and name.startswith(value + "_")):
         return at, at
-    if separator == ":" and value.isalpha() and (value.lower() in PROSE or of(value) not in (SCAN, TRUST)):
-        return at, at  # the rest of a sentence: "passwd: password updated"
-    if kind == "password" and begin == "/" and name in {"pwd", "oldpwd"}:
+    if separator == ":" and value.isalpha() and _goes_on(text, at, value, of):
+        return at, at
+    if begin == "/" and _is_directory(name, kind):
         return at, at
     return _checked(text, at, end, kind)
+
+
+def _is_directory(name: str, kind: str) -> bool:
+    return kind == "password" and name.lower() in {"pwd", "oldpwd"}
 
 
 def _is_name(text: str, at: int, of: Callable[[str], str]) -> bool:
@@ -201,6 +216,14 @@ def _is_name(text: str, at: int, of: Callable[[str], str]) -> bool:
     if not found or not (found.group(1) or found.group(3)) or any(map(str.isdigit, found.group(2))):
         return False
     return of(found.group(2)) not in (SCAN, TRUST)
+
+
+def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
+    """Return whether a word begins the rest of a sentence: "passwd: password updated", "Input should be …"."""
+    if word.lower() in PROSE or of(word) not in (SCAN, TRUST):
+        return True
+    line = _LINE.match(text, at, at + _LONGEST_MESSAGE)
+    return line is not None and line.group().count(" ") > 2 and is_message(line.group().strip())
 
 
 def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:

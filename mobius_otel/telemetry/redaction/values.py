@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_message_of_a_list", "is_word", "keeps"]
+__all__ = ["is_message", "is_message_of_a_list", "is_word", "keeps"]
 
 
 def _set(text: str) -> frozenset[str]:
@@ -19,8 +19,8 @@ _PLACEHOLDER = re.compile(
     r"""(?:
       \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
       | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|protected|scrubbed|removed|omitted|secret)[\])>]{0,2}
-      | \$\{\{[^}]{0,100}\}\} | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | %\(\w{1,40}\)s | %s
-      | \$[A-Z_]{3,40} | \$[0-9]{1,3} | :\w{1,40}
+      | \$\{\{[^}]{0,100}\}\} | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | \$[A-Z_]{3,40}
+      | (?:%\(\w{1,40}\)s | %s | \$[0-9]{1,3} | :\w{1,40}) (?:::[a-z][\w. ]{1,40}(?:\([0-9, ]{1,9}\))?(?:\[\])?)?
       | <[\w \-]{1,40}> | \(?(?:sensitive(?:[ ]value)?|known[ ]after[ ]apply)\)?
       | !(?:ref|sub|getatt|importvalue|vault|secret|env)(?:[ ][\w.:\-|]{0,80})?
       | (?:var|local|module|secrets)(?:\.[a-z_]{1,40}){1,4}
@@ -45,6 +45,7 @@ _MESSAGE = _set("""
     not no isn't doesn't don't didn't do does did mustn't shouldn't need needs to of in on or and for from with as than
     blank null empty required missing invalid valid incorrect wrong unknown expired revoked unset set changed updated
     found provided given used already taken available allowed accepted supported unsupported denied failed entirely
+    integer float boolean list dictionary object array decimal date datetime able unable parse shorter longer
     too short long common weak simple similar easy minimum maximum min max least most at character characters char chars
     digit digits letter letters uppercase lowercase upper lower case symbol symbols special number numbers numeric one
     more less fewer only between within exactly contain contains include includes containing match matches matching same
@@ -56,6 +57,7 @@ _VERB = _set("""
     is are was has have been be must should may can cannot can't not isn't doesn't don't didn't mustn't shouldn't needs
     enter choose use try ensure check required missing too minimum maximum at match
 """)
+_SHORT_MESSAGES = frozenset({"unknown field", "unknown field."})
 _WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 #: Words, and at most two numbers that no code has as few digits as.
 _SAYS = re.compile(r"(?:[A-Za-z' ,.;:!()\"`/\-]++|(?<![0-9])(?:[0-9]{1,2}|100|128|255|256)(?![0-9])){1,5}")
@@ -103,10 +105,12 @@ def _is_place(value: str) -> bool:
     return ("/" in value or "\\" in value) and (_PLACE.fullmatch(value) or _ARN.fullmatch(value)) is not None
 
 
-def _is_message(value: str) -> bool:
+def is_message(value: str) -> bool:
     """Return whether every word of a value is one of those that validation speaks in."""
     if " " not in value or not _SAYS.fullmatch(value):
         return False
+    if value.lower() in _SHORT_MESSAGES:
+        return True
     said = set(_WORDS.findall(value.lower()))
     return said <= _MESSAGE and not said.isdisjoint(_VERB)
 
@@ -125,7 +129,7 @@ def keeps(kind: str, value: str) -> bool:
         lower = stripped.lower()
         if lower in _NOTHING or _PLACEHOLDER.fullmatch(stripped):
             return True
-        if kind != "url_credential" and (lower in _STATES or _is_message(stripped) or _is_place(stripped)):
+        if kind != "url_credential" and (lower in _STATES or is_message(stripped) or _is_place(stripped)):
             return True
     if kind == "authorization":
         return value.strip().lower() in _SCHEMES

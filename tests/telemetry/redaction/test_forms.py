@@ -105,6 +105,12 @@ FORMS = [
     ("https://x-access-token:{}@h.example/a.git failed",
      "https://x-access-token:[redacted:url_credential]@h.example/a.git failed"),
     ("Authorization: SSWS {}", "Authorization: SSWS [redacted:authorization]"),
+    # where a value ends
+    ("A=1\0DB_PASSWORD={}\0HOME=/root\0PATH=/bin", "A=1\0DB_PASSWORD=[redacted:password]\0HOME=/root\0PATH=/bin"),
+    ("app\0--password={}\0--port\x0080", "app\0--password=[redacted:password]\0--port\x0080"),
+    ("password=a\0b{}", "password=[redacted:password]"),
+    ("https://__token__:{}@h.example/simple", "https://__token__:[redacted:url_credential]@h.example/simple"),
+    ("pwd='x/{}'", "pwd='[redacted:password]'"),
 ]  # fmt: skip
 HARMLESS = [
     "missing Authorization: Bearer header", "token: Optional[str]", "cvv=match", "credentials: include",
@@ -131,6 +137,11 @@ HARMLESS = [
     "['docker', 'run', '-p', '8080:80']", "SET search_path TO 'public'",
     "apiVersion: v1\ndata:\n  db: bar\nkind: ConfigMap",
     "[SQL: SELECT * FROM u WHERE id = ?]\n[parameters: ('17',)]", "COPY u (id, name) FROM stdin;\n1\tbob\n\\.",
+    "INSERT INTO u (email, password) VALUES (%(email)s::VARCHAR, %(password)s::VARCHAR(80)), ($1::TEXT, $2::TEXT[])",
+    "UPDATE u SET password=%(password)s::VARCHAR WHERE id = %(id)s::INTEGER",
+    "export PWD='/work/app'", "'PWD': '/srv/x-1', 'n': 1", "https://__token__:****@h.example/simple",
+    "{'password': ['Shorter than minimum length 30.'], 'pin': ['Not a valid integer.'], 'token': ['Unknown field.']}",
+    "Invalid value for '--password': Input should be a valid integer",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
 ]  # fmt: skip
 
