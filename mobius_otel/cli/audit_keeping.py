@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from mobius_otel.telemetry.audit.ledger import Ledger
 from mobius_otel.telemetry.audit.reading import UNREADABLE, read
 from mobius_otel.telemetry.audit.risk import band
 from mobius_otel.telemetry.audit.signing import key_from_environment
+from mobius_otel.telemetry.audit.standing import reasons_of, stats_of
 from mobius_otel.telemetry.audit.stream import SEALED
 
 __all__ = ["add_parsers", "existing_ledger"]
@@ -54,20 +57,32 @@ def existing_ledger(args: argparse.Namespace) -> Iterator[Ledger]:
     policy = policy_of(args)
     of_policy = policy.audit.ledger is not None and policy.beside(policy.audit.ledger) == path
     own = open_ledger(policy, damaged=True) if of_policy else None
-    with closing(own or Ledger(path, key=key_from_environment(), damaged=True)) as ledger:
-        try:
-            yield ledger
-        except UNREADABLE as error:
-            raise ConfigurationError(
-                "audit ledger", str(path), "a SQLite file that can be read and written",
-                f"SQLite says: {error}. `mobius-otel audit verify {path}` says what can still be read.",
-            ) from error  # fmt: skip
+    with closing(own or Ledger(path, key=key_from_environment(), damaged=True)) as ledger, _answered(str(path)):
+        yield ledger
+
+
+@contextmanager
+def _answered(path: str) -> Iterator[None]:
+    """Say where a file is damaged what can be done."""
+    try:
+        yield
+    except (*UNREADABLE, ConfigurationError) as error:
+        why = error.__cause__ if isinstance(error, ConfigurationError) else error
+        if not isinstance(why, UNREADABLE):
+            raise
+        raise ConfigurationError(
+            "audit ledger", path, "a SQLite file that can be read and written",
+            f"SQLite says: {why}. `mobius-otel audit verify {path}` says what can still be read.",
+        ) from error  # fmt: skip
 
 
 def _stats(args: argparse.Namespace) -> int:
-    with existing_ledger(args) as ledger:
-        found, reasons, path = ledger.stats(), ledger.quarantine_reasons(), str(ledger.path)
-    events = count_events(path)
+    path = str(Path(ledger_of(args)).absolute())
+    with _answered(path):  # read as it is: whoever only asks leaves a killed process's files as they are
+        found, reasons = read(
+            path, lambda reader: (stats_of(reader, os.path.realpath(path), (), time.time()), reasons_of(reader))
+        )
+        events = count_events(path)
     if args.json:
         json_line({
             **dataclasses.asdict(found),

@@ -18,6 +18,7 @@ from mobius_otel.cli.main import main
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target, catalogue
 from mobius_otel.telemetry.audit.signing import HmacKey
 from mobius_otel.testing.receiver import OtlpReceiver
+from tests.services import forking
 
 SECRET = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
 
@@ -276,6 +277,31 @@ def test_stats_say_how_a_ledger_is_doing(ledger, run):
     assert (found["records"], found["backlog"], found["quarantined"], found["open_streams"]) == (4, 3, 1, 1)
     assert found["quarantine"][0]["record_id"] == ids(ledger)[0]
     assert {"event_name": "payment.refund", "outcome": "success", "records": 3, "highest_risk": 70} in found["events"]
+
+
+def test_stats_of_a_killed_process_change_no_file(tmp_path, run):
+    """As everything that only reads: the same number, the same bytes in the same files; what came beside it is gone."""
+    path = tmp_path / "audit.db"
+    script = (
+        "import os, signal, sys\n"
+        "from mobius_otel import Actor, AuditLogger, Ledger\n"
+        "audit = AuditLogger(ledger=Ledger(sys.argv[1]))\n"
+        "for _ in range(10): audit.record('order.placed', actor=Actor('u-1'))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, env=forking.environment())
+
+    def files():
+        return {file.name: file.read_bytes() for file in tmp_path.iterdir() if not file.name.endswith("-shm")}
+
+    before = files()
+    assert len(before) == 3
+    found = json.loads(run("stats", path, "--json")[1])
+    assert (found["records"], found["backlog"], found["open_streams"], found["streams"]) == (10, 10, 1, 1)
+    assert found["events"][0]["records"] == 10
+    assert files() == before
+    assert found["bytes"] == sum(len(data) for name, data in before.items() if "-tail-" not in name)
+    assert found["oldest"] > 0
 
 
 def test_stats_tell_records_from_what_a_ledger_writes_about_itself(tmp_path, run):

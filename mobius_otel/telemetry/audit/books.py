@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from mobius_otel.clock import Clock
@@ -19,6 +18,14 @@ from mobius_otel.telemetry.audit.lease import Lease
 from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of
 from mobius_otel.telemetry.audit.signing import AuditKey, SignScope, sign
+from mobius_otel.telemetry.audit.standing import (
+    LedgerStats,
+    backlog_of,
+    made_at,
+    oldest_of,
+    reasons_of,
+    stats_of,
+)
 from mobius_otel.telemetry.audit.stream import Link, pruned_digest
 from mobius_otel.telemetry.audit.unseen import Tails
 
@@ -26,42 +33,9 @@ __all__ = ["Books", "LedgerStats"]
 
 _log = logging.getLogger("mobius_otel")
 
-_BACKLOG: Final = (
-    f"SELECT {NEWEST} - (SELECT acknowledged FROM shipping) + (SELECT COUNT(*) FROM quarantine"
-    " WHERE record <= (SELECT acknowledged FROM shipping))"
-)
 _NO_BOUND: Final = 1_073_741_823  # pages; what SQLite takes for none
 _LOOK_SECONDS: Final = 0.02
 _PRUNE_AT_ONCE: Final = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerStats:
-    """The state of a ledger.
-
-    Args:
-        records: Records that lie in it.
-        pruned: Records that were removed after a collector had them.
-        backlog: Records that no collector has, those in quarantine included.
-        quarantined: Records that a collector refused alone.
-        oldest: Seconds since the oldest record of the backlog was made; None: there is no backlog.
-        streams: Streams it knows.
-        open_streams: Streams that neither ended nor were adopted.
-        adopted_streams: Streams of dead processes that a living one took note of.
-        bytes: Size of file and log on disk.
-        payload_bytes: Size of the records' JSON.
-    """
-
-    records: int
-    pruned: int
-    backlog: int
-    quarantined: int
-    oldest: float | None
-    streams: int
-    open_streams: int
-    adopted_streams: int
-    bytes: int
-    payload_bytes: int
 
 
 class Books:
@@ -282,26 +256,15 @@ class Books:
 
     def backlog(self) -> int:
         """Return how many records no collector has acknowledged, those in quarantine included."""
-        return len(self._gather()) + self._backlog()
-
-    def _backlog(self) -> int:
+        unseen = len(self._gather())
         with self._file.lock, self._file.reading() as connection:
-            return max(0, int(connection.execute(_BACKLOG).fetchone()[0]))
+            return unseen + backlog_of(connection)
 
     def oldest(self) -> float | None:
         """Return the seconds since the oldest record was made that no collector has; None: there is none."""
-        return self._oldest(self._gather())
-
-    def _oldest(self, unseen: list[Link]) -> float | None:
+        unseen = self._gather()
         with self._file.lock, self._file.reading() as connection:
-            found = connection.execute(
-                "SELECT record_id FROM (SELECT * FROM records UNION ALL SELECT * FROM kept) r WHERE r.id = ("
-                "SELECT MIN(id) FROM (SELECT MIN(record) AS id FROM quarantine UNION ALL"
-                " SELECT MIN(id) FROM records WHERE id > (SELECT acknowledged FROM shipping)))"
-            ).fetchone()
-        made = [_made(link.record_id) for link in unseen] + ([_made(found[0])] if found is not None else [])
-        first = min((one for one in made if one is not None), default=None)
-        return None if first is None else max(0.0, self._clock() - first)
+            return oldest_of(connection, unseen, self._clock())
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Take or renew the right to ship, which one owner has at a time.
@@ -349,23 +312,7 @@ class Books:
     def quarantine_reasons(self) -> dict[str, tuple[float, int, str]]:
         """Return, by record id, since when each record is in quarantine, how often it was refused, and the answer."""
         with self._file.lock, self._file.reading() as connection:
-            return {
-                self._name_of(connection, number): (since, attempts, reason)
-                for number, since, attempts, reason in connection.execute(
-                    "SELECT record, since, attempts, reason FROM quarantine ORDER BY record"
-                ).fetchall()
-            }
-
-    @staticmethod
-    def _name_of(connection: sqlite3.Connection, number: int) -> str:
-        query = "SELECT record_id FROM records WHERE id = :id UNION ALL SELECT record_id FROM kept WHERE id = :id"
-        try:
-            found = connection.execute(query, {"id": number}).fetchone()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            found = None
-        return str(found[0]) if found else f"number {number} of the ledger"
+            return reasons_of(connection)
 
     def quarantine_size(self) -> int:
         """Return how many records are in quarantine."""
@@ -433,7 +380,7 @@ class Books:
             surplus = self._used(connection) - size if size else 0
             last, oldest = 0, None if age is None else self._clock() - age
             for number, record_id, weight in rows:
-                made = _made(record_id)
+                made = made_at(record_id)
                 if not (surplus > 0 or (oldest is not None and made is not None and made < oldest)):
                     break
                 last, surplus = number, surplus - weight
@@ -474,35 +421,8 @@ class Books:
         self._gather()
         tails = Tails.beside(self.path)  # before the database: what is brought in meanwhile is counted there
         with self._file.lock, self._file.reading() as connection:
-            records, payload = connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(payload AS BLOB))), 0)"
-                " FROM (SELECT payload FROM records UNION ALL SELECT payload FROM kept)"
-            ).fetchone()
-            pruned, quarantined = connection.execute(
-                "SELECT (SELECT COALESCE(SUM(pruned), 0) FROM streams) - (SELECT COUNT(*) FROM kept),"
-                " (SELECT COUNT(*) FROM quarantine)"
-            ).fetchone()
-            streams = connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(ended IS NULL AND adopted IS NULL), 0),"
-                " COALESCE(SUM(adopted IS NOT NULL), 0) FROM streams"
-            ).fetchone()
-            unseen = tails.of(connection)
-        files = (f"{self.path}{suffix}" for suffix in ("", "-wal"))
-        size = sum(os.path.getsize(file) for file in files if os.path.exists(file))
-        known, still_open, adopted = streams
-        return LedgerStats(
-            records + len(unseen), pruned, self._backlog() + len(unseen), quarantined, self._oldest(unseen), known,
-            still_open, adopted, size, payload + sum(len(link.payload) for link in unseen),
-        )  # fmt: skip
+            return stats_of(connection, self.path, tails.of(connection), self._clock())
 
 
 def _entries(connection: sqlite3.Connection, query: str, values: tuple[object, ...]) -> list[Entry]:
     return [entry_of(row) for row in connection.execute(query, values)]
-
-
-def _made(record_id: Any) -> float | None:
-    """Return when a record was made, in seconds since the epoch: its id begins with that."""
-    try:
-        return int(record_id[:8] + record_id[9:13], 16) / 1000
-    except (TypeError, ValueError):
-        return None
