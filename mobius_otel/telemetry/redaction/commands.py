@@ -29,25 +29,31 @@ _ITEM = re.compile(
     r"[ \t\n]{0,16}+(?:[bBuU]?+(\\{0,4}+[\"'])((?:(?!\1)(?:[^\\\n]|\\.)){0,4096}+)\1|([\w.\-/]{1,256}+))"
     r"[ \t\n]{0,16}+(,?)"
 )
+_QUOTES = frozenset("\"'")
+# The same as Java prints it: [mysql, --password, …]
+_BARE_LIST = re.compile(r"\[([\w./\-]{1,256}+(?:, [^\[\],\n]{1,1024}+){1,256}+)\]")
 _NO_WORD = re.compile(r"[\s\"'|;]")
-_LOGINS = frozenset({"u", "user", "proxy-user"})
+_LOGINS = frozenset({"u", "user", "proxy-user", "su", "sSu", "sku", "ksu", "fsSLu", "fsu", "iu", "vu", "Lu", "sLu"})
 _JOINED_LOGIN = re.compile(r"-(?<!\S-)(?:-(?:proxy-)?user=|u=?)[\"']?+([^\s\"':=]{1,256}+:[^\s\"']{1,1024}+)", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w{1,64}\}?|%\w{1,64}%", re.ASCII)
 # Commands that take a password behind a flag of one letter: their name, the flag, and what has to stand between.
 _SHORT = re.compile(
     r"(?<![\w.\-])(?:(?P<p>mysql\w{0,10}+|mariadb[\w\-]{0,10}+|mongo\w{0,8}+|sshpass"
-    r"|(?:docker|podman|helm|nerdctl|oc|az|cf)(?: registry)? login)"
+    r"|(?:docker|podman|helm|nerdctl|oc|az|cf)(?: registry)? login|twine upload|7za?|useradd|usermod)"
     r"|(?P<a>redis-cli|valkey-cli|keydb-cli)|(?P<P>sqlcmd|bcp|osql)|(?P<w>ldap[a-z]{3,8}+))(?=[ \t])",
     re.ASCII,
 )
 _SHORT_FLAGS = (" -p", " -a", " -P", " -w")
 _AFTER_FLAG = re.compile(r"[ \t]{0,2}+[\"']?+((?!-)[^\s\"']{1,1024}+)", re.ASCII)
-_JOINED_ONLY = ("mysql", "mariadb")  # "-p shop" names a database
-_NEVER_JOINED = ("mongo", "docker", "podman", "helm", "nerdctl", "oc", "az", "cf", "ldap")
+_JOINED_ONLY = ("mysql", "mariadb", "7z")  # "-p shop" names a database
+_NEVER_JOINED = (
+    "mongo", "docker", "podman", "helm", "nerdctl", "oc", "az", "cf", "ldap", "twine", "useradd", "usermod",
+)  # fmt: skip
 _FARTHEST = 256
 # aws configure set NAME VALUE, npm config set NAME VALUE, ENV NAME VALUE, setx NAME VALUE
 _SET = re.compile(
-    r"(?<![\w.\-])(?:config(?:ure)? set|ENV|setx)[ \t]{1,4}+[\"']?([\w.\-/:@]{2,128}+)[\"']?[ \t]{1,4}+[\"']?"
+    r"(?<![\w.\-])(?:config(?:ure)? set|ENV|setx|[sS]et[eE]nv|(?:fastcgi|uwsgi|scgi)_param|proxy_set_header|add_header)"
+    r"[ \t]{1,16}+[\"']?([\w.\-/:@]{2,128}+)[\"']?[ \t]{1,4}+[\"']?"
     r"([^\s\"'=]{4,1024}+)",
     re.ASCII,
 )
@@ -63,9 +69,13 @@ _PLAIN = re.compile(
     r"\"?([^\s\"]{4,512}+)"
 )
 _PLAINS = ("requirepass", "masterauth", '"AUTH"', '"auth"')
-_SETS = ("config set ", "configure set ", "ENV ", "setx ")
+_SETS = (
+    "config set ", "configure set ", "ENV ", "setx ", "setenv ", "SetEnv ", "_param ", "_header ",
+)  # fmt: skip
 #: Words, in lower case, of which one stands in a text that sets something.
-SETTING_WORDS = frozenset({b"set", b"env", b"setx", b"requirepass", b"masterauth", b"auth"})
+SETTING_WORDS = frozenset({
+    b"set", b"env", b"setx", b"setenv", b"param", b"header", b"requirepass", b"masterauth", b"auth",
+})  # fmt: skip
 
 
 def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int, int, str]]:
@@ -100,7 +110,7 @@ def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS
             if found.group(1) in _LOGINS or of(found.group(1)) not in (SCAN, TRUST)
         ]
         places += [found.start() for found in _JOINED_LOGIN.finditer(text)]
-        if "'-" in text or '"-' in text:
+        if "'-" in text or '"-' in text or ", -" in text:
             places += [start for start, _, _ in _printed(text, of)]
         if any(flag in text for flag in _SHORT_FLAGS):
             places += [found.start() for found in _SHORT.finditer(text)]
@@ -130,6 +140,12 @@ def argument_spans(items: Sequence[str], of: _Of, *, logins: bool = True) -> lis
 
 def _printed(text: str, of: _Of, logins: bool = True) -> _Spans:
     """Find the secrets in lists of words that are printed in a text."""
+    if ", -" in text and "[" in text:
+        for bare in _BARE_LIST.finditer(text):
+            items = bare.group(1).split(", ")
+            begins = [bare.start(1) + at - len(item) for item, at in _ends(items)]
+            for number, start, end, kind in argument_spans(items, of, logins=logins):
+                yield begins[number] + start, begins[number] + end, kind
     if "'-" not in text and '"-' not in text:
         return
     done = 0
@@ -142,11 +158,18 @@ def _printed(text: str, of: _Of, logins: bool = True) -> _Spans:
             place = item.span(2) if item.group(1) else item.span(3)
             flagged = flagged or text[place[0] : place[0] + 1] == "-"
             places.append(place)
-            if not item.group(4):
+            if not item.group(4) and text[done : done + 1] not in _QUOTES:  # Go prints no comma
                 break
         if flagged:
             for number, start, end, kind in argument_spans([text[a:b] for a, b in places], of, logins=logins):
                 yield places[number][0] + start, places[number][0] + end, kind
+
+
+def _ends(items: Sequence[str]) -> Iterator[tuple[str, int]]:
+    at = -2
+    for item in items:
+        at += len(item) + 2  # what stands between two of them
+        yield item, at
 
 
 def _flag_spans(text: str, of: _Of, logins: bool) -> _Spans:

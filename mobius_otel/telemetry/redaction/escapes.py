@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from mobius_otel.telemetry.redaction.hits import MARKER
 
-__all__ = ["MOST_TIMES", "escaped_runs", "read", "replace_escaped"]
+__all__ = ["MOST_TIMES", "escaped_runs", "read", "replace_escaped", "without_colours"]
 
 #: How often a text may be escaped: what is in an address in an address is so three times.
 MOST_TIMES = 3
@@ -21,6 +21,15 @@ _ESCAPE = re.compile(r"%(?!40)[0-9A-Fa-f]{2}")  # an at sign is looked for as it
 _RUN = re.compile(r"[^\s\"'<>&?=/;,|\\\[\](){}`]{6,}+")
 _MARKER = re.compile(f"({MARKER})")
 _RESERVED = frozenset(":#@!$'*+")  # RFC 3986, 2.2: those that a run may hold
+
+
+#: A sequence that a terminal takes for a colour (ECMA-48, 8.3.117) or for "delete to the end of the line" (8.3.41).
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,32}+[mK]")
+
+
+def without_colours(text: str) -> str:
+    """Return a text as a terminal shows it."""
+    return _COLOUR.sub("", text)
 
 
 def escaped_runs(text: str) -> list[re.Match[str]]:

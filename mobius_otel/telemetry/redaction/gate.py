@@ -36,11 +36,15 @@ _BETWEEN = r"[ .\-()/+\xa0]"  # digits of one number
 _QUESTIONS = (
     (AT, b"", r"@|%40"),
     (PEM, b"", r"-----BEGIN"),
-    (SIBLING, b"", r"[(\[][ \t]{0,4}[bBuU]?\\?[\"'][\w.\-]+\\?[\"'][ \t]{0,4},[ \t]{0,4}[bBuU]?\\?[\"']"),
-    (SIBLING, b"", r"</| -> |\| |\)=\(|form-data|Secret"),
+    (SIBLING, b"", r",[ \t\n]{0,32}[bBuU]?\\?[\"']"),
+    (SIBLING, b"", r"</| -> |\||\)=\(|form-data|Secret|\t|  |input_value=|nvalid |On instance\[|=>|\";s:|<input "),
     (FLAG, b"", rf"(?:{_BLANK}|[\"'])-[A-Za-z\-]"),
     (FLAG, b"set", r"(?i:set[ \t][^\n]{1,160}[ \t]to[ \t])"),
-    (FLAG, b"set", r"config(?:ure)? set |ENV |setx |requirepass|masterauth|\"(?:AUTH|auth)\""),
+    (
+        FLAG,
+        b"set",
+        r"config(?:ure)? set |ENV |setx |[sS]et[eE]nv |_param |_header |requirepass|masterauth|\"(?:AUTH|auth)\"",
+    ),
     *((SENTENCE, word, pattern) for word, pattern in WIDE_PATTERNS),
     (JWT, b"", r"eyJ"),
     (ADDRESS, b"", r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),

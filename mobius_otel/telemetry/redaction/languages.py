@@ -41,6 +41,8 @@ PHRASES: Final = {
         "secret",
     ),
     **dict.fromkeys(("cle api", "clave api", "chave api", "chiave api", "klucz api", "chave acesso"), "api_key"),
+    **dict.fromkeys(("api schlussel", "api schluessel", "api sleutel", "api nyckel"), "api_key"),
+    **dict.fromkeys(("privater schlussel", "privater schluessel", "geheimer schlussel"), "private_key"),
     **dict.fromkeys(
         ("cle privee", "clave privada", "chave privada", "chiave privata", "klucz prywatny"), "private_key"
     ),

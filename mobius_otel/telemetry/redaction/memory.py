@@ -17,17 +17,18 @@ from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates, without_hex
 
 __all__ = [
-    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMED", "NAMERS", "Memory",
+    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMED", "NAMERS", "OAUTH", "Memory",
     "is_count",
 ]  # fmt: skip
 
 #: Names whose value names another one: ``{"field": "password", "after": …}``, ``{"Name": "DB_PASS", "Value": …}``.
-#: ``kind`` is one of a manifest of Kubernetes alone.
+#: ``kind`` is one of a manifest of Kubernetes alone, ``grant_type`` of OAuth's ``code``.
 NAMERS: Final = frozenset(
     spelled
     for name in word_set(
-        "kind name key field attribute attr property column header param parameter option setting variable path loc k"
-        " field_name column_name attribute_name property_name header_name parameter_name parameter_key tag_key"
+        "grant_type kind name key field attribute attr property column header param parameter option setting variable"
+        " path loc k field_name column_name attribute_name property_name header_name parameter_name parameter_key"
+        " tag_key"
     )
     for camel in ["".join(map(str.title, name.split("_")))]
     for spelled in (name, name.upper(), camel, camel[0].lower() + camel[1:])
@@ -38,7 +39,7 @@ NAMED: Final = word_set(
     " val v lhs rhs before_value after_value beforevalue aftervalue parametervalue parameter_value tagvalue tag_value"
     " input"
 )
-_NAMERS_OF_VALUES: Final = NAMERS - {"kind", "Kind", "KIND"}
+_NAMERS_OF_VALUES: Final = frozenset(name for name in NAMERS if name.lower() not in {"kind", "granttype", "grant_type"})
 #: Where a manifest of the kind ``Secret`` has its secrets.
 MANIFEST_DATA: Final = frozenset({"data", "stringData"})
 #: In what stands under a telling name, the names of the value itself: ``{"session_id": {"before": …}}``, and the
@@ -47,6 +48,8 @@ CARRIERS: Final = (NAMED - {"input"}) | word_set(
     "stringvalue string_value intvalue int_value doublevalue double_value bytesvalue bytes_value arrayvalue array_value"
 )
 _OTLP_NUMBERS: Final = frozenset({"intValue", "doubleValue", "int_value", "double_value"})
+#: The ``code`` beside it is one of OAuth (RFC 6749, 4.1.3).
+OAUTH: Final = "oauth"
 #: What a name tells depends on what it stands inside of, or it names another one.
 DEPENDS: Final = "depends"
 LONGEST_REMEMBERED: Final = 1024
@@ -205,6 +208,8 @@ class Memory:
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
+        if "code" in value and "grant_type" in value:
+            return SCAN if "token" in self.policy.kinds_off else OAUTH
         if value.get("kind") == "Secret" and not MANIFEST_DATA.isdisjoint(value):
             return SCAN if "secret" in self.policy.kinds_off else "secret"
         for namer in self._namers_in(value):

@@ -75,7 +75,9 @@ _CURSORS = word_set(
 )
 _API_KEYS = word_set(
     "api access account shared subscription service app application license licence deploy webhook auth storage client"
-    " function functions project integration consumer admin write developer"
+    " function functions project integration consumer admin write developer preshared validation"
+    " stripe openai anthropic sendgrid mailgun twilio mapbox maps datadog sentry algolia pusher firebase supabase"
+    " github gitlab slack azure aws gcp google cloudflare cohere groq deepl rapidapi"
 )
 _PRIVATE_KEYS = word_set(
     "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"

@@ -70,6 +70,13 @@ _NEXT_NAME = re.compile(
 )
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
+_LINE_ENDS = frozenset("\r\n")
+# Items of which none is a word or a sentence.
+_ITEM = r"- [\"']?(?=[^\s\"']{0,1024}?[0-9])[^\s\"'{}\[\]:]{6,1024}+[\"']?[ \t]{0,8}"
+_ITEMS = re.compile(rf"\r?\n[ \t]{{0,32}}+({_ITEM}(?:\r?\n[ \t]{{0,32}}+{_ITEM}){{0,100}})(?=\r?\n|\Z)", re.ASCII)
+_VISIBLE_BEGINS = frozenset('pPABCDEFGHIJKLMNOQRSTUVWXYZ"')
+_VISIBILITY = re.compile(r"(?:protected|private|\"?[\w\\]{1,128}+\"?:private)\]", re.ASCII)
+_SIGNED = re.compile(r"[a-z][a-z0-9]{0,9}+=[^\s\"'<>;]++(?:;[ \t]?+[a-z]{1,3}=[^\s\"'<>;]++){0,16}+", re.ASCII)
 _SCHEMED = frozenset({"authorization", "cookie"})
 _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
@@ -100,7 +107,7 @@ _CODE = re.compile(
 
 # What a literal is wrapped in: Some("…"), SecretStr('…'), MD5('…').
 _CALL = re.compile(
-    r"(?:(?:new|await) )?([A-Za-z_][\w.:]{0,60}+)!?\([ \t]{0,4}+[bBuUrRfFnN]{0,2}+(\\{0,128}+[\"'`])", re.ASCII
+    r"(?:(?:new|await) )?([A-Za-z_][\w.:]{0,60}+)!?\([ \t\n]{0,32}+[bBuUrRfFnN]{0,2}+(\\{0,128}+[\"'`])", re.ASCII
 )
 # A literal in one of these is the name of something.
 _ASKS = re.compile(
@@ -156,12 +163,18 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         kind != "cookie" and text[at - 1] in " \t" and _is_name(text, at, of)
     ):  # nothing stands here: "password= --token …", "password: token: …"
         return at, at
+    if separator == ":" and begin in _VISIBLE_BEGINS and _VISIBILITY.match(text, at):
+        return at, at  # "[password:protected] => …" of PHP
+    if kind == "signature" and separator == ":" and "-" in pair.name and (signed := _SIGNED.match(text, at)):
+        return _checked(text, *signed.span(), kind)  # "Stripe-Signature: t=…,v1=…"
     if kind == "cookie" and separator == ":" and not pair.quote:
         if _COOKIE_STATE.match(text, at):
             return at, at
         return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
     if separator == "=>" and (dumped := _DUMPED.match(text, at)):
         return _checked(text, dumped.end(), quoted_end(text, dumped.end(), '"'), kind)
+    if begin in _LINE_ENDS and separator == ":" and (items := _ITEMS.match(text, at)):
+        return _checked(text, *items.span(1), kind)  # a list of YAML
     if begin == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
         at = tag.end()
         begin = text[at : at + 1]
@@ -229,6 +242,8 @@ def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
 def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     if text[pair.start - 2 : pair.start] in _PLACEHOLDERS:
         return 0, 0  # "password=<password>; …"
+    if text.startswith("<![CDATA[", pair.end):
+        return _checked(text, pair.end + 9, max(text.find("]]>", pair.end), pair.end + 9), kind, quoted=True)
     end = text.find("<", pair.end)
     if text[pair.start - 1 : pair.start] != "<" and not (
         text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
@@ -292,6 +307,8 @@ def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
     if text[at] == "{" and kind not in _BLANKED_BRACES:
         return at, at
+    if text.startswith("[]string{", at):  # a header as Go prints it
+        at += 8
     end = text.find(_BRACKETS[text[at]], at)
     if end < 0:
         end = len(text)

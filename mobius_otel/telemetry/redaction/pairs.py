@@ -30,25 +30,30 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 # Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
 # Read forwards it is => := = : or >, and no == :: :// >= or >>, and no = that ends its line: what stands before that is
 # mostly no name but base64, and not to be learned.
-_TURNED_PAIR = re.compile(
+_PAIR = (
     r"(>=|=:|=(?<!==)(?<!\n=)(?<!\A=)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
     r"((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
-    r"([\w.\-%\[\]$]{1,256}+)",
-    re.ASCII,
+    r"([\w.\-%\[\]$]{1,256}+)"
 )
+_TURNED_PAIR = re.compile(_PAIR, re.ASCII)
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
-_TURNED_RUN = re.compile(
+_RUN = (
     r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+[\"'`]?+"
     r"\\{0,128}+"
-    r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)",
-    re.ASCII,
+    r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)"
+)
+_TURNED_RUN = re.compile(_RUN, re.ASCII)
+# Names with letters beyond ASCII, and the colon of Chinese and Japanese.
+_WIDE_PAIR, _WIDE_RUN = (
+    re.compile(_PAIR.replace(":(?<!::)", "[:\uff1a](?<!::)")),
+    re.compile(_RUN.replace("[:=>]", "[:=>\uff1a]", 1)),
 )
 _LONGEST_RUN = 256
-_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>]")
+_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>\uff1a]")
 _BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
-_NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([A-Za-z_$].*)")  # "-Ddb.password=…"
+_NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([^\W\d].*|\$.*)")  # "-Ddb.password=…"
 _COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
 #: What a name says depends on what stands around it.
@@ -64,7 +69,7 @@ _HALF = HALF_NAMES | VALUE_NAMES | _URL_NAMES
 _ARROW = re.compile(r"[\"'][ \t]{0,8}+(?:->|=>|→)[ \t]{0,8}+([\"'])")
 # An address in which "code" is what logs somebody in.
 _LOGIN_URL = re.compile(
-    r"state=|(?:reset|verif|confirm|activat|invit|magic|callback|oauth|login|signin|sso)[\w\-./]{0,64}+\?",
+    r"state=|grant_type=authorization_code|redirect_uri=|(?:reset|verif|confirm|activat|invit|magic|callback|oauth|login|signin|sso)[\w\-./]{0,64}+\?",
     re.IGNORECASE,
 )
 _LONG_VALUE = re.compile(r"=(?=[A-Za-z_\-]{0,200}+[0-9])[\w\-]{20,}+", re.ASCII)
@@ -142,7 +147,7 @@ class PairScanner:
             text: Texts in lines of their own.
         """
         places: list[int] = []
-        runs = _TURNED_RUN.findall(text[::-1])
+        runs = (_TURNED_RUN if text.isascii() else _WIDE_RUN).findall(text[::-1])
         if self._harmless.issuperset(runs):
             return places
         for run in set(runs):
@@ -197,12 +202,17 @@ class PairScanner:
                 kind = self._of(f"{word} {name}") if word else SCAN
             if kind == SCAN and name.lower() in VALUE_NAMES:
                 kind = named_before(text, start, self._of)
-            if kind == SCAN and text[start - 1 : start] in {"?", "&"}:
-                if name == "code" and login:
-                    kind = SCAN if "token" in self._off else "token"
-                elif name.lower() in _URL_NAMES and _LONG_VALUE.match(text, start + len(name)):
-                    told = "api_key" if name == "key" else "token"
-                    kind = SCAN if told in self._off else told
+            before = text[start - 1 : start]
+            if kind == SCAN and name == "code" and login and before in _BEFORE_PARAMETER:
+                kind = SCAN if "token" in self._off else "token"
+            elif (
+                kind == SCAN
+                and before in {"?", "&"}
+                and name.lower() in _URL_NAMES
+                and (_LONG_VALUE.match(text, start + len(name)))
+            ):
+                told = "api_key" if name == "key" else "token"
+                kind = SCAN if told in self._off else told
         elif name.lower() == "pass" and text[start - 1 : start] == " ":
             word = text[max(0, start - 24) : start - 1].rpartition("\n")[2].rpartition(" ")[2]
             kind = self._of(f"{word} pass") if word.isalpha() else kind  # "boarding pass: …"
@@ -223,13 +233,13 @@ class PairScanner:
         learned, spans = self._learned, []
         telling = [
             found
-            for found in _TURNED_PAIR.finditer(text[::-1])
+            for found in (_TURNED_PAIR if text.isascii() else _WIDE_PAIR).finditer(text[::-1])
             if (known := learned.get(found[3])) is _DEPENDS or (known is None and self._learn(found[3]) is _DEPENDS)
         ]
         if not telling:
             return []
         done, length, marked = 0, len(text), "[redacted:" in text
-        login = ("?code" in text or "&code" in text) and _LOGIN_URL.search(text) is not None
+        login = "code=" in text and _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
             begin = length - found.start()
             if length - found.end(1) < done:
@@ -261,7 +271,9 @@ class PairScanner:
 
 
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
-_BEFORE_HALF = frozenset(" ?&\\")
+_BEFORE_HALF = frozenset(" ?&\\\n\"'")
+#: What stands before a parameter, in an address and at the begin of a form.
+_BEFORE_PARAMETER = frozenset({"?", "&", "", "\n", '"', "'"})
 
 
 def _in_arn(text: str, at: int) -> bool:

@@ -9,14 +9,25 @@ from functools import cache
 from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
-from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped
+from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped, without_colours
 from mobius_otel.telemetry.redaction.hits import Detector, Hits, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.screen import Screen
-from mobius_otel.telemetry.redaction.sorts import ANYTHING, AT, DOCUMENT, ESCAPED, FLAG, PAIR, PEM, SENTENCE, SIBLING
+from mobius_otel.telemetry.redaction.sorts import (
+    ANYTHING,
+    AT,
+    COLOUR,
+    DOCUMENT,
+    ESCAPED,
+    FLAG,
+    PAIR,
+    PEM,
+    SENTENCE,
+    SIBLING,
+)
 from mobius_otel.telemetry.redaction.tokens import pem
 
 __all__ = ["TextScanner", "cut"]
@@ -85,7 +96,14 @@ class TextScanner:
                 break
             before = len(hits)  # something may have been hidden by a secret right beside it
             text = self._detect(text, hits, ANYTHING)
-        return text
+        return self._shown(text, hits) if sorts & COLOUR and "\x1b[" in text else text
+
+    def _shown(self, text: str, hits: Hits) -> str:
+        """Return `text` without the secrets that are cut in two by colours; where there is one, without its colours."""
+        plain = without_colours(text)
+        before = len(hits)
+        clean = self._detect(plain, hits, ANYTHING ^ COLOUR)
+        return clean if len(hits) > before else text
 
     def _unescaped(self, text: str, hits: Hits, times: int) -> str:
         """Return `text` without the secrets in what is escaped in it, and in what is escaped in that."""

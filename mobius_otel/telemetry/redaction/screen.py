@@ -20,7 +20,7 @@ from itertools import accumulate
 from operator import or_
 
 from mobius_otel.telemetry.redaction.commands import FLAG_BEGIN, SETTING_WORDS
-from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, read
+from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, read, without_colours
 from mobius_otel.telemetry.redaction.gate import gate
 from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -47,6 +47,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     ANYTHING,
     AT,
     CARD,
+    COLOUR,
     ESCAPED,
     FLAG,
     IBAN,
@@ -169,8 +170,13 @@ class Screen:
             return documents | {rest[index]: sorts for index, sorts in others.items()}
         found = self._places(joined, low, times)
         suspects: dict[int, int] = {}
+        if "\x1b[" in joined:  # a name or a value may be cut in two by a colour
+            plain = [without_colours(text) for text in texts]
+            coloured = [index for index, text in enumerate(texts) if plain[index] != text]
+            shown = self.suspects([plain[index] for index in coloured], times) if coloured else {}
+            suspects = dict.fromkeys([coloured[index] for index in shown], COLOUR)
         if found and len(texts) == 1:
-            suspects[0] = reduce(or_, [sort for sort, _ in found])
+            suspects[0] = reduce(or_, [sort for sort, _ in found], suspects.get(0, 0))
         elif found:
             ends = list(accumulate([len(text) + 1 for text in texts]))
             for sort, places in found:
@@ -202,7 +208,7 @@ class Screen:
                 or '"' in text
                 or ">" in text
                 or "|" in text
-                or "Secret" in text
+                or "Secret" in text or "  " in text or "\t" in text
                 or ("=" in text and ")=(" in text)
             )
             and (places := self._pairs.suspect_siblings(text))

@@ -57,15 +57,17 @@ def loose_credentials(text: str) -> _Spans:
 
 # What may stand between the name and the secret: "for ann is", "has been reset to", "provided:".
 _LINK = (
-    r"(?: for [^\s:='\"]{1,64}+(?= is|:| =))?(?: \([a-z ]{1,20}\)(?=:))?"
+    r"(?: (?:is|was|has been) (?:generated|created|issued))?"
+    r"(?: for (?:the |user |account ){0,2}['\"]?[^\s:='\"]{1,64}+['\"]?(?: user)?(?: \([^()\n]{1,40}\))?(?= is|:| =))?"
+    r"(?: \([a-z ]{1,20}\)(?=:))?"
     r"(?: (?:(?:has been |was |is |been )?(?:(?:re)?set|changed|updated) to"
     r"|(?:mismatch|not recogni[sz]ed|invalid|unknown)[:,]?(?: got| expected)?"
-    r"|is|was|of|to|as|now|=|ist|lautet|est|es|provided))?(?: ?:)?"
+    r"|(?:is|was)(?: now)?|of|to|as|now|=|-|ist|lautet|est|es|provided))?(?: ?:)?"
 )
 _SAID = re.compile(
     r"\b((?:api|secret|access|secret access|private) key|session id|one-time (?:password|passcode|pin|code)"
-    r"|pass(?:word|phrase|code|wd|wort)|kennwort|mot de passe|senha|wachtwoord|contrasena|pwd?|pin(?: code)?|otp|secret"
-    r"|token|cvv|cvc|ssn|cookie"
+    r"|pass(?:word|phrase|code|wd|wort)|kennwort|mot de passe|clave|senha|wachtwoord|contrasena|pwd?|pin(?: code)?|otp"
+    r"|secret|token|cvv|cvc|ssn|cookie"
     r"|(?:access|security|verification|sms|mfa|recovery|backup|login|confirmation|auth) code"
     r"|your (?:[a-z0-9]{1,20} )?code|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password)"
     rf"({_LINK})[ \t]{{1,2}}[\"'`]?+([^\s\"'`]{{3,512}}+)",
@@ -76,13 +78,28 @@ _TURNED = re.compile(
     r"(?<![\w.\-])(?:g-)?([0-9]{4,8}) is your (?:[\w.]{1,20} ){0,3}(?:code|pin|otp|passcode|password)\b"
 )
 _PASSWORDS = frozenset({
-    "identified by", "passwort", "kennwort", "mot de passe", "senha", "wachtwoord", "contrasena", "pw",
+    "identified by", "passwort", "kennwort", "mot de passe", "clave", "senha", "wachtwoord", "contrasena", "pw",
 })  # fmt: skip
 # What has letters beyond ASCII, or stands in a script of its own.
 _FOREIGN = re.compile(
-    r"(?:senha é|password è|contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호)(?: (?:es|is|to|jest))?"
-    r"[ \t]{0,2}[:\uff1a=]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
+    r"(?:senha é|password è|contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호"
+    r"|(?P<key>clé api|api-schlüssel|密钥|密鑰|令牌|トークン))(?: (?:es|is|to|jest|est|ist|lautet)|[是はのを]|[는은])?"
+    r"[ \t]{0,2}[:\uff1a=\-]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
 )
+# A change of a password, as it is written down by hand.
+_FROM_TO = re.compile(
+    r"pass(?:word|phrase|code) (?:was |has been )?(?:changed )?from ([^\s\"'`]{4,512}+) to ([^\s\"'`]{4,512}+)"
+)
+# What follows a step of a path that is for one person: /reset/…, /verify/token/…
+_PATH = re.compile(
+    r"/(?:[a-z]{0,16}[\-_])?(?:reset|verify|verification|confirm|confirmation|activate|activation|invite|invitation|magic)"
+    r"(?:[\-_][a-z]{1,16})?(?:/token|/[a-z0-9=]{1,8})?/([a-z0-9_\-]{16,256}+)(?![a-z0-9.])",
+)
+_PATH_WORDS = frozenset(
+    word.encode()
+    for word in word_set("reset verify verification confirm confirmation activate activation invite invitation magic")
+)
+_PASS = re.compile(r"(?:^|\n|[>:'\"] ?)PASS ([^\s'\"]{4,256}+)")  # FTP, POP3, IRC
 # Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".
 _SURE = re.compile(
     r"(?:(?:with|alter) password|identified by)[ \t]{1,2}['\"]([^'\"\s]{3,512}+)['\"]"
@@ -103,8 +120,8 @@ _WITH_DIGIT, _LONG_ENOUGH = r"[^\s\"'`0-9]{0,512}+[0-9]", r"[^\s\"'`]{3}"
 #: Words that tell something behind another one alone.
 _FIRST_WORDS = {"key": ("api", "access", "secret", "private"), "id": ("session",)}
 _LAST_WORDS = {word: word for word in word_set(
-    "password passphrase passcode passwd passwort kennwort passe senha wachtwoord contrasena pw pwd pin code otp secret"
-    " token cvv cvc ssn cookie"
+    "password passphrase passcode passwd passwort kennwort passe clave senha wachtwoord contrasena pw pwd pin code otp"
+    " secret token cvv cvc ssn cookie"
 )} | {
     word: f"{word}(?:{'|'.join(f'(?<={first} {word})' for first in firsts)})" for word, firsts in _FIRST_WORDS.items()
 } | {"identified": "identified by"}  # fmt: skip
@@ -119,14 +136,14 @@ _TOLD = {
     for begin in [f"{said[0]}(?<![0-9a-z]{said[0]})"]  # a letter first, which is found quickly
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
-TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS))
+TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS, *_PATH_WORDS))
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
     (word, f"(?i:{'|'.join(first + ' ' for first in firsts) or '[^0-9A-Za-z]'})(?i:{word.decode()}){behind}")
     for word in sorted(TELLING_WORDS)
     for firsts in [_FIRST_WORDS.get(word.decode(), ())]
-    for behind in ["(?:[^0-9A-Za-z]|$)" if word in STATEMENT_WORDS else r":?[ \t]"]
+    for behind in ["(?:[^0-9A-Za-z]|$)" if word in STATEMENT_WORDS | _PATH_WORDS else r":?[ \t]"]
 ] + [(b"otp", "(?i: is your )")]
 
 
@@ -138,9 +155,15 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
         words: Those of :data:`TELLING_WORDS` that stand in them.
     """
     places: list[int] = []
-    mine = "my " in low
+    mine = "my " in low or "mi " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
+    if not _PATH_WORDS.isdisjoint(words):
+        places += [found.start() for found in _PATH.finditer(low) if _is_token(found.group(1))]
+    if " from " in low:
+        places += [found.start() for found in _FROM_TO.finditer(low)]
+    if b"pass" in words and "pass " in low:
+        places += [found.start() for found in re.finditer(_PASS.pattern.lower(), low)]
     if not _SURE_WORDS.isdisjoint(words) and [mark for mark in _SURE_MARKS if mark in low]:
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low:
@@ -170,6 +193,8 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
         kind = _told(what, of)
         start, end = found.span(3)
         value = text[start:end].rstrip(".,;!?)")
+        if kind == "otp" and "pass" in what and not value.isdigit():
+            kind = of("password")  # "your one-time password is …"
         mine = link and low.startswith("my ", max(0, found.start() - 3))
         if (
             kind in (SCAN, TRUST)
@@ -192,12 +217,31 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
     if " is your " in low and of("otp") != SCAN:
         for found in _TURNED.finditer(low):
             yield *found.span(1), "otp"
-    if not low.isascii() and of("password") != SCAN:
+    if " from " in low and of("password") != SCAN:
+        for found in _FROM_TO.finditer(low):
+            for start, end in (found.span(1), found.span(2)):
+                value = text[start:end].rstrip(".,;!?)")
+                if not keeps("password", value) and any(map(str.isdigit, value)):
+                    yield start, start + len(value), "password"
+    if "PASS " in text and of("password") != SCAN:
+        for found in _PASS.finditer(text):
+            if not keeps("password", found.group(1)):
+                yield *found.span(1), "password"
+    if "/" in low and of("token") != SCAN:
+        for found in _PATH.finditer(low):
+            if _is_token(found.group(1)):
+                yield *found.span(1), "token"
+    if not low.isascii():
         for found in _FOREIGN.finditer(low):
-            start, end = found.span(1)
-            value = text[start:end].rstrip(".,;!?)")
-            if not keeps("password", value) and _tells("password", value, said=True):
-                yield start, start + len(value), "password"
+            start, end = found.span(2)
+            value, kind = text[start:end].rstrip(".,;!?)"), of("token" if found.group("key") else "password")
+            if kind != SCAN and not keeps(kind, value) and _tells(kind, value, said=True):
+                yield start, start + len(value), kind
+
+
+def _is_token(step: str) -> bool:
+    """Return whether a step of a path is no words with hyphens: ``cbj2xv-5b9b6c1d0e8a7f6c``, but ``e-mail-2024``."""
+    return any(not part.isalpha() and not part.isdigit() for part in step.replace("_", "-").split("-") if part)
 
 
 def _told(what: str, of: _Of) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.printed import may_be_printed, printed_spans
 
 __all__ = ["VALUE_NAMES", "may_be_sibling", "named_before", "sibling_spans"]
 
@@ -25,17 +26,18 @@ _FARTHEST = 160
 _BLOCK_MARKS = frozenset({"|", "|-", ">", ">-", "|+", ">+"})
 _NAMER = re.compile(
     r"(?<![A-Za-z0-9_.])(?:name|key|field|column|property|attribute|param|parameter|parameterkey|header|variable|option)"
-    r"\\{0,8}+[\"']?\s{0,4}+[:=]\s{0,4}+\\{0,8}+[\"']?([A-Za-z_][\w.\-]{1,64}+)",
+    r"\\{0,8}+[\"']?\s{0,4}+[:=]\s{0,4}+\\{0,8}+[\"']?((?:[\w.\-]{0,64}/){0,8}[A-Za-z_][\w.\-]{1,64}+)",
     re.IGNORECASE | re.ASCII,
 )
 # What may stand between the name and the value: no end of a thing, no empty line.
 _BETWEEN = re.compile(r"(?![^\n]*\n[ \t]*\n)[^{}<>]{0,80}+\Z", re.DOTALL)
 # ('password', '…'): a literal that is a name and one beside it, in brackets of their own.
 _TUPLE = re.compile(
-    r"[(\[][ \t]{0,4}+[bBuU]?\\?([\"'])([A-Za-z_][\w.\-]{1,64}+)\\?\1[ \t]{0,4}+,[ \t]{0,4}+[bBuU]?\\?([\"'])"
-    r"((?:(?!\3)[^\\\n]){1,4096}+)\\?\3[ \t]{0,4}+[)\]]",
+    r"[(\[][ \t\n]{0,32}+(?:[bBuU]?\\?([\"'])([A-Za-z_][\w.\-]{1,64}+)\\?\1|:([a-z_]{2,64}+))[ \t]{0,4}+,[ \t\n]{0,32}+"
+    r"[bBuU]?\\?([\"'])((?:(?!\4)[^\\\n]){1,4096}+)\\?\4[ \t\n,]{0,32}+[)\]]",
     re.ASCII,
 )
+_BESIDE_QUOTES = re.compile(r",(?<=[\"'\w],)[ \t\n]{0,32}+[bBuU]?\\?[\"']")
 _IS_NAME = re.compile(r"[a-z_]{0,24}", re.IGNORECASE | re.ASCII)
 # "password -> …", and "| password | … |" of a table.
 _ARROW = re.compile(
@@ -95,6 +97,7 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
         spans += ((*found.span(2), of(found.group(1))) for found in _PART.finditer(text))
     if "Secret" in text:
         spans += _manifest(text, of)
+    spans += printed_spans(text, of)
     if not spans:
         return []
     return sorted(
@@ -114,14 +117,14 @@ def may_be_sibling(text: str, of: _Of) -> list[int]:
         places += each(text, "form-data")
     if "Secret" in text:
         places += [found.start() + 1 for found in _MANIFEST.finditer(text)]
-    return places
+    return places + may_be_printed(text, of)
 
 
 def _beside(text: str, of: _Of) -> list[tuple[int, int, str]]:
     """Return what stands beside a name, whatever that name tells: in a tuple, an element, a row, behind an arrow."""
     found: list[tuple[int, int, str]] = []
     # One character is found at once, some take their time.
-    if ("'" in text or '"' in text) and ("', " in text or '", ' in text or "','" in text or '","' in text):
+    if ("'" in text or '"' in text) and _BESIDE_QUOTES.search(text):
         found += _tuples(text, of)
     if "<" in text and "</" in text:
         found += ((*element.span(2), of(element.group(1))) for element in _ELEMENT.finditer(text))
@@ -134,8 +137,8 @@ def _beside(text: str, of: _Of) -> list[tuple[int, int, str]]:
 
 def _tuples(text: str, of: _Of) -> _Spans:
     for found in _TUPLE.finditer(text):
-        if not _IS_NAME.fullmatch(found.group(4)):  # ("password", "email") is a list of names
-            yield *found.span(4), of(found.group(2))
+        if not _IS_NAME.fullmatch(found.group(5)):  # ("password", "email") is a list of names
+            yield *found.span(5), of(found.group(2) or found.group(3))
 
 
 def _rows(text: str, of: _Of, pattern: re.Pattern[str]) -> _Spans:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "ADDRESS", "ANYTHING", "AT", "CARD", "DOCUMENT", "ESCAPED", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR", "PEM",
-    "PHONE", "SENTENCE", "SIBLING", "SSN", "TOKEN",
+    "ADDRESS", "ANYTHING", "AT", "CARD", "COLOUR", "DOCUMENT", "ESCAPED", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR",
+    "PEM", "PHONE", "SENTENCE", "SIBLING", "SSN", "TOKEN",
 ]  # fmt: skip
 
 PEM: Final = 1
@@ -26,4 +26,5 @@ OWN: Final = 8192
 INNER: Final = 16384
 SIBLING: Final = 32768
 ESCAPED: Final = 65536
-ANYTHING: Final = 131071
+COLOUR: Final = 131072
+ANYTHING: Final = 262143

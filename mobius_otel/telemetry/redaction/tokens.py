@@ -221,11 +221,17 @@ _PLACES = ("live", "test", "prod", "production", "staging", "sandbox", "dev")
 _JOINED = re.compile(f"_(?:{'|'.join(_PLACES)})_")
 _INNER = (
     ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
-    ("telegram", (":AA",), r"[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
+    ("telegram", (":AA",), r"(?:bot)?+[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
     ("vendor_token", (".atlasv1.",), r"[0-9A-Za-z]{14}\.atlasv1\.[0-9A-Za-z_\-=]{60,70}+"),
     ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),
     ("api_key", tuple(f"_{place}_" for place in _PLACES),
      rf"(?!pk_)[A-Za-z][A-Za-z0-9]{{1,15}}{_JOINED.pattern}[0-9A-Za-z_]{{16,255}}+"),
+    # what passwords are kept as, in the modular crypt format and as frameworks write it
+    ("password", ("$",), (r"(?:\$(?:2[abxy]\$[0-9]{2}\$[./0-9A-Za-z]{53}"
+     r"|(?:1|5|6|apr1)\$(?:rounds=[0-9]{1,9}\$)?+[./0-9A-Za-z]{1,16}+\$[./0-9A-Za-z]{22,86}+"
+     r"|y\$[./0-9A-Za-z]{1,16}+\$[./0-9A-Za-z]{1,86}+\$[./0-9A-Za-z]{43}"
+     r"|argon2(?:id|i|d)\$(?:v=[0-9]{1,3}\$)?+m=[0-9,tp=]{5,60}+\$[+/0-9A-Za-z]{11,64}+\$[+/0-9A-Za-z]{16,128}+)"
+     r"|(?:pbkdf2|scrypt)[0-9a-z_:]{0,40}+\$(?:[0-9]{1,9}\$)?+[!-#%-~]{2,64}?\$[+/=0-9A-Za-z]{22,172}+)")),
 )  # fmt: skip
 
 _DIGIT = re.compile(r"[0-9]")

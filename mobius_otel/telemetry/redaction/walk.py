@@ -15,7 +15,15 @@ from typing import Any, Final
 from mobius_otel.telemetry.redaction.actions import Show
 from mobius_otel.telemetry.redaction.hits import Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
-from mobius_otel.telemetry.redaction.memory import CARRIERS, LONGEST_REMEMBERED, MANIFEST_DATA, NAMED, Memory, is_count
+from mobius_otel.telemetry.redaction.memory import (
+    CARRIERS,
+    LONGEST_REMEMBERED,
+    MANIFEST_DATA,
+    NAMED,
+    OAUTH,
+    Memory,
+    is_count,
+)
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
@@ -355,6 +363,8 @@ class Walk:
             return SCAN if lower in HARMLESS_INSIDE or type(item) in {int, float} else kind
         if kind not in (SCAN, TRUST) and lower in CARRIERS:
             return kind
+        if told == OAUTH:
+            return "token" if key == "code" else self._memory.tells(name, key)[0]
         if told != SCAN and (lower in NAMED or (told == "secret" and key in MANIFEST_DATA)):
             return SCAN if lower == "input" and type(item) is dict else told  # all that a missing field is missing in
         return self._memory.tells(name, key)[0]
