@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE
+from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, is_code, names_alone
 from mobius_otel.telemetry.redaction.values import is_message
 
 __all__ = ["Pair", "mask_header", "quoted_end", "value_span"]
@@ -96,26 +97,6 @@ _TEMPLATE = re.compile(
     r"\$\{\{[^}]{1,100}\}\}|\$\{[^}\s]{1,100}\}|\{\{[^}]{1,100}\}\}|\$\([^)]{1,100}\)|%\([\w.]{1,40}\)s|\$[A-Z_][A-Z0-9_]{0,60}(?!\w)",
     re.ASCII,
 )
-_CODE = re.compile(
-    r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
-    r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
-    r"|!(?:Ref|Sub|GetAtt|ImportValue|vault|secret|env_var|include)\b"
-    r"|(?:var|vars|local|module|each|secrets|props|steps|needs|inputs|params|outputs)\.[A-Za-z_][\w.\[\]\-]*\Z"
-    r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)|(?:Optional|Union|List|Dict|Annotated|Literal)\["
-    r"|[a-z_]+(?:\.[a-z_]+){2,8}\Z|YOUR_[A-Z_]+\Z"
-)
-
-# What a literal is wrapped in: Some("…"), SecretStr('…'), MD5('…').
-_CALL = re.compile(
-    r"(?:(?:new|await) )?([A-Za-z_][\w.:]{0,60}+)!?\([ \t\n]{0,32}+[bBuUrRfFnN]{0,2}+(\\{0,128}+[\"'`])", re.ASCII
-)
-# A literal in one of these is the name of something.
-_ASKS = re.compile(
-    r"(?:^|[._:])(?:get|fetch|load|read|find|lookup|require|resolve|param|has|is)\w*\Z"
-    r"|(?:^|[._:])(?:env|environ|getenv|config|settings|vars?|t|tr|_|gettext|translate|input|prompt|getpass|ask|open"
-    r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z",
-    re.IGNORECASE,
-)
 _TAG = re.compile(r"!{1,2}(?:str|binary|string|python/str)[ \t]{1,4}+")
 _BLOCK = re.compile(r"[|>][+\-]?[ \t]{0,8}+(?:\r?\n|\\n)[ \t]{1,32}+([^\s\\][^\r\n\\]{0,1024}+)")
 _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_dump
@@ -178,6 +159,9 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     if begin == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
         at = tag.end()
         begin = text[at : at + 1]
+    if separator == ":" and "=" in text and (typed := TYPED.match(text, at)):
+        at = typed.end()
+        begin = text[at : at + 1]
     word = begin.isalnum()
     if not word:
         if begin in _BLOCKS and (block := _BLOCK.match(text, at)):  # "|" of YAML: what is in the next line
@@ -185,7 +169,7 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if begin in _TEMPLATES and _TEMPLATE.match(text, at):
             return at, at
         if begin in _BRACKETS and not text.startswith("[redacted", at):
-            return _bracket(text, at, kind)
+            return _bracket(text, at, kind, of)
     if (not word or begin in _BEFORE_QUOTES) and (opened := _OPEN.match(text, at)):
         start = opened.end()
         if _closes(text, start, opened.group(1)):
@@ -194,10 +178,9 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if text[start : start + 1] == "/" and _is_directory(pair.name, kind) and _DIRECTORY.fullmatch(text, start, end):
             return start, start
         return _checked(text, start, end, kind, quoted=True)
-    if "(" in text and (call := _CALL.match(text, at)):
+    if "(" in text and (call := CALL.match(text, at)):
         start = call.end()
-        asks = _ASKS.search(call.group(1)) is not None
-        return (start, start) if asks else _checked(text, start, quoted_end(text, start, call.group(2)), kind)
+        return (start, start) if asks(call) else _checked(text, start, quoted_end(text, start, call.group(2)), kind)
     if begin in _SCHEME_BEGINS and kind not in _SCHEMED and (scheme := _TOLD_SCHEME.match(text, at)):
         at = scheme.end()
     found = _BARE.match(text, at)
@@ -208,9 +191,11 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     name = pair.name.lower()
     if _says_no_secret(name, value, kind):
         return at, at
+    if (kind != "authorization" or separator == "=") and value and is_code(text, (at, end), name, kind, of):
+        return at, at
     if kind in _SCHEMED:
         return _header_value(text, pair, kind)
-    if _CODE.match(value) or value == name.rpartition(".")[2] or (separator == ":" and name.startswith(value + "_")):
+    if separator == ":" and name.startswith(value + "_"):
         return at, at
     if separator == ":" and value.isalpha() and _goes_on(text, at, value, of):
         return at, at
@@ -303,7 +288,7 @@ def _bare_end(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
+def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
     if text[at] == "{" and kind not in _BLANKED_BRACES:
         return at, at
@@ -314,6 +299,8 @@ def _bracket(text: str, at: int, kind: str) -> tuple[int, int]:
         end = len(text)
     inside = text[at + 1 : end].strip("\"' ")
     if keeps(kind, inside) or inside.lower() in _NOT_SHOWN or inside.replace(",", "").replace(" ", "").isdigit():
+        return at, at
+    if names_alone(inside, of):
         return at, at
     return at + 1, end
 

@@ -172,6 +172,12 @@ FORMS = [
     ("app\0--password={}\0--port\x0080", "app\0--password=[redacted:password]\0--port\x0080"),
     ("password=a\0b{}", "password=[redacted:password]"),
     ("https://__token__:{}@h.example/simple", "https://__token__:[redacted:url_credential]@h.example/simple"),
+    ("def login(user: str, password:str='{}')", "def login(user: str, password:str='[redacted:password]')"),
+    ("creds = (bob, {})", "creds = ([redacted:credential])"),
+    ("login(token=make(cfg), password=Crypt.new('{}'))",
+     "login(token=make(cfg), password=Crypt.new('[redacted:password]'))"),
+    ('mutation M($p: String!) { login(password: "{}") }',
+     'mutation M($p: String!) { login(password: "[redacted:password]") }'),
     ("pwd='x/{}'", "pwd='[redacted:password]'"),
 ]  # fmt: skip
 HARMLESS = [
@@ -208,6 +214,14 @@ HARMLESS = [
     "error: invalid choice: 'x'", "[name:protected] => bob", "PASS 12 tests",
     "\x1b[32mok\x1b[0m 3 tests passed", "api_keys:\n  - name\n  - secret", "tokens:\n  - the\n  - cat",
     "map[a:[]string{x}]",
+    "    return self.send(request, auth=auth, follow_redirects=follow_redirects)", "creds=(user,password)",
+    "def login(user:str, password:int=typer.Option(...))", 'with Client(token=cfg["token"]) as c',
+    'DB_PASSWORD = email["DB_PASSWORD"]', 'SECRET_KEY = env.str("SECRET_KEY")', "session = ssl_session_cache[0]",
+    "tokens[-1] = text[x:]", "credential = DefaultAzureCredential()", "session: nox.Session",
+    "session: _ClientSession | None", "x_tokens: Required[int]", "auth.token = creds.token",
+    "password: creds.password,",
+    "creds.password = parts.join(':')", "secrets: [db_password]", "conn = connect(user=user, password=cfg.password)",
+    "mutation Login($email: String!, $password: String!) { login(password: $password) }", "$password = $p;",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
 ]  # fmt: skip
 

@@ -1,0 +1,117 @@
+"""Source code in the place of a secret: a line of a traceback names what holds the secret, and is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, word_set
+
+__all__ = ["CALL", "TYPED", "asks", "is_code", "names_alone"]
+
+_CODE = re.compile(
+    r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
+    r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
+    r"|!(?:Ref|Sub|GetAtt|ImportValue|vault|secret|env_var|include)\b"
+    r"|(?:var|vars|local|module|each|secrets|props|steps|needs|inputs|params|outputs)\.[A-Za-z_][\w.\[\]\-]*\Z"
+    r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)|(?:Optional|Union|List|Dict|Annotated|Literal)\["
+    r"|[a-z_]+(?:\.[a-z_]+){2,8}\Z|YOUR_[A-Z_]+\Z"
+    r"|(?:typing\.)?(?:Required|NotRequired|Final|ClassVar|Callable|Sequence|Iterable|Mapping|Type)\[[A-Za-z_]"
+    r"|(?:list|dict|tuple|set|frozenset|type)\[(?:str|int|bytes|bool|float|Any|[A-Z][a-z]+[A-Za-z]+)(?:[,|\[]|\Z)"
+    r"|(?:str|int|bytes|bool|float)=[A-Za-z_]{1,40}\.[A-Za-z_]{1,40}\("  # "password:int=typer.Option(...)"
+)
+# What is taken out of something by its name or its place: cfg["token"], cache[0].
+_BY_NAME = re.compile(r"[A-Za-z_][\w.]{0,60}+\[(\\{0,8}+[\"'])[A-Za-z_][\w.\-]{0,63}+\1\]", re.ASCII)
+_BY_PLACE = re.compile(r"[a-z_]{1,40}+(?:\.[a-z_]{1,40}+){0,4}\[(?:-?[0-9]{1,2}|[a-z]?:[a-z]?)\]")
+_OBJECT = re.compile(r"(?:[A-Z][a-z]+){2,6}\(\)")  # DefaultAzureCredential()
+# An attribute that tells the same as the name that it is given to: auth.token = creds.token
+_ATTRIBUTE = re.compile(
+    r"([A-Za-z_]\w{0,40}+)(?:[?!]?\.[A-Za-z_]\w{0,40}+){0,4}[?!]?\._{0,2}([A-Za-z_]{1,60})!?", re.ASCII
+)
+_OWNERS = word_set(
+    "this creds credentials cfg user auth login account ctx context conn connection client params body props state"
+    " result res resp response row item obj event input model options parsed_args parsed parser"
+)
+_SESSION_TYPE = re.compile(r"(?:[a-z_]{1,40}\.){0,4}_?(?:[A-Z][a-z]+){0,6}Session")
+_GRAPHQL_TYPE = re.compile(r"\[?(?:String|ID|Int|Float|Boolean|[A-Z][A-Za-z]{1,40}(?=[!\]]))!?\]?!?")
+_VARIABLE = re.compile(r"\$[A-Za-z_]{1,40}", re.ASCII)
+#: "token:str='…'": the literal is the value.
+TYPED = re.compile(r"(?:str|bytes|int|SecretStr|string)[ \t]?=[ \t]?(?=[bBuUrRfF]{0,2}[\"'])")
+#: Kinds that are made by chance: a word with a number behind it is none.
+_BY_CHANCE = frozenset({"token", "session", "signature", "api_key", "credential", "cookie"})
+
+#: What a literal is wrapped in: Some("…"), SecretStr('…'), MD5('…').
+CALL = re.compile(
+    r"(?:(?:new|await) )?([A-Za-z_][\w.:]{0,60}+)!?\([ \t\n]{0,32}+[bBuUrRfFnN]{0,2}+(\\{0,128}+[\"'`])", re.ASCII
+)
+# A literal in one of these is the name of something.
+_ASKS = re.compile(
+    r"(?:^|[._:])(?:get|fetch|load|read|find|lookup|require|resolve|param|has|is)\w*\Z"
+    r"|(?:^|[._:])(?:env|environ|getenv|config|settings|vars?|t|tr|_|gettext|translate|input|prompt|getpass|ask|open"
+    r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z"
+    r"|(?:^|[._:])env\.(?:str|bytes|bool|int|list|dict|json|url)\Z",
+    re.IGNORECASE,
+)
+_SEPARATORS = re.compile(r"[:,;.|/ \-]{1,2}")
+_ITEMS = re.compile(r"[A-Za-z_]{1,40}(?:, ?[A-Za-z_]{1,40}){0,5}")
+_BESIDE = word_set("user username user_name login name host")
+
+
+def asks(call: re.Match[str]) -> bool:
+    """Return whether the literal in a call is the name of something, or what stands between things: no secret.
+
+    Args:
+        call: What :data:`CALL` found.
+    """
+    if _ASKS.search(call.group(1)):
+        return True
+    between = "." in call.group(1) and _SEPARATORS.match(call.string, call.end())
+    return bool(between) and call.string.startswith(call.group(2), between.end())  # parts.join(':')
+
+
+def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable[[str], str]) -> bool:
+    """Return whether what stands between two places is source code that names a secret or its type.
+
+    Args:
+        text: The text.
+        span: Where it begins, and where it ends as a value.
+        name: The name before it, in lower case.
+        kind: What the name tells.
+        of: What any name tells.
+    """
+    at, end = span
+    value = text[at:end]
+    if _CODE.match(value) or value == name.rpartition(".")[2]:
+        return True
+    if name[0] == "$" and (
+        _VARIABLE.fullmatch(value) or (_GRAPHQL_TYPE.fullmatch(value) and ("query" in text or "mutation" in text))
+    ):
+        return True
+    behind = text[end : end + 1]
+    if behind and behind in "\"'\\" and value[-1:] == "[":
+        return _BY_NAME.match(text, at) is not None
+    if behind == "]":
+        return kind in _BY_CHANCE and _BY_PLACE.fullmatch(text, at, end + 1) is not None
+    if behind == ")" and value[-1:] == "(":
+        return _OBJECT.fullmatch(text, at, end + 1) is not None
+    if "." in value and (attribute := _ATTRIBUTE.fullmatch(value)):
+        owner, last = attribute.groups()
+        if of(last) == kind and (kind in _BY_CHANCE or owner.lower() in _OWNERS):
+            return True
+    return kind == "session" and _SESSION_TYPE.fullmatch(value) is not None
+
+
+def names_alone(inside: str, of: Callable[[str], str]) -> bool:
+    """Return whether what stands in brackets are names that tell by themselves: ``creds=(user, password)``.
+
+    Args:
+        inside: What stands in the brackets.
+        of: What any name tells.
+    """
+    if not _ITEMS.fullmatch(inside):
+        return False
+    items = [item.strip() for item in inside.split(",")]
+    told = [of(item) not in (SCAN, TRUST) for item in items]
+    if not told[-1] or not all(tells or item in _BESIDE for tells, item in zip(told, items, strict=True)):
+        return False
+    return len(items) > 1 or "_" in inside  # "passwords: [password]" may be one
