@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -29,6 +30,9 @@ from mobius_otel.telemetry.redaction import Explainer, Finding, Pseudonyms, Reda
 __all__ = ["add_parser"]
 
 _STDIN = "-"
+_LINES_TOGETHER, _LINES_BEFORE = 64, 12
+_LONGEST_TOGETHER = 32 << 10  # bytes
+_MARKERS = re.compile(r"\[redacted:([a-z0-9_]{1,40})")
 _EPILOG = """\
 examples:
   mobius-otel redact app.log > clean.log        a filter; `kubectl logs shop | mobius-otel redact` too
@@ -46,8 +50,8 @@ def add_parser(commands: Subparsers) -> None:
         "redact",
         help="take secrets out of text; a filter",
         description=(
-            "Read files or standard input, line by line, and print them without their secrets. A line of JSON is"
-            " read as JSON. A line without a secret is printed as it is, byte for byte."
+            "Read files or standard input and print them without their secrets, also those that a name on another line"
+            " tells. A line of JSON is read as JSON. A line without a secret is printed as it is, byte for byte."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -75,6 +79,83 @@ def _run(args: argparse.Namespace) -> int:
         except OSError as error:
             run.unreadable(name, error)
     return run.end()
+
+
+@dataclasses.dataclass(slots=True)
+class _Line:
+    """A line that was looked at alone.
+
+    Args:
+        number: Its number.
+        clean: What is left of it, with its end.
+        found: What was found.
+        alone: Whether it goes with no other: a document, a line that was blanked.
+    """
+
+    number: int
+    clean: bytes
+    found: list[Finding]
+    alone: bool
+
+
+class _Together:
+    """Lines that are looked at together, for a name may stand on another line than its secret.
+
+    Args:
+        most: How many lines come together; some of those before them are looked at again.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._before: list[str] = []
+        self._lines: list[_Line] = []
+        self._size = 0
+
+    def add(self, line: _Line) -> bool:
+        """Add a line; return whether it is time to take them."""
+        self._lines.append(line)
+        self._size += len(line.clean)
+        return len(self._lines) >= self.most or self._size > _LONGEST_TOGETHER or line.alone
+
+    def taken(self, redactor: Redactor) -> list[_Line]:
+        """Return the lines without what another line tells of them, and begin anew."""
+        lines, self._lines, self._size = self._lines, [], 0
+        alone = lines.pop() if lines and lines[-1].alone else None
+        if lines:
+            self._redact(lines, redactor)
+        if alone is not None:
+            self._before = []
+            lines.append(alone)
+        return lines
+
+    def _redact(self, lines: list[_Line], redactor: Redactor) -> None:
+        before = self._before
+        texts = [line.clean.rstrip(b"\r\n").decode("utf-8", "surrogateescape") for line in lines]
+        self._before = [*before, *texts][-_LINES_BEFORE:]
+        if len(before) + len(texts) < 2 or sum(map(len, before)) > _LONGEST_TOGETHER:
+            return
+        joined = "\n".join((*before, *texts))
+        clean = redactor.text(joined)
+        if clean == joined:
+            return
+        was, now = [*before, *texts], clean.split("\n")
+        first = next((at for at, (old, new) in enumerate(zip(was, now, strict=False)) if old != new), 0)
+        first = max(first, len(before))
+        if len(now) != len(was):  # a secret of several lines: all that is between the first and the last change is one
+            same = next((at for at, (old, new) in enumerate(zip(was[::-1], now[::-1], strict=False)) if old != new), 0)
+            same = min(same, len(was) - first - 1, len(now) - first)
+            now[first : len(now) - same] = ["\n".join(now[first : len(now) - same])]
+            was[first : len(was) - same] = ["\n".join(was[first : len(was) - same])]
+            for line in lines[first - len(before) + 1 : len(lines) - same]:
+                line.clean = b""
+            lines = [*lines[: first - len(before) + 1], *lines[len(lines) - same :]]
+        for line, old, new in zip(lines, was[len(before) :], now[len(before) :], strict=True):
+            if old != new:
+                end = line.clean[len(line.clean.rstrip(b"\r\n")) :]
+                line.clean = new.encode("utf-8", "surrogateescape") + end
+                kinds = Counter(_MARKERS.findall(new)) - Counter(_MARKERS.findall(old))
+                why = "a name on another line"
+                line.found += [Finding(kind, "", why, "the line", f"[redacted:{kind}]") for kind in kinds.elements()]
 
 
 class _Run:
@@ -129,22 +210,29 @@ class _Run:
         total = status.st_size if status is not None and whole else 0
         draw = progress(name) if total else None
         done = 0
-        out = sys.stdout.buffer
+        some = _Together(_LINES_TOGETHER if whole else 1)  # somebody may be looking on
         for piece in pieces(stream):
             clean, found = self._piece(piece)
-            for finding in found:
-                self._kinds[finding.kind] += 1
-                if not self._prints_text:
-                    self._tell(name, piece.line, finding)
-            if self._prints_text:
-                out.write(clean)
-                if not whole:  # somebody may be looking on
-                    out.flush()
+            if some.add(_Line(piece.line, clean, found, alone=piece.blank != "" or _json(piece.raw) is not None)):
+                self._write(name, some)
             done += len(piece.raw)
             if draw is not None:
                 draw(min(done, total - 1), total)
+        self._write(name, some)
         if draw is not None:
             draw(total, total)
+
+    def _write(self, name: str, some: _Together) -> None:
+        """Print lines, without what another line tells of them."""
+        for line in some.taken(self._explainer.redactor):
+            for finding in line.found:
+                self._kinds[finding.kind] += 1
+                if not self._prints_text:
+                    self._tell(name, line.number, finding)
+            if self._prints_text:
+                sys.stdout.buffer.write(line.clean)
+        if self._prints_text and some.most == 1:
+            sys.stdout.buffer.flush()
 
     def _piece(self, piece: Piece) -> tuple[bytes, list[Finding]]:
         """Return a piece without its secrets, and what they were."""

@@ -299,3 +299,27 @@ def test_lookup_tells_the_pseudonym_that_stands_in_the_log(tmp_path, monkeypatch
     monkeypatch.delenv("MOBIUS_OTEL_PSEUDONYM_KEY")
     assert main(["redact", "lookup", "x"]) == 2
     assert "openssl rand -hex 32" in capsys.readouterr().err
+
+
+OVER_LINES = {
+    "- name: DB_PASSWORD\n  value: {}\n": "- name: DB_PASSWORD\n  value: [redacted:password]\n",
+    "kind: Secret\nstringData:\n  db: |\n    {}\nx: 1\n": "kind: Secret\nstringData:\n  db: |\n    [redacted:secret]\nx: 1\n",
+    'form-data; name="password"\r\n\r\n{}\r\n--X\r\n': 'form-data; name="password"\r\n\r\n[redacted:password]\r\n--X\r\n',
+    '"name": "DB_PASSWORD",\n"value": "{}"\n': '"name": "DB_PASSWORD",\n"value": "[redacted:password]"\n',
+    'passwords = [\n  "{}",\n  "{}1"]\nz = 1\n': "passwords = [[redacted:password]]\nz = 1\n",
+}
+
+
+@pytest.mark.parametrize("text", OVER_LINES)
+def test_a_name_on_another_line_tells_a_secret(text, redact, tmp_path):
+    """In a file and in a pipe, behind many lines that say nothing; documents between are looked at alone."""
+    quiet = "".join(f"line {n} says nothing\n" for n in range(130))
+    path = tmp_path / "a.txt"
+    path.write_text(quiet + '{"a": 1}\n' + text.replace("{}", CANARY) + quiet, newline="")
+    status, out, _ = redact(path)
+    assert (status, out.decode()) == (0, quiet + '{"a": 1}\n' + OVER_LINES[text] + quiet)
+    status, out, _ = redact("--check", path)
+    assert status == 1
+    assert {line.partition(" ")[0] for line in out.decode().splitlines()} <= {f"{path}:{n}" for n in range(132, 137)}
+    if "[\n" not in text:  # the lines of a list are gone before their end comes
+        assert redact(stdin=text.replace("{}", CANARY).encode())[1].decode() == OVER_LINES[text]
