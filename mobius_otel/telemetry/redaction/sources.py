@@ -65,8 +65,8 @@ def asks(call: re.Match[str]) -> bool:
     """
     if _ASKS.search(call.group(1)):
         return True
-    between = "." in call.group(1) and _SEPARATORS.match(call.string, call.end())
-    return bool(between) and call.string.startswith(call.group(2), between.end())  # parts.join(':')
+    between = _SEPARATORS.match(call.string, call.end()) if "." in call.group(1) else None
+    return between is not None and call.string.startswith(call.group(2), between.end())  # parts.join(':')
 
 
 def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable[[str], str]) -> bool:
