@@ -196,6 +196,8 @@ def _login(text: str, start: int, end: int) -> _Spans:
     if colon <= 0 or text.startswith("//", colon + 1):
         return
     password = text[colon + 1 : end]
+    if text[start] == "<" and keeps("url_credential", text[start:end]):
+        return  # "--user <user:password>"
     if not keeps("url_credential", password) and not _VARIABLE.fullmatch(password):
         yield colon + 1, end, "url_credential"
 

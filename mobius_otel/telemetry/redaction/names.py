@@ -130,7 +130,7 @@ HARMLESS_INSIDE = word_set(
     "type id name username user count method expires expires_in expires_at expires_on expire expiry expiration"
     " not_before not_after scope scopes algorithm alg created updated created_at updated_at last_used last_used_at"
     " rotated_at revoked_at path domain secure httponly samesite max_age status present length region version provider"
-    " issuer role enabled required kind state namespace"
+    " issuer role enabled required kind state namespace createdate create_date host port external"
 )
 
 _TRUSTED = word_set(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mobius_otel.telemetry.redaction.braces import is_empty_field, span_in_braces
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE
@@ -70,6 +71,7 @@ _NEXT_NAME = re.compile(
     r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
 )
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_OPENING = {")": "(", "]": "["}
 _BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
 _LINE_ENDS = frozenset("\r\n")
 # Items of which none is a word or a sentence.
@@ -82,8 +84,15 @@ _SCHEMED = frozenset({"authorization", "cookie"})
 _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
+# A quote as it is written in HTML.
+_QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"
+_HTML_OPEN = re.compile(rf"&(?:{_QUOTE});")
+# It goes on over what may end one, unless another name stands behind that.
 _BARE = re.compile(
-    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|[,;&)\]}](?![\s\"',;&)\]}]|$|[\w.\-\[\]]{1,40}+[=:])|\\(?![nrt\"'])"
+    r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|\\(?![nrt\"'])"
+    r"|[,;&)\]}](?![\s\"',;&)\]}]|$|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
+    rf"|(?<=[^\s=:]&)(?:lt;/|(?:{_QUOTE}|gt);(?=[\s,;&<)\]}}]|$))"
+    r"|(?:User|Data|Initial|Integrated|Persist|Trust|Connect|Connection|Application) [A-Z][A-Za-z ]{1,40}=)"
     # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
     r"|\0(?!\Z|[A-Za-z_]\w{0,60}+=|--?[A-Za-z]))*+",
     re.ASCII,
@@ -104,6 +113,7 @@ _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_
 _NOT_SHOWN = frozenset({
     "sensitive value", "sensitive", "known after apply", "protected", "not shown", "encrypted", "private",
 })  # fmt: skip
+_KEY_SIZE = re.compile(r"[0-9]{3,5} bit(?:, [0-9] primes)?")  # as OpenSSL prints it
 #: States of things with a telling name: "cookie: enabled", "signature=ok".
 _STATES = frozenset({
     "ok", "valid", "invalid", "enabled", "disabled", "missing", "expired", "present", "absent", "required", "unset",
@@ -111,6 +121,8 @@ _STATES = frozenset({
     "match", "mismatch", "include", "omit",
 })  # fmt: skip
 _COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=.]|;[ \t]*[\w\-]+=)")
+_JAR = re.compile(r"<\w{0,40}CookieJar\[")  # "<RequestsCookieJar[<Cookie sid=… for h/>]>"
+_GO_COOKIE = re.compile(r"\[([^\]\r\n]{0,4096}+)\](?=\]| [A-Z][\w\-]{0,60}+:\[)", re.ASCII)  # "map[Cookie:[sid=…]]"
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
 _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
 _SHORTEST_IBAN, _LONGEST_MESSAGE = 15, 160
@@ -140,17 +152,20 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return marked.end(), marked.end()  # "https://x-access-token:[redacted:url_credential]@host/path"
     if separator == ":" and text.startswith("//", pair.start - 2) and (masked := _MASKED_LOGIN.match(text, at)):
         return masked.end(), masked.end()  # "https://__token__:****@host/path"
-    if (
-        kind != "cookie" and text[at - 1] in " \t" and _is_name(text, at, of)
-    ):  # nothing stands here: "password= --token …", "password: token: …"
-        return at, at
+    if kind != "cookie" and text[at - 1] in " \t" and _is_name(text, pair, of):
+        return at, at  # nothing stands here: "password= --token …", "password: token: …"
     if separator == ":" and begin in _VISIBLE_BEGINS and _VISIBILITY.match(text, at):
         return at, at  # "[password:protected] => …" of PHP
     if kind == "signature" and separator == ":" and "-" in pair.name and (signed := _SIGNED.match(text, at)):
         return _checked(text, *signed.span(), kind)  # "Stripe-Signature: t=…,v1=…"
+    if begin == "<" and kind == "cookie" and (jar := _JAR.match(text, at)):
+        end = text.find("]>", jar.end())
+        return _checked(text, jar.end(), end if end >= 0 else len(text), kind)
     if kind == "cookie" and separator == ":" and not pair.quote:
         if _COOKIE_STATE.match(text, at):
             return at, at
+        if begin == "[" and (listed := _GO_COOKIE.match(text, at)):
+            return _checked(text, *listed.span(1), kind)
         return _checked(text, at, _line_end(text, pair), kind)  # a header line, whatever stands in it
     if separator == "=>" and (dumped := _DUMPED.match(text, at)):
         return _checked(text, dumped.end(), quoted_end(text, dumped.end(), '"'), kind)
@@ -168,6 +183,9 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
             return _checked(text, *block.span(1), kind)
         if begin in _TEMPLATES and _TEMPLATE.match(text, at):
             return at, at
+        if begin == "&" and (opened := _HTML_OPEN.match(text, at)):
+            end = text.find(opened.group(), opened.end())
+            return _checked(text, opened.end(), end if end >= 0 else len(text), kind)
         if begin in _BRACKETS and not text.startswith("[redacted", at):
             return _bracket(text, at, kind, of)
     if (not word or begin in _BEFORE_QUOTES) and (opened := _OPEN.match(text, at)):
@@ -201,6 +219,9 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return at, at
     if begin == "/" and _is_directory(name, kind):
         return at, at
+    opening = _OPENING.get(text[end : end + 1])
+    if opening and value.count(opening) > value.count(text[end]):
+        end += 1  # "pw=ENC(…)"
     return _checked(text, at, end, kind)
 
 
@@ -208,12 +229,14 @@ def _is_directory(name: str, kind: str) -> bool:
     return kind == "password" and name.lower() in {"pwd", "oldpwd"}
 
 
-def _is_name(text: str, at: int, of: Callable[[str], str]) -> bool:
-    """Return whether what stands at `at` is the next telling name rather than a value."""
-    found = _NEXT_NAME.match(text, at)
+def _is_name(text: str, pair: Pair, of: Callable[[str], str]) -> bool:
+    """Return whether what stands in the place of a value is the next name, a telling one or a field of a struct."""
+    found = _NEXT_NAME.match(text, pair.end)
     if not found or not (found.group(1) or found.group(3)) or any(map(str.isdigit, found.group(2))):
         return False
-    return of(found.group(2)) not in (SCAN, TRUST)
+    if of(found.group(2)) not in (SCAN, TRUST):
+        return True
+    return pair.separator == found.group(3) == ":" and is_empty_field(text, pair.name_start, pair.end)
 
 
 def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
@@ -227,6 +250,8 @@ def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
 def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     if text[pair.start - 2 : pair.start] in _PLACEHOLDERS:
         return 0, 0  # "password=<password>; …"
+    if text[pair.start - 2 : pair.start] == text[pair.end : pair.end + 1] + "<":
+        return 0, 0  # "--token \"<access-token>\""
     if text.startswith("<![CDATA[", pair.end):
         return _checked(text, pair.end + 9, max(text.find("]]>", pair.end), pair.end + 9), kind, quoted=True)
     end = text.find("<", pair.end)
@@ -290,15 +315,23 @@ def _bare_end(text: str, at: int) -> int:
 
 def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
-    if text[at] == "{" and kind not in _BLANKED_BRACES:
-        return at, at
+    if text[at] == "{":
+        if kind not in _BLANKED_BRACES:
+            return at, at
+        if one := span_in_braces(text, at, of):
+            return _checked(text, *one, kind)
     if text.startswith("[]string{", at):  # a header as Go prints it
         at += 8
     end = text.find(_BRACKETS[text[at]], at)
     if end < 0:
         end = len(text)
     inside = text[at + 1 : end].strip("\"' ")
-    if keeps(kind, inside) or inside.lower() in _NOT_SHOWN or inside.replace(",", "").replace(" ", "").isdigit():
+    if (
+        keeps(kind, inside)
+        or inside.lower() in _NOT_SHOWN
+        or _KEY_SIZE.fullmatch(inside)
+        or inside.replace(",", "").replace(" ", "").isdigit()
+    ):
         return at, at
     if names_alone(inside, of):
         return at, at
@@ -329,4 +362,5 @@ def _line_end(text: str, pair: Pair) -> int:
     close = text.find(quote, pair.end) if quote in {'"', "'", "`"} else -1
     stop = close if close >= 0 else len(text)
     line = _LINE.match(text, pair.end, stop)
-    return line.end() if line else stop
+    end = line.end() if line else stop
+    return end - 1 if quote == "<" and text[end - 1] == ">" else end  # "<SimpleCookie: sid='…'>"

@@ -141,6 +141,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_INDENTED = re.compile(r"\s*[\[{]\r?\n([ \t]*)")
 _DECODE = json.JSONDecoder(object_pairs_hook=_once).decode
 
 
@@ -160,14 +161,19 @@ def _redacted_json(text: str, document: Any, hits: Hits, walk: Walk) -> str:
     clean = walk(document, hits)
     if len(hits) == before:
         return text
-    return _encoder(text.isascii(), '": ' in text or "\n" in text, "\n" in text.strip()).encode(clean)
+    begin, end = text[: -len(text.lstrip())], text[len(text.rstrip()) :]
+    lines = _INDENTED.match(text)
+    indent = lines.group(1) if lines else ("  " if "\n" in text.strip() else None)
+    blanks = '": ' in text or ('":' not in text and ", " in text)
+    encoded = _encoder(text.isascii(), blanks, indent).encode(clean)
+    if "\\/" in text and text.count("/") == text.count("\\/"):
+        encoded = encoded.replace("/", "\\/")
+    return f"{begin}{encoded}{end}"
 
 
 @cache
-def _encoder(ascii_only: bool, blanks: bool, lines: bool) -> json.JSONEncoder:
-    return json.JSONEncoder(
-        ensure_ascii=ascii_only, separators=None if blanks else (",", ":"), indent=2 if lines else None
-    )
+def _encoder(ascii_only: bool, blanks: bool, indent: str | None) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=ascii_only, separators=None if blanks else (",", ":"), indent=indent)
 
 
 def cut(text: str, length: int) -> str:

@@ -7,6 +7,7 @@ import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
 
+from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 from mobius_otel.telemetry.redaction.statements import STATEMENT_WORDS, may_be_statement
 
@@ -76,6 +77,10 @@ _SAID = re.compile(
 # Said the other way round, as short messages do: "123456 is your Acme verification code".
 _TURNED = re.compile(
     r"(?<![\w.\-])(?:g-)?([0-9]{4,8}) is your (?:[\w.]{1,20} ){0,3}(?:code|pin|otp|passcode|password)\b"
+)
+# A column that holds passwords, a module of PAM: "password varchar(80)", "password [success=1 …]".
+_DECLARED = re.compile(
+    r"(?:n?(?:var)?char2?|character|varbinary|binary|string)\([0-9]{1,5}|\[(?:success|default)=", re.IGNORECASE
 )
 _PASSWORDS = frozenset({
     "identified by", "passwort", "kennwort", "mot de passe", "clave", "senha", "wachtwoord", "contrasena", "pw",
@@ -191,14 +196,15 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
     for found in _SAID.finditer(low):
         what, link = found.group(1), bool(found.group(2))
         kind = _told(what, of)
-        start, end = found.span(3)
-        value = text[start:end].rstrip(".,;!?)")
+        start, value = _unwrapped(text, *found.span(3))
         if kind == "otp" and "pass" in what and not value.isdigit():
             kind = of("password")  # "your one-time password is …"
         mine = link and low.startswith("my ", max(0, found.start() - 3))
         if (
             kind in (SCAN, TRUST)
             or keeps(kind, value)
+            or (what == "password" and _DECLARED.match(value))
+            or (value[:1].isupper() and is_empty_field(text, found.start(1), start))
             or not (
                 _tells(kind, value, link)
                 or (mine and kind == "password" and len(value) > 5 and low[start : start + len(value)] not in PROSE)
@@ -237,6 +243,16 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             value, kind = text[start:end].rstrip(".,;!?)"), of("token" if found.group("key") else "password")
             if kind != SCAN and not keeps(kind, value) and _tells(kind, value, said=True):
                 yield start, start + len(value), kind
+
+
+def _unwrapped(text: str, start: int, end: int) -> tuple[int, str]:
+    """Return where a word begins without what is around it in a sentence, and the word: ``(…)``, ``**…**``."""
+    value = text[start:end].rstrip(".,;!?)")
+    if value[:1] == "(" and text[start + len(value)] == ")":
+        return start + 1, value[1:]
+    if value[:2] == value[-2:] == "**" and len(value) > 6:
+        return start + 2, value[2:-2]
+    return start, value
 
 
 def _is_token(step: str) -> bool:

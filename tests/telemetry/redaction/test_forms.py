@@ -178,6 +178,31 @@ FORMS = [
      "login(token=make(cfg), password=Crypt.new('[redacted:password]'))"),
     ('mutation M($p: String!) { login(password: "{}") }',
      'mutation M($p: String!) { login(password: "[redacted:password]") }'),
+    ("Password={};User ID=sa;Database=x", "Password=[redacted:password];User ID=sa;Database=x"),
+    ("enc.pw=ENC({}) next", "enc.pw=[redacted:password] next"),
+    ("wrong password ({}) for bob", "wrong password ([redacted:password]) for bob"),
+    ("the password is **{}**.", "the password is **[redacted:password]**."),
+    ("?token={}&amp;state=x", "?token=[redacted:token]&amp;state=x"),
+    ("token={}&#x27;&gt;", "token=[redacted:token]&#x27;&gt;"),
+    ("password=&#39;a b {}&#39;, n", "password=&#39;[redacted:password]&#39;, n"),
+    ("password=&lt;{}&quot;x", "password=[redacted:password]"),
+    # containers: their own names tell
+    ("{'AccessKey': {'UserName': 'bob', 'SecretAccessKey': '{}', 'At': datetime.datetime(2024, 1, 1)}, 'n': 1}",
+     ("{'AccessKey': {'UserName': 'bob', 'SecretAccessKey': '[redacted:api_key]', 'At': datetime.datetime(2024, 1, 1)}"
+      ", 'n': 1}")),
+    ('x "db_password":{"sensitive":true,"type":"string","value":"{}"} y',
+     'x "db_password":{"sensitive":true,"type":"string","value":"[redacted:password]"} y'),
+    ("{'credentials': {'user': 'bob', 'more': {'at': '{}'}}}", "{'credentials': {[redacted:credential]}}}"),
+    ("{'credentials': {'password': 'x-1', 'at': '{}', 'n': 7}}", "{'credentials': {[redacted:credential]}}"),
+    ("{Creds:{User:bob Password:{} Port:80} N:3}", "{Creds:{User:bob Password:[redacted:password] Port:80} N:3}"),
+    ("{Creds:{User:bob Other:{} Port:80} N:3}", "{Creds:{User:bob Other:[redacted:credential] Port:80} N:3}"),
+    ("{Creds:{User:bob Other:x y{} Port:80} N:3}", "{Creds:{[redacted:credential]} N:3}"),
+    ("{Password: A{}:1 N:2", "{Password: [redacted:password] N:2"),
+    ("Header:map[Accept:[*/*] Cookie:[sid={}] X-A:[k]] Body:x",
+     "Header:map[Accept:[*/*] Cookie:[[redacted:cookie]] X-A:[k]] Body:x"),
+    ("<SimpleCookie: sid='{}' theme='dark'>", "<SimpleCookie: [redacted:cookie]>"),
+    ("'cookies': <RequestsCookieJar[<Cookie sid={} for h/>]>, 'n': 1",
+     "'cookies': <RequestsCookieJar[[redacted:cookie]]>, 'n': 1"),
     ("pwd='x/{}'", "pwd='[redacted:password]'"),
 ]  # fmt: skip
 HARMLESS = [
@@ -214,6 +239,11 @@ HARMLESS = [
     "error: invalid choice: 'x'", "[name:protected] => bob", "PASS 12 tests",
     "\x1b[32mok\x1b[0m 3 tests passed", "api_keys:\n  - name\n  - secret", "tokens:\n  - the\n  - cat",
     "map[a:[]string{x}]",
+    "{'AccessKey': {'UserName': 'bob', 'Status': 'Active', 'CreateDate': datetime.datetime(2024, 1, tzinfo=tzutc())}}",
+    "{'credentials': {'user': 'bob', 'expires': 5}}", "{Password: User:bob Port:80}", "{User:bob Password: Port:80}",
+    "'_cookies': <RequestsCookieJar[]>, 'body': 'x'", "CREATE TABLE u (id int, password varchar(80) not null, n int)",
+    "password\t[success=1 default=ignore]", 'app --token "<account-access-key>" next', "-b, --cookie <data|filename>",
+    "-u, --user <user:password> Server user", "Private-Key: (2048 bit, 2 primes)",
     "    return self.send(request, auth=auth, follow_redirects=follow_redirects)", "creds=(user,password)",
     "def login(user:str, password:int=typer.Option(...))", 'with Client(token=cfg["token"]) as c',
     'DB_PASSWORD = email["DB_PASSWORD"]', 'SECRET_KEY = env.str("SECRET_KEY")', "session = ssl_session_cache[0]",
@@ -308,3 +338,17 @@ def test_a_manifest_of_kubernetes_of_the_kind_secret():
         for _ in range(2):  # known and not
             value = {"kind": kind, "metadata": {"name": "x"}, "data": data}
             assert REDACTOR.redact({"items": [value]}).value == {"items": [value | {"data": clean}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"password":"{}"}\n',
+        ' {"a": 1, "password": "{}"}\n\n', '{\n    "a": [\n        1\n    ],\n    "password": "{}"\n}\n',
+        '[\n {\n  "password": "{}"\n }\n]', '[\n\t{\n\t\t"password": "{}"\n\t}\n]', '["a", "b", {"password": "{}"}]',
+        '{"at":"https:\\/\\/h","password":"{}"}',
+    ],
+)  # fmt: skip
+def test_a_document_keeps_its_layout(text):
+    """Its line breaks, its indentation, its blanks, and slashes as PHP writes them."""
+    assert REDACTOR.text(text.replace("{}", CANARY)) == text.replace("{}", "[redacted:password]")
