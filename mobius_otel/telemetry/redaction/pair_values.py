@@ -318,7 +318,7 @@ def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[i
     if text[at] == "{":
         if kind not in _BLANKED_BRACES:
             return at, at
-        if one := span_in_braces(text, at, of):
+        if kind != "cookie" and (one := span_in_braces(text, at, of)):
             return _checked(text, *one, kind)
     if text.startswith("[]string{", at):  # a header as Go prints it
         at += 8
