@@ -304,6 +304,21 @@ def test_stats_of_a_killed_process_change_no_file(tmp_path, run):
     assert found["oldest"] > 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text")
+def test_a_ledger_whose_name_is_no_utf8_is_read_as_any_other(tmp_path):
+    """By every command that reads, as a process of its own: what cannot be shown is written otherwise."""
+    folder = os.fsencode(tmp_path) + b"/nu\xff"
+    os.mkdir(folder)
+    path = os.fsdecode(folder + b"/audit\xfe.db")
+    with Ledger(path) as ledger:
+        AuditLogger(ledger=ledger).record("order.placed", actor=Actor("u-1"))
+    for words in ("verify", "export", "tail", "stats", "stats --json"):
+        command = [sys.executable, "-m", "mobius_otel", "audit", *words.split(), path]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout
+
+
 def test_stats_tell_records_from_what_a_ledger_writes_about_itself(tmp_path, run):
     """So that their number is the one that `verify` shows."""
     path = tmp_path / "ended.db"

@@ -31,7 +31,7 @@ from mobius_otel.telemetry.audit.schema import Entry, finished
 from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
 from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream
-from mobius_otel.telemetry.audit.tail import Tail, check_private, line_of
+from mobius_otel.telemetry.audit.tail import Tail, line_of, make_private
 from mobius_otel.telemetry.audit.turns import Fairness, Waiting
 from mobius_otel.telemetry.safety import of_handler
 
@@ -97,7 +97,7 @@ class Ledger(Intake):
             path, clock=clock, durability=durability, max_bytes=max_bytes, max_age=max_age, key=key, scope=sign,
             damaged=damaged,
         )  # fmt: skip
-        check_private(self.path)
+        make_private(self.path, self._say)
         self.sink_timeout = sink_timeout
         self._checkpoint_records = checkpoint_records
         self._checkpoint_seconds = checkpoint_seconds

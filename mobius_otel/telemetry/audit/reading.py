@@ -145,7 +145,7 @@ def _opened(place: Path, state: _State, damaged: bool) -> Iterator[Reader]:
         else:
             options = "mode=ro&immutable=1"
         connection = sqlite3.connect(
-            f"file:{quote(str(place))}?{options}", uri=True, isolation_level=None, factory=Reader
+            f"file:{quote(os.fsencode(place))}?{options}", uri=True, isolation_level=None, factory=Reader
         )
         stack.callback(connection.close)
         connection.execute("PRAGMA temp_store = MEMORY")  # what tails hold is shown by tables of our own

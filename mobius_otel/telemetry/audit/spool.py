@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mobius_otel.clock import Clock
 from mobius_otel.errors import AuditUnavailable
 from mobius_otel.forks import on_fork
-from mobius_otel.telemetry.audit.turns import Waiting
+from mobius_otel.telemetry.audit.turns import Interrupted, Waiting
 
 if TYPE_CHECKING:
     from mobius_otel.telemetry.audit.ledger import Kept
@@ -44,6 +44,7 @@ class Spool:
         self._drains = 0  # the thread that does, as long as one does
         self._waiting: deque[tuple[Waiting, Callable[[Kept], None]]] = deque()
         self._retry_at = 0.0
+        self._told = False  # whether it was said that the ledger fails
         on_fork(self)
 
     def __len__(self) -> int:
@@ -65,22 +66,22 @@ class Spool:
         waiting = Waiting(record)
         if not self._waiting:  # the way of every record while all is well; the ledger has a lock of its own
             try:
-                return self._write(waiting)
+                kept = self._write(waiting)
             except AuditUnavailable as error:
                 with self._lock:
-                    first = self._begin()
+                    self._retry_at = self._clock() + self._pause(error)
                     self._keep(waiting, placed)
-                if first:  # a log's handler has a lock of its own: others shall not wait for it here
-                    _log.error(
-                        "mobius_otel: %s; records are kept in memory (at most %d) until the ledger works again",
-                        error, self._bound,
-                    )  # fmt: skip
+                self._tell(error)
                 return None
+            if self._waiting and self._clock() >= self._retry_at:  # what interrupted this one
+                self.drain(wait=False)
+            return kept
         with self._lock:
             self._keep(waiting, placed)
         if self._clock() >= self._retry_at:
             self.drain(wait=False)
-        return None
+        done: Kept | None = waiting.done
+        return done
 
     def drain(self, *, wait: bool = True) -> int:
         """Write what waits in memory to the ledger, as far as it takes it.
@@ -96,38 +97,50 @@ class Spool:
             return len(self._waiting)
         with self._draining:  # a lock's own `with`: a signal handler that raises leaves it free
             self._drains = thread
-            written = self._drain()
-        if written and not self._waiting:
+            written, error = self._drain()
+        if error is not None:
+            self._tell(error)
+        elif written and self._told and not self._waiting:
+            self._told = False
             _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
         return len(self._waiting)
 
-    def _drain(self) -> int:
-        """Return how many were written."""
+    def _drain(self) -> tuple[int, AuditUnavailable | None]:
+        """Return how many were written, and why no more were."""
         written = 0
         while self._waiting:
             waiting, placed = self._waiting[0]
             began = self._clock()
             try:
                 kept = waiting.done or self._again(waiting)
-            except AuditUnavailable:
+            except AuditUnavailable as error:
                 # A file that somebody holds locked costs its whole timeout: no request pays that often.
-                now = self._clock()
-                self._retry_at = now + max(_RETRY_SECONDS, 4 * (now - began))
-                break
+                now, pause = self._clock(), self._pause(error)
+                self._retry_at = now + (max(pause, 4 * (now - began)) if pause else 0.0)
+                return written, error
             placed(kept)
             with self._lock:
                 self._waiting.popleft()
             written += 1
-        return written
+        return written, None
 
     def _again(self, waiting: Waiting) -> Kept:
         waiting.again()
         return self._write(waiting)
 
-    def _begin(self) -> bool:
-        """Return whether memory is begun to be used."""
-        self._retry_at = self._clock() + _RETRY_SECONDS
-        return not self._waiting
+    @staticmethod
+    def _pause(error: AuditUnavailable) -> float:
+        """Return for how long nobody tries again, in seconds: not at all where nothing but this thread's turn fails."""
+        return 0.0 if isinstance(error, Interrupted) else _RETRY_SECONDS
+
+    def _tell(self, error: AuditUnavailable) -> None:
+        """Say once that the ledger fails; outside of a lock, as the log's handlers have their own."""
+        if not (self._told or isinstance(error, Interrupted)):
+            self._told = True
+            _log.error(
+                "mobius_otel: %s; records are kept in memory (at most %d) until the ledger works again",
+                error, self._bound,
+            )  # fmt: skip
 
     def _keep(self, waiting: Waiting, placed: Callable[[Kept], None]) -> None:
         if len(self._waiting) >= self._bound:
@@ -138,6 +151,7 @@ class Spool:
         self._lock = threading.RLock()
         self._draining = threading.Lock()
         self._waiting = deque()  # the parent writes its own
+        self._told = False
 
     def __repr__(self) -> str:
         return f"Spool({len(self._waiting)} of {self._bound} records)"

@@ -181,8 +181,11 @@ def process_token() -> str:
 def process_birth(pid: int) -> str | None:
     """Return when a process of this host began, where the system tells; it tells processes of one id apart."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)  # finalizers have no `open` any more
+        try:
+            return os.read(file, 4096).rpartition(b")")[2].split()[19].decode()
+        finally:
+            os.close(file)
     except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return None
 

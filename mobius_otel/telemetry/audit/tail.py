@@ -35,10 +35,10 @@ __all__ = [
     "Left",
     "Tail",
     "begins_after",
-    "check_private",
     "insert",
     "leftovers",
     "line_of",
+    "make_private",
     "newest_of",
     "read_tail",
     "remove",
@@ -97,11 +97,23 @@ class Tail:
         OSError: The file cannot be made.
     """
 
-    __slots__ = ("_file", "_head", "_identity", "_ledger", "_look_again_at", "pending", "place", "size", "told")
+    __slots__ = (
+        "_facts",
+        "_file",
+        "_head",
+        "_identity",
+        "_ledger",
+        "_look_again_at",
+        "pending",
+        "place",
+        "size",
+        "told",
+    )
 
     def __init__(self, ledger: Path, stream_id: str, owner: Mapping[str, object]) -> None:
         self._ledger = ledger
         self._file, self._identity = -1, _NOTHING
+        self._facts: tuple[int, ...] = ()
         self._look_again_at = 0.0
         self.place = _beginning(ledger) + stream_id
         head = canonical({"stream": stream_id, **owner})
@@ -139,7 +151,7 @@ class Tail:
             raise
         found = os.fstat(file)
         self.close()
-        self._file, self._identity, self.size = file, (found.st_ino, found.st_dev), size
+        self._file, self._identity, self._facts, self.size = file, (found.st_ino, found.st_dev), _facts(found), size
 
     def _filled(self, file: int, links: list[Link]) -> int:
         try:
@@ -179,8 +191,8 @@ class Tail:
     def is_whole(self) -> bool:
         """Return whether nobody removed, replaced, cut or closed the file, or wrote to it."""
         with FileErrors():
-            found = os.fstat(self._file)
-            return found.st_size == self.size and found.st_nlink > 0 and (found.st_ino, found.st_dev) == self._identity
+            named = os.lstat(self.place)
+            return named.st_size == self.size and _facts(named) == self._facts and self._is_ours()
         return False
 
     def _is_ours(self) -> bool:
@@ -232,6 +244,11 @@ class Tail:
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
             self.close()
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from another, and who may use it."""
+    return found.st_ino, found.st_dev, found.st_mode, found.st_uid
 
 
 def _write(file: int, data: bytes) -> int:
@@ -312,22 +329,35 @@ def _beside(ledger: str | os.PathLike[str]) -> list[tuple[str, str]]:
         return []
 
 
-def check_private(ledger: str | os.PathLike[str]) -> None:
-    """Refuse tails that others may read, as the ledger itself is refused.
+def make_private(ledger: str | os.PathLike[str], say: Callable[..., object]) -> None:
+    """Take tails that others may read away from them. It is no refusal: the next process may well be able to begin.
+
+    Args:
+        ledger: The ledger.
+        say: Called with level, message and values for every line of the log.
 
     Raises:
-        ConfigurationError: There is one.
+        ConfigurationError: There is one that cannot be taken away.
     """
     for place in tails_of(ledger).values() if supported() else ():
         with contextlib.suppress(FileNotFoundError):
             found = os.lstat(place)
             mode = stat.S_IMODE(found.st_mode)
             ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.stat(ledger).st_uid
-            if ours and mode & 0o077:
+            if not (ours and mode & 0o077):
+                continue
+            try:
+                file = os.open(place, os.O_RDONLY | _CAREFULLY)
+                try:
+                    os.fchmod(file, 0o600)
+                finally:
+                    os.close(file)
+            except PermissionError:
                 raise ConfigurationError(
                     "audit ledger's tail", place, f"readable by its owner alone, but its mode is {mode:04o}",
                     f"chmod 600 {place}",
-                )  # fmt: skip
+                ) from None  # fmt: skip
+            say(logging.ERROR, "mobius_otel: others might read %s (mode %04o); now its owner alone may", place, mode)
 
 
 def read_tail(ledger: str | os.PathLike[str], stream_id: str, place: str) -> Left | None:
@@ -353,8 +383,9 @@ def read_tail(ledger: str | os.PathLike[str], stream_id: str, place: str) -> Lef
         found, owner = os.fstat(file), os.stat(ledger)
         if not stat.S_ISREG(found.st_mode) or found.st_uid not in (owner.st_uid, 0):
             return None
-        with open(file, "rb", closefd=False) as opened:
-            data = opened.read()
+        data = b""
+        while part := os.read(file, MOST_BYTES):  # not `open`, which is gone where an interpreter ends
+            data += part
     finally:
         os.close(file)
     return _taken_apart(Left(stream_id, place), data[: data.rfind(b"\n") + 1])

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from mobius_otel.errors import AuditUnavailable
 
-__all__ = ["Fairness", "Turns", "Waiting"]
+__all__ = ["Fairness", "Interrupted", "Turns", "Waiting"]
 
 R = TypeVar("R")
 _AT_ONCE: Final = 512
@@ -54,6 +54,10 @@ class Fairness:
     def renew(self) -> None:
         """Start anew, in a forked child."""
         self._inside = set()
+
+
+class Interrupted(AuditUnavailable):
+    """A thread that records was interrupted by something that records, too: the ledger itself works."""
 
 
 class Waiting:
@@ -155,7 +159,7 @@ class Turns:
     def _come(self, mine: Waiting) -> bool:
         """Wait for the turn, or until another thread has done it; return whether it is this thread's turn."""
         if self.is_mine():
-            raise AuditUnavailable("a signal interrupted the thread while it was recording")
+            raise Interrupted("a signal interrupted the thread while it was recording")
         with self._mutex:
             # A leader of this thread that does not work was interrupted: by what was raised, or by what comes here.
             if self._leader is None or self._leader.thread == mine.thread:

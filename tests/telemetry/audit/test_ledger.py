@@ -11,9 +11,11 @@ import pytest
 
 from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
-from mobius_otel.telemetry.audit import Ledger
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
+from mobius_otel.telemetry.audit.tail import Tail
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
+from tests.services.unwritable import unwritable
 
 
 def record(number=0):
@@ -324,3 +326,42 @@ def test_positions_go_on_in_a_ledger_of_an_older_version_that_was_pruned(path):
         assert [entry.record_id for entry in ledger.unshipped()] == ["id-0"]
     result = verify_ledger(path)
     assert (result.ok, result.records, result.pruned) == (True, 1, 7), result.problems
+
+
+# --- a record within a record ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="tails are for systems where an open file can be replaced")
+def test_a_record_that_comes_upon_its_own_thread_holds_nobody_up(ledger, monkeypatch, caplog):
+    """Of a signal's handler, or of a finalizer: it waits until that thread goes on, and no longer; nothing fails."""
+    audit = AuditLogger(ledger=ledger)
+    within, append = [], Tail.append
+
+    def interrupted(tail, lines):
+        if len(within) < 2:
+            within.append(audit.record("order.seen", actor=Actor("u-2")))
+        return append(tail, lines)
+
+    audit.record("order.placed", actor=Actor("u-1"))
+    monkeypatch.setattr(Tail, "append", interrupted)
+    receipts = [audit.record("order.placed", actor=Actor("u-1")) for _ in range(4)]
+    assert [receipt.durability for receipt in receipts] == ["process"] * 4
+    assert [receipt.durability for receipt in within] == ["none"] * 2
+    assert len(ledger.spool) == 0
+    assert all(receipt._place.kept is not None for receipt in within)
+    assert not caplog.records
+    ledger.flush()
+    assert ledger.stats().records == 7
+
+
+def test_a_record_that_brings_memory_in_says_that_it_is_kept(ledger, caplog):
+    """It went through memory, and into the ledger before its call returned."""
+    audit = AuditLogger(ledger=ledger)
+    audit.record("order.placed", actor=Actor("u-1"))
+    again = unwritable(ledger)
+    assert audit.record("order.placed", actor=Actor("u-1")).durability == "none"
+    again()
+    ledger.spool._retry_at = 0.0
+    receipt = audit.record("order.placed", actor=Actor("u-1"))
+    assert (receipt.durability, receipt.sequence) == ("process", 3)
+    assert [line.levelname for line in caplog.records] == ["ERROR", "WARNING"]

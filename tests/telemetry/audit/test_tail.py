@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from mobius_otel.errors import AuditUnavailable, ConfigurationError
+from mobius_otel.errors import AuditUnavailable
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit import tail as tail_module
 from mobius_otel.telemetry.audit.browse import count_events, find_records, walk_records
@@ -492,12 +492,58 @@ def test_who_closes_every_handle_gets_no_record_into_another_file(path, tmp_path
     os.close(number)
 
 
-def test_a_tail_that_others_may_read_is_refused(path):
-    """As the ledger itself is."""
-    die(path)
-    os.chmod(only_tail(path), 0o640)
-    with pytest.raises(ConfigurationError, match=r"chmod 600 .*-tail-"):
-        Ledger(path)
+def test_a_tail_that_others_may_read_is_its_owners_alone_again(path, caplog):
+    """One that a dead process left keeps no service from its start; that others could read it is said."""
+    told = die(path)
+    place = only_tail(path)
+    os.chmod(place, 0o644)
+    with Ledger(path) as ledger:
+        assert stat.S_IMODE(os.stat(place).st_mode) == 0o600
+        assert f"{place} (mode 0644)" in caplog.text
+        told += emit(ledger)
+    assert (ids_in(path), problems(path)) == (told, [])
+
+
+def mode_changed(place):
+    os.chmod(place, 0o644)
+
+
+def renamed(place):
+    os.rename(place, f"{place}.elsewhere")
+
+
+def another_name(place):
+    os.link(place, f"{place}.elsewhere")
+    os.unlink(place)
+
+
+@pytest.mark.parametrize("what", [mode_changed, renamed, another_name])
+def test_a_tail_that_is_renamed_or_opened_to_others_is_made_anew(path, caplog, what):
+    """The handle shows nothing of it; a process that is killed then would have left no tail, or one for all."""
+    with Ledger(path) as ledger:
+        told = emit(ledger, 3)
+        place = only_tail(path)
+        what(place)
+        time.sleep(0.006)  # as long as nobody looks
+        told += emit(ledger)
+        assert stat.S_IMODE(os.stat(place).st_mode) == 0o600
+        assert (ids_in(path), problems(path)) == (told, [])
+    assert caplog.text.count("was removed, replaced, cut or closed") == 1
+
+
+def test_the_first_record_may_be_made_while_the_interpreter_ends(path):
+    """There is no `open` any more; it is kept all the same."""
+    script = """
+import sys
+from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
+class Last:
+    def __del__(self):
+        self.audit.record("order.placed", actor=Actor("u-1"))
+last = Last()
+last.audit = AuditLogger("child", ledger=Ledger(sys.argv[1]), fail_mode="strict")
+"""
+    _, errors = start(script, path).communicate(timeout=60)
+    assert (errors, len(ids_in(path))) == (b"", 1)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
