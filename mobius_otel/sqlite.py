@@ -502,7 +502,15 @@ class SqliteFile:
         """
         connection.execute("PRAGMA shrink_memory")  # what memory alone has would be taken for the file's
         if damage_in(connection) is None:  # the log has what was cut off, or somebody used VACUUM
+            before = self.check_still_there()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not before or self.check_still_there() >= self._size:
+                self._say(
+                    logging.ERROR,
+                    "mobius_otel: the %s %s was cut while it was open; its log held what was cut off, nothing is lost",
+                    self._what,
+                    self.path,
+                )
         elif self._aside:
             self._move_away(self._identity)
             raise SqliteFileGone(f"the {self._what} was cut while it was open")

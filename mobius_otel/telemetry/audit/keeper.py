@@ -38,11 +38,13 @@ class Keeper:
     and a signal handler that raises may leave such a thread half begun. Whoever appends asks whether it is at work.
     """
 
-    __slots__ = ("__weakref__", "_at_work", "_lock", "_over", "_wake", "serves")
+    __slots__ = ("__weakref__", "_asleep", "_at_work", "_lock", "_over", "serves")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wake = threading.Event()
+        #: Free once it is woken. An event's own lock would stay taken where a signal handler raises in it.
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
         #: Held by the thread for as long as it runs.
         self._at_work = threading.Lock()
         self._over = False
@@ -58,7 +60,7 @@ class Keeper:
         """Have what lies in the tail of `ledger` brought in soon."""
         with self._lock:
             self.serves, self._over = ledger, False
-            self._wake.set()
+            self._rouse()
             if not self._at_work.locked():
                 with contextlib.suppress(RuntimeError):  # no thread can be had: it stays in the tail
                     _thread.start_new_thread(self._run, ())
@@ -67,14 +69,17 @@ class Keeper:
         """End the thread: the ledger is closed."""
         with self._lock:
             self.serves, self._over = None, True
-            self._wake.set()
+            self._rouse()
+
+    def _rouse(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._asleep.release()
 
     def _run(self) -> None:
         if not self._at_work.acquire(blocking=False):
             return  # another one was quicker
         try:
-            while not self._over and (self._wake.wait(_IDLE_SECONDS) or not self._has_ended()):
-                self._wake.clear()
+            while not self._over and (self._asleep.acquire(timeout=_IDLE_SECONDS) or not self._has_ended()):
                 time.sleep(_PAUSE_SECONDS)
                 ledger, self.serves = self.serves, None  # from here on, whoever appends wakes it again
                 while ledger is not None and not self._done(ledger):
@@ -94,7 +99,7 @@ class Keeper:
 
     def _has_ended(self) -> bool:
         with self._lock:
-            return not (self._wake.is_set() or self.serves is not None)
+            return self._asleep.locked() and self.serves is None
 
 
 def _at_exit() -> None:

@@ -688,6 +688,7 @@ def test_a_ledger_that_is_cut_while_it_is_open_takes_no_later_record_with_it(tmp
         assert found.issuperset(told)
         assert result.ok
         assert not aside.exists()
+        assert "its log held what was cut off, nothing is lost" in output
         return
     assert aside.stat().st_size == left
     assert output.count("is kept as audit.db.cut") == 1

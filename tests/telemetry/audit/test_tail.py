@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -20,12 +21,14 @@ from mobius_otel.errors import AuditUnavailable
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit import tail as tail_module
 from mobius_otel.telemetry.audit.browse import count_events, find_records, walk_records
+from mobius_otel.telemetry.audit.keeper import Keeper
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
 from mobius_otel.telemetry.audit.shipper import Shipper
 from mobius_otel.telemetry.audit.tail import tails_of
 from mobius_otel.telemetry.audit.verify import read_records, verify_ledger
 from mobius_otel.testing.receiver import OtlpReceiver
 from tests.services import forking
+from tests.services.interrupting import at_every_step
 from tests.services.unwritable import unwritable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="tails are for systems where an open file can be replaced")
@@ -861,3 +864,25 @@ def test_a_handler_that_asks_the_ledger_breaks_no_transaction(path):
             signal.signal(signal.SIGALRM, before)
         assert asked
         assert (ids_in(path), problems(path)) == (told, [])
+
+
+@pytest.mark.parametrize("how", ["wake", "end"])
+def test_a_keeper_that_is_interrupted_anywhere_is_woken_again(how):
+    """By a handler that raises, in a step of the interpreter's library too: nobody who records then waits for ever."""
+    came = threading.Event()
+
+    class Kept:
+        def bring_in(self):
+            came.set()
+            return True
+
+    keeper, kept = Keeper(), Kept()
+    arguments = (kept,) if how == "wake" else ()
+    for _ in at_every_step(lambda: partial(getattr(keeper, how), *arguments), "keeper.py", "threading.py"):
+        came.clear()
+        waking = threading.Thread(target=keeper.wake, args=(kept,), daemon=True)
+        waking.start()
+        waking.join(30)
+        assert not waking.is_alive()
+        assert came.wait(30)
+    keeper.end()
