@@ -18,6 +18,7 @@ from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
 from mobius_otel.telemetry.redaction.statements import statement_spans
+from mobius_otel.telemetry.redaction.under import under_spans
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner"]
 
@@ -136,8 +137,9 @@ class PairScanner:
         text = replace_spans(text, statement_spans(text, low, self._of), hits)
         # What the screen asks is asked again: a pair may have been all that there was.
         words = TELLING_WORDS.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
-        if may_tell(low, words):
+        if may_tell("\n" + low, words):
             text = replace_spans(text, said(text, self._of), hits)
+            text = replace_spans(text, under_spans(text, self._of), hits)
         return text
 
     def suspect(self, text: str) -> list[int]:

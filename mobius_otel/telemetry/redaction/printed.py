@@ -15,6 +15,7 @@ __all__ = ["may_be_printed", "printed_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
+_FARTHEST = 4000
 # The line of a field and the line of what is wrong with it.
 _PYDANTIC = re.compile(
     r"\n([\w.\[\]\-]{1,256}+)\n  [^\n\[]{1,500}+\[type=[\w.]{1,64}+, "
@@ -78,12 +79,14 @@ def _spans(text: str, of: _Of) -> _Spans:
         for found in _ARGUMENT.finditer(text):
             yield *found.span(4), of((found.group(1) or found.group(2)).lstrip("-"))
     if "On instance[" in text:
+        said = 0
         for found in _INSTANCE.finditer(text):
             value, kind = found.group(2), of(found.group(1))
-            at = text.find(value) if len(value) > 2 else found.start(2)  # it is said above as well
-            while at >= 0:
+            at = text.find(value, max(said, found.start() - _FARTHEST), found.start())  # it is said above as well
+            if at >= 0 and len(value) > 2:
                 yield at, at + len(value), kind
-                at = text.find(value, at + len(value)) if len(value) > 2 else -1
+            yield *found.span(2), kind
+            said = found.end()
     if "=>" in text and "]" in text:
         for found in _OBJECT.finditer(text):
             yield *found.span(2 if found.group(2) else 3), of(found.group(1))

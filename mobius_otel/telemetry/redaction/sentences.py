@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 from mobius_otel.telemetry.redaction.statements import STATEMENT_WORDS, may_be_statement
+from mobius_otel.telemetry.redaction.under import HEAD_WORDS, may_be_under
 
 __all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
 
@@ -141,14 +142,14 @@ _TOLD = {
     for begin in [f"{said[0]}(?<![0-9a-z]{said[0]})"]  # a letter first, which is found quickly
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
-TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS, *_PATH_WORDS))
+TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS, *_PATH_WORDS, *HEAD_WORDS))
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
     (word, f"(?i:{'|'.join(first + ' ' for first in firsts) or '[^0-9A-Za-z]'})(?i:{word.decode()}){behind}")
     for word in sorted(TELLING_WORDS)
-    for firsts in [_FIRST_WORDS.get(word.decode(), ())]
-    for behind in ["(?:[^0-9A-Za-z]|$)" if word in STATEMENT_WORDS | _PATH_WORDS else r":?[ \t]"]
+    for firsts in [() if word in HEAD_WORDS else _FIRST_WORDS.get(word.decode(), ())]
+    for behind in ["(?:[^0-9A-Za-z]|$)"]
 ] + [(b"otp", "(?i: is your )")]
 
 
@@ -163,6 +164,8 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
     mine = "my " in low or "mi " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
+    if not HEAD_WORDS.isdisjoint(words):
+        places += may_be_under(low)
     if not _PATH_WORDS.isdisjoint(words):
         places += [found.start() for found in _PATH.finditer(low) if _is_token(found.group(1))]
     if " from " in low:

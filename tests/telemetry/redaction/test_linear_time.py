@@ -20,6 +20,11 @@ FRAGMENTS = [
     "['-a', '", '["-', "('a',", "['a", '[\\"-a\\",', "[sql: ", "[parameters: ", "[parameters: ('a', ",
     "copy a (pin) from stdin;\n",
     "a\tb\n", "kind: Secret\n", "data:\n  a: b\n", "set pin to 'a' ", "password = ? ",
+    "a,pin\n", "1,2\n", "| a | pin |\n", "a\tpin\n1\t2b2b\n", "[pin]\n", "[pins]\na = b1b1b1\n", "tokens:\n",
+    "tokens:\n  a: b1b1b1\n", "a,", "|a", "[a, -b", "a: $2b$12$", "pbkdf2$", "\na\n  b [type=c, input_value=",
+    "argument -a: invalid b: '", "On instance['pin']:\n  a", "[pin:protected] => ", 's:3:"pin";s:1:"',
+    "<key>pin</key><string>", '<input value="a" ', "\npin   ", "\npin\t", "pin:\n- a1", "\x1b[32mpin\x1b[0m=",
+    "/reset/a1-", "/reset/token/", "PASS ", "> PASS a", "password from a to ", "\u5bc6\u7801\u662f", 'variable "pin" {',
     "MAAAAAAAAAAAAAAAAAAAAAAA.aaaaaa.", "state=&code=", "11111111:AA", "password password ", "api key", " is",
 ]  # fmt: skip
 
