@@ -24,7 +24,7 @@ _CELL, _PAD = r"\"?[A-Za-z_][\w.\-]{0,40}+\"?", r"[ ]{0,64}+"
 _END = r"[ \t\r]{0,8}+(?=\n|\Z)"
 _HEAD = re.compile(
     rf"\n[ \t]{{0,8}}+(?P<bar>\|?){_PAD}{_CELL}{_PAD}(?P<by>[|,;\t])(?:{_PAD}{_CELL}{_PAD}(?P=by)){{0,60}}"
-    rf"(?:{_PAD}{_CELL}{_PAD}\|?)?[ \t\r]{{0,8}}+(?=\n)"
+    rf"{_PAD}{_CELL}{_PAD}\|?[ \t\r]{{0,8}}+(?=\n)"
 )
 _RULE = re.compile(r"\n[ \t]{0,8}+[|+\-][|+:= \-]{2,4096}+(?=\r?\n|\Z)")
 _MOST_ROWS = 10_000
@@ -89,7 +89,8 @@ def _tables(text: str, of: _Of) -> _Spans:
                 break
             for kind, value in zip(kinds, values, strict=True):
                 bare = value.strip(' "\r')
-                if kind not in (SCAN, TRUST) and len(bare) > 3 and not keeps(kind, bare) and not bare.isalpha():
+                secret = len(bare) > 3 and not bare.isalpha() and (by != "," or any(map(str.isdigit, bare)))
+                if secret and kind not in (SCAN, TRUST) and not keeps(kind, bare):
                     begin = start + value.find(bare)
                     yield begin, begin + len(bare), kind
                 start += len(value) + 1
