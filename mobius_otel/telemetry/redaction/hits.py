@@ -18,19 +18,13 @@ __all__ = [
 
 
 class Hits(list[str]):
-    """The kinds of what was found in a text, in order, and what decides about each find.
+    """The kinds of what was found in a text, in order, and what decides about each find."""
 
-    Args:
-        show: Returns what stands in the place of a secret, given its kind and itself; None: it stays. Without
-            it everything is masked.
-    """
-
-    __slots__ = ("passed", "show")
-
-    def __init__(self, show: Callable[[str, str], str | None] | None = None) -> None:
-        self.show = show
-        #: Whether something stayed that another name or place would not have let through.
-        self.passed = False
+    #: Returns what stands in the place of a secret, given its kind and itself; None: it stays. Without it everything
+    #: is masked.
+    show: Callable[[str, str], str | None] | None = None
+    #: Whether something stayed that another name or place would not have let through.
+    passed = False
 
 
 #: A marker, as a part of a regular expression: also one with the end of the secret, or its pseudonym.

@@ -14,7 +14,7 @@ from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_s
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.scanner import TextScanner
-from mobius_otel.telemetry.redaction.screen import IDS, holds_for_all, is_id, templates, without_hex
+from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
 
 __all__ = [
     "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMED", "NAMERS", "OAUTH", "Memory",
@@ -55,6 +55,9 @@ DEPENDS: Final = "depends"
 LONGEST_REMEMBERED: Final = 1024
 #: Characters that are screened together.
 MOST_SCREENED: Final = 32768
+#: What JSON begins with: it is parsed, and means more than its lines.
+_DOCUMENT_BEGINS: Final = frozenset({b"{", b"[", b'"'})
+_MOST_LINES = 64  # that are looked at alone because of one text
 _MOST_TEXTS = 16384
 _MOST_MASKED = 2048
 _MOST_CHARACTERS = 2_000_000
@@ -93,8 +96,8 @@ class Memory:
     """
 
     __slots__ = (
-        "_any_digits", "_namers", "_seen", "_size", "_templates", "beside", "clean", "masked", "most", "names",
-        "policy", "rules", "scanner",
+        "_any_digits", "_lines", "_namers", "_seen", "_seen_lines", "_size", "_templates", "beside", "clean", "masked",
+        "most", "names", "policy", "rules", "scanner",
     )  # fmt: skip
 
     def __init__(self, policy: RedactionPolicy, *, ours: bool = True) -> None:
@@ -116,6 +119,10 @@ class Memory:
         self._templates: set[bytes] = set()
         #: Templates of texts that were clean once: whether it is still to be found out if that holds for all of them.
         self._seen: dict[bytes, bool] = {}
+        #: The same of the lines of texts: those that say nothing, whatever their digits are and whatever stands around
+        #: them, and those that texts were clean with.
+        self._lines: set[bytes] = set()
+        self._seen_lines: dict[bytes, bool] = {}
         self._size = 0
         # Names of a user's own may differ in a digit alone.
         self._any_digits = not any(map(str.isdigit, "".join((*policy.names, *policy.trusted))))
@@ -143,14 +150,15 @@ class Memory:
         forms = templates(texts)
         if known.issuperset(forms):
             return {}
-        for text, form, hexes in zip(texts, forms, without_hex(forms), strict=True):
-            if form in known:
+        for text, form in zip(texts, forms, strict=True):
+            if (
+                form in known
+                or is_id(text, form)
+                or (seen.get(form) and self._holds(form))
+                or (b"\n" in form and self._is_of_lines(form))
+            ):
                 continue
-            if hexes in IDS:
-                if not is_id(text, form, hexes):
-                    unknown[text] = form
-            elif not (seen.get(form) and self._holds(form)):
-                unknown[text] = form
+            unknown[text] = form
         return unknown
 
     def _holds(self, form: bytes) -> bool:
@@ -161,6 +169,27 @@ class Memory:
         else:
             self._seen[form] = False
         return holds
+
+    def _is_of_lines(self, form: bytes) -> bool:
+        """Return whether a text is of nothing but lines that others were clean with: the trace of another stack.
+
+        Each of them is looked at alone when it comes for the second time.
+        """
+        if len(form) > self.policy.max_length or form.lstrip()[:1] in _DOCUMENT_BEGINS:
+            return False
+        lines = form.split(b"\n")
+        known, seen = self._lines, self._seen_lines
+        if known.issuperset(lines):
+            return True
+        new = [line for line in lines if line not in known]
+        if len(new) > _MOST_LINES or not all(map(seen.get, new)):
+            return False
+        for line in new:
+            if not (holds_for_all(line) and self.scanner.says_nothing(line.decode("utf-8", "surrogatepass"))):
+                seen[line] = False
+                return False
+            known.add(line)
+        return True
 
     def remember_scanned(self, text: str) -> None:
         """Remember a text that had to be scanned and held no secret; with other digits it may hold one."""
@@ -196,6 +225,10 @@ class Memory:
                 clean.add(text)
                 if self._any_digits and b"0" in form:
                     seen.setdefault(form, True)
+            if self._any_digits and b"\n" in form:
+                characters += len(text)
+                for line in form.split(b"\n"):
+                    self._seen_lines.setdefault(line, True)
         self._make_room(characters)
 
     def _make_room(self, characters: int) -> None:
@@ -204,6 +237,8 @@ class Memory:
             self.clean.clear()
             self._templates.clear()
             self._seen.clear()
+            self._lines.clear()
+            self._seen_lines.clear()
             self._size = 0
 
     def told(self, value: dict[Any, Any]) -> str:

@@ -55,6 +55,7 @@ _SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ 
 _BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([^\W\d].*|\$.*)")  # "-Ddb.password=…"
+_NAMES = re.compile(r"[A-Za-z_][\w.\-]*+", re.ASCII)
 _COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
 #: What a name says depends on what stands around it.
@@ -161,6 +162,11 @@ class PairScanner:
             else:
                 places += [at for at in each(text, name) if _SEPARATED.match(text, at + len(name))]
         return places
+
+    def tells(self, line: str) -> bool:
+        """Return whether something in a line may be a name that tells what stands anywhere else."""
+        runs = _NAMES.findall(line)
+        return any(self._of(name) not in (SCAN, TRUST) for run in runs for name in (run, run.rpartition(".")[2]))
 
     def _suspect_half(self, text: str, run: str) -> list[int]:
         name, shift = _first_name(run, 0)

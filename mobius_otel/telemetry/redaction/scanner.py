@@ -37,6 +37,7 @@ __all__ = ["TextScanner", "cut"]
 _GLUED_BEFORE = re.compile(r"\[redacted:(?:(?<=[\w.+\-]\[redacted:)|(?<=::\[redacted:))")
 _GLUED_BEHIND = re.compile(r"\](?=[.:+\-(]{0,2}[^\W_])")
 _PASSES = 4
+_FIRST = PEM | DOCUMENT
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -52,7 +53,7 @@ class TextScanner:
         rules: What names say under this policy.
     """
 
-    __slots__ = ("_detectors", "_logins", "_own", "_pem", "_wanted", "suspects")
+    __slots__ = ("_detectors", "_logins", "_own", "_pem", "_wanted", "says_nothing", "suspects")
 
     def __init__(self, policy: RedactionPolicy, rules: NameRules) -> None:
         self._own = own_detectors(policy.patterns, dict(policy.detectors).items())
@@ -70,7 +71,10 @@ class TextScanner:
         #: Which detectors a text of so many suspicions needs.
         self._wanted: dict[int, tuple[Detector, ...]] = {}
         #: Which of many texts may hold a secret; see :meth:`Screen.suspects`.
-        self.suspects = Screen(pairs, policy.kinds_off, everything=bool(self._own)).suspects
+        screen = Screen(pairs, policy.kinds_off, everything=bool(self._own))
+        self.suspects = screen.suspects
+        #: Whether a line holds nothing in any text; see :meth:`Screen.says_nothing`.
+        self.says_nothing = screen.says_nothing
 
     def scan(self, text: str, hits: Hits, walk: Walk | None = None, sorts: int = ANYTHING) -> str:
         """Return `text` without its secrets.
@@ -84,12 +88,13 @@ class TextScanner:
         if len(text) < _SHORTEST:
             return text
         before = len(hits)
-        for detect in self._own:
-            text = detect(text, hits)
-        if self._pem and sorts & PEM:
-            text = pem(text, hits)
-        if sorts & DOCUMENT and walk is not None and (document := _document(text)) is not None:
-            return _redacted_json(text, document, hits, walk)
+        if sorts & _FIRST or self._own:
+            for detect in self._own:
+                text = detect(text, hits)
+            if self._pem and sorts & PEM:
+                text = pem(text, hits)
+            if sorts & DOCUMENT and walk is not None and (document := _document(text)) is not None:
+                return _redacted_json(text, document, hits, walk)
         text = self._detect(text, hits, sorts)
         for _ in range(_PASSES):
             if len(hits) == before or not (_GLUED_BEHIND.search(text) or _GLUED_BEFORE.search(text)):

@@ -64,7 +64,7 @@ from mobius_otel.telemetry.redaction.sorts import (
 )
 from mobius_otel.telemetry.redaction.tokens import OWN_BEGIN, TokenScreen, may_be_jwt, may_be_own, pem_begins
 
-__all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates", "without_hex"]
+__all__ = ["IDS", "Screen", "holds_for_all", "is_id", "templates"]
 
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _HEX_ZEROS = bytes.maketrans(b"abcdef", b"0" * 6)
@@ -109,21 +109,14 @@ def templates(texts: Sequence[str]) -> list[bytes]:
     return forms
 
 
-def without_hex(forms: Sequence[bytes]) -> list[bytes]:
-    """Return templates with the digits of hexadecimal numbers made the same, too."""
-    hexes = b"\0".join(forms).translate(_HEX_ZEROS).split(b"\0")
-    return hexes if len(hexes) == len(forms) else [form.translate(_HEX_ZEROS) for form in forms]
-
-
-def is_id(text: str, form: bytes, hexes: bytes) -> bool:
+def is_id(text: str, form: bytes) -> bool:
     """Return whether a text is a UUID, a digest, an entity tag or a number as a whole, and no card and no account.
 
     Args:
         text: The text.
         form: Its template.
-        hexes: The same :func:`without_hex`.
     """
-    sure = IDS.get(hexes)
+    sure = IDS.get(form.translate(_HEX_ZEROS))
     if sure is None or text[:2] in _ACCOUNTS:
         return False
     return sure or _FOURTEEN not in form or (text.isdigit() and not is_card(text))
@@ -186,6 +179,23 @@ class Screen:
             if len(suspects) > 1:  # words come in any order; what was found is told in the order of the texts
                 suspects = dict(sorted(suspects.items()))
         return suspects
+
+    def says_nothing(self, line: str) -> bool:
+        """Return whether a line holds nothing, and no name of what stands in the lines before it or behind it.
+
+        Args:
+            line: One that no digit decides anything in; see :func:`holds_for_all`.
+        """
+        low = line.lower()
+        return not (
+            not line.isascii()
+            or self.suspects([line])
+            or FLAG_BEGIN.search(line)  # of a command tells what follows, also in the next line, and is no name
+            or "into" in low  # columns may be of many words
+            or "copy" in low
+            or "\x1b" in line  # a colour may cut anything
+            or self._pairs.tells(line)
+        )
 
     def _places(self, text: str, low: str, times: int) -> list[tuple[int, list[int]]]:
         """Return the places of each sort of suspicion in texts that stand in lines of their own.

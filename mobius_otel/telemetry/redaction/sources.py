@@ -81,7 +81,11 @@ def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable
     """
     at, end = span
     value = text[at:end]
-    if _CODE.match(value) or value == name.rpartition(".")[2]:
+    if value == name.rpartition(".")[2]:
+        return True
+    if value.isalnum() and not value.isalpha():
+        return False  # letters and digits alone
+    if _CODE.match(value):
         return True
     if name[0] == "$" and (
         _VARIABLE.fullmatch(value) or (_GRAPHQL_TYPE.fullmatch(value) and ("query" in text or "mutation" in text))

@@ -124,7 +124,8 @@ def keeps(kind: str, value: str) -> bool:
         >>> keeps("password", "must not be blank"), keeps("credential", "/etc/gcp/key.json")
         (True, True)
     """
-    if len(value) <= 160:
+    # No word, no message and nothing that stands for a value is of letters and digits alone, with a digit in it.
+    if len(value) <= 160 and (value.isalpha() or not value.isalnum()):
         stripped = value.strip()
         lower = stripped.lower()
         if lower in _NOTHING or _PLACEHOLDER.fullmatch(stripped):

@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -46,6 +47,7 @@ _CHARACTERS = 8  # strings of the greatest length that one record may hold
 _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key", "credential", "cookie", "otp", "name"})
 #: Last words of names under which names of fields stand beside what a person reads in their place.
 _LABELS = word_set("label labels i18n l10n translation translations captions placeholders headings")
+_LONGEST_NAME = 256  # what counts of one
 _MOST_COUNTED = 100_000  # tests that pass
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
 
@@ -55,6 +57,12 @@ def _name_of(key: Any) -> Any:
     if isinstance(key, str):
         return str.__str__(key)
     return key.decode("latin-1") if type(key) is bytes else key
+
+
+@lru_cache(maxsize=1024)
+def _holds_labels(name: str) -> bool:
+    """Return whether names of fields stand under a name, beside what a person reads in their place."""
+    return (words(name) or ("",))[-1] in _LABELS
 
 
 def _below(key: str, path: str) -> str:
@@ -196,7 +204,7 @@ class Walk:
             clean, kinds = masked
             self.matches += [[kind, ""] for kind in kinds]
             return clean
-        hits = Hits(self._decide) if self._show is not None else Hits()
+        hits = self._hits()
         sorts = self._suspects.get(text, ANYTHING)
         walk = self._document(depth + depth_of(place)) if sorts & DOCUMENT else None
         clean = self._scanner.scan(text, hits, walk, sorts)
@@ -233,6 +241,12 @@ class Walk:
 
     def _found(self, kind: str) -> None:
         self.matches.append([kind, ""])
+
+    def _hits(self) -> Hits:
+        hits = Hits()
+        if self._show is not None:
+            hits.show = self._decide
+        return hits
 
     def _decide(self, kind: str, secret: str) -> str | None:
         return self._show(kind, secret, self._name) if self._show is not None else marker(kind)
@@ -273,7 +287,7 @@ class Walk:
             if kind == "token":
                 return name[-6:].lower() == "tokens" and is_word(value)
             return kind == "password" and is_message_of_a_list(value)
-        return value[1:].islower() and (words(self._owner) or ("",))[-1] in _LABELS and self._rules.of(value) == kind
+        return value[1:].islower() and _holds_labels(self._owner[-_LONGEST_NAME:]) and self._rules.of(value) == kind
 
     def _too_long(self, value: str) -> str:
         self._found("length")
@@ -423,7 +437,7 @@ class Walk:
 
     def _argument(self, word: str, spans: list[tuple[int, int, str]]) -> str:
         """Return a word of a command without its secrets."""
-        hits = Hits(self._decide) if self._show is not None else Hits()
+        hits = self._hits()
         clean = replace_spans(word, spans, hits)
         self.matches += [[kind, ""] for kind in hits]
         return clean
