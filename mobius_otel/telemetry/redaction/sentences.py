@@ -106,6 +106,7 @@ _PATH_WORDS = frozenset(
     for word in word_set("reset verify verification confirm confirmation activate activation invite invitation magic")
 )
 _PASS = re.compile(r"(?:^|\n|[>:'\"] ?)PASS ([^\s'\"]{4,256}+)")  # FTP, POP3, IRC
+_LOW_PASS = re.compile(_PASS.pattern.lower())
 # Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".
 _SURE = re.compile(
     r"(?:(?:with|alter) password|identified by)[ \t]{1,2}['\"]([^'\"\s]{3,512}+)['\"]"
@@ -171,7 +172,7 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
     if " from " in low:
         places += [found.start() for found in _FROM_TO.finditer(low)]
     if b"pass" in words and "pass " in low:
-        places += [found.start() for found in re.finditer(_PASS.pattern.lower(), low)]
+        places += [found.start() for found in _LOW_PASS.finditer(low)]
     if not _SURE_WORDS.isdisjoint(words) and [mark for mark in _SURE_MARKS if mark in low]:
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low:

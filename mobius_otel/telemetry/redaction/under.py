@@ -46,7 +46,14 @@ def may_be_under(low: str) -> list[int]:
     Args:
         low: Texts in lines of their own, in lower case.
     """
-    return [head.start() + 1 for pattern in (_HEAD, _SECTION, _KEY) for head in pattern.finditer(low)]
+    places: list[int] = []
+    if "|" in low or "," in low or ";" in low or "\t" in low:
+        places += [head.start() + 1 for head in _HEAD.finditer(low)]
+    if "\n[" in low:
+        places += [head.start() + 1 for head in _SECTION.finditer(low)]
+    if "\n " in low or "\n\t" in low:  # what stands below a key stands farther in
+        places += [head.start() + 1 for head in _KEY.finditer(low)]
+    return places
 
 
 def under_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
