@@ -17,6 +17,10 @@ _BARE_DSN = re.compile(
 )
 _SAFE_PASSWORDS = frozenset({"", "x-oauth-basic", "x", "@"})
 _MARKED = re.compile(rf"{MARKER}(?::x-oauth-basic|:x|:)?@")
+#: What is no name of a user: "nats://…@host".
+_TOKEN = re.compile(r"(?=[A-Za-z_\-]{0,64}[0-9])(?=[0-9_\-]{0,64}[A-Za-z])[\w\-]{16,512}", re.ASCII)
+#: "jdbc:oracle:thin:ann/…@//host"
+_ORACLE = re.compile(r"(?<=thin:)[A-Za-z][\w$#]{0,30}+/([^\s/@\"']{3,128}+)@", re.ASCII)
 _DIGITS_ONLY = re.compile(r"[0-9]{0,5}(?:/|$)")
 
 
@@ -47,7 +51,11 @@ def _url_spans(text: str) -> Iterator[tuple[int, int, str]]:
         if colon and password not in _SAFE_PASSWORDS:
             if not keeps("url_credential", password.replace("[redacted;", "[redacted:")):
                 yield start + len(user) + 1, start + at, "url_credential"
-        elif user and not keeps("url_credential", user.replace("[redacted;", "[redacted:")) and (colon or web):
+        elif (
+            user
+            and not keeps("url_credential", user.replace("[redacted;", "[redacted:"))
+            and (colon or web or _TOKEN.fullmatch(user))
+        ):
             yield start, start + len(user), "url_credential"
 
 
@@ -73,4 +81,6 @@ def url_credentials(text: str, hits: Hits) -> str:
         return text
     if "//" in text:
         text = replace_spans(text, _url_spans(text), hits)
+    if ":thin:" in text:
+        text = replace_spans(text, ((*found.span(1), "url_credential") for found in _ORACLE.finditer(text)), hits)
     return replace_spans(text, _dsn_spans(text), hits) if ":" in text else text

@@ -83,6 +83,7 @@ _SIGNED = re.compile(r"[a-z][a-z0-9]{0,9}+=[^\s\"'<>;]++(?:;[ \t]?+[a-z]{1,3}=[^
 _SCHEMED = frozenset({"authorization", "cookie"})
 _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
+_OPENS, _FARTHEST_OPENING = re.compile(r"[\w\]\"'][ \t]{0,8}+[=:][ \t]{0,8}+[bBrRuUfF]{0,2}+\Z", re.ASCII), 64
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 # A quote as it is written in HTML.
 _QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"
@@ -302,9 +303,11 @@ def quoted_end(text: str, start: int, opening: str) -> int:
         end = text.find(opening, start)
         while end > 0 and text[end - 1] == "\\":
             end = text.find(opening, end + 1)
-    if 0 <= end < len(text):
-        return end
     line = text.find("\n", start)
+    if 0 <= end < len(text):
+        # A quote in a later line may open what stands there, where the value was cut off with its line.
+        cut_off = 0 <= line < end and _OPENS.search(text, max(line, end - _FARTHEST_OPENING), end) is not None
+        return line if cut_off else end
     return line if line >= 0 else len(text)
 
 

@@ -64,7 +64,7 @@ _LINK = (
     r"(?: \([a-z ]{1,20}\)(?=:))?"
     r"(?: (?:(?:has been |was |is |been )?(?:(?:re)?set|changed|updated) to"
     r"|(?:mismatch|not recogni[sz]ed|invalid|unknown)[:,]?(?: got| expected)?"
-    r"|(?:is|was)(?: now)?|of|to|as|now|=|-|ist|lautet|est|es|provided))?(?: ?:)?"
+    r"|(?:is|was)(?: now)?|of|to|as|now|=|-|->|\u2192|ist|lautet|est|es|provided))?(?: ?:)?"
 )
 _SAID = re.compile(
     r"\b((?:api|secret|access|secret access|private) key|session id|one-time (?:password|passcode|pin|code)"

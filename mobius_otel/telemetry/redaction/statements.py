@@ -17,7 +17,7 @@ __all__ = ["STATEMENT_WORDS", "may_be_statement", "statement_spans"]
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
 #: What a text holds one of, in lower case and as a whole word, where a statement in it may tell something.
-STATEMENT_WORDS = frozenset({b"into", b"parameters", b"copy"})
+STATEMENT_WORDS = frozenset({b"into", b"parameters", b"args", b"copy"})
 
 _INSERT = re.compile(
     r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
@@ -30,6 +30,7 @@ _SQL_VALUE = re.compile(
 )
 _PARAMETERS = "[parameters: "
 _STATEMENT = "[sql: "
+_ARGUMENTS = "; args="  # of Django
 _FARTHEST, _MOST_PARAMETERS = 20_000, 1000
 # What stands in the place of a parameter, and the column before it where it is compared or set.
 _PLACE = re.compile(
@@ -53,7 +54,7 @@ def may_be_statement(low: str, word: bytes) -> list[int]:
         return each(low, "into") if "values" in low else []
     if word == b"copy":
         return each(low, "copy") if "stdin" in low else []
-    return each(low, _PARAMETERS)
+    return each(low, _PARAMETERS if word == b"parameters" else _ARGUMENTS)
 
 
 def statement_spans(text: str, low: str, of: _Of) -> list[tuple[int, int, str]]:
@@ -67,8 +68,11 @@ def statement_spans(text: str, low: str, of: _Of) -> list[tuple[int, int, str]]:
     spans: list[tuple[int, int, str]] = []
     if "into" in low and "values" in low:
         spans += _inserted(text, of)
-    if _PARAMETERS in low and len(low) == len(text):
-        spans += _parameters(text, low, of)
+    if len(low) == len(text):
+        if _PARAMETERS in low:
+            spans += _parameters(text, low, of, _PARAMETERS, _STATEMENT)
+        if _ARGUMENTS in low:
+            spans += _parameters(text, low, of, _ARGUMENTS, "")
     if "copy" in low and "stdin" in low:
         spans += _copied(text, of)
     return sorted(spans)
@@ -105,17 +109,26 @@ def _rows(text: str, at: int, kinds: list[str]) -> Generator[tuple[int, int, str
     return at
 
 
-def _parameters(text: str, low: str, of: _Of) -> _Spans:
-    """Find the parameters of a statement that is printed before them, by the columns that it has for them."""
+def _parameters(text: str, low: str, of: _Of, mark: str, before: str) -> _Spans:
+    """Find the parameters of a statement that is printed before them, by the columns that it has for them.
+
+    Args:
+        text: The text.
+        low: The same in lower case.
+        of: What a name tells.
+        mark: What stands before the parameters.
+        before: What stands before the statement; empty: it is all that stands before them.
+    """
     done = 0
-    at = low.find(_PARAMETERS)
+    at = low.find(mark)
     while at >= 0:
-        begin = low.rfind(_STATEMENT, max(done, at - _FARTHEST), at)
-        done = at + len(_PARAMETERS)
+        begin = max(done, at - _FARTHEST)
+        begin = low.rfind(before, begin, at) if before else begin
+        done = at + len(mark)
         if begin >= 0 and (kinds := _parameter_kinds(text[begin:at], of)):
             rows = done + 1 if text.startswith("[(", done) else done
             yield from _rows(text, rows, kinds)
-        at = low.find(_PARAMETERS, done)
+        at = low.find(mark, done)
 
 
 def _parameter_kinds(statement: str, of: _Of) -> list[str]:

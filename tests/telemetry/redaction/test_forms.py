@@ -102,6 +102,13 @@ FORMS = [
     ('SetEnv DB_PASSWORD "{}"', 'SetEnv DB_PASSWORD "[redacted:password]"'),
     ('fastcgi_param DB_PASSWORD "{}";', 'fastcgi_param DB_PASSWORD "[redacted:password]";'),
     ("api_keys:\n  - {}\n  - {}\nnext: 1", "api_keys:\n  [redacted:api_key]\nnext: 1"),
+    ('UPDATE u SET "password" = %s WHERE id = %s; args=(\'{}\', 1); alias=default',
+     'UPDATE u SET "password" = %s WHERE id = %s; args=(\'[redacted:password]\', 1); alias=default'),
+    ("pw_hash = '{} \u2502\n\u2502 retries = 3 \u2502\n\u2502 session_id = 's-{}' \u2502",
+     "pw_hash = '[redacted:password]\n\u2502 retries = 3 \u2502\n\u2502 session_id = '[redacted:session]' \u2502"),
+    ("jdbc:oracle:thin:bob/{}@//db:1521/s", "jdbc:oracle:thin:bob/[redacted:url_credential]@//db:1521/s"),
+    ("nats://{}0a1b2c@h:4222", "nats://[redacted:url_credential]@h:4222"),
+    ("API key \u2192 {}0a1b2c3d", "API key \u2192 [redacted:api_key]"),
     # a head that tells what stands below it
     ('user,password,n\nbob,"{}",1\nzoe,,2\n', 'user,password,n\nbob,"[redacted:password]",1\nzoe,,2\n'),
     (" id | password \n----+----------\n  1 | {}\n(1 row)",
