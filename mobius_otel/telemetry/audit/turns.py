@@ -200,6 +200,16 @@ class Turns:
                     if not one.leads:
                         one.gate.release()
 
+    def _next(self) -> Waiting | None:
+        """Return who waits for the turn, and forget those who do not any more.
+
+        A loop of its own: since Python 3.12 what a signal raises at the end of a loop's round may pass by the `with`
+        around the loop, and the lock would stay taken.
+        """
+        while self._queue and self._queue[0].over:
+            self._queue.popleft()
+        return self._queue[0] if self._queue else None
+
     def _leave(self, mine: Waiting) -> None:
         """Hand the turn on."""
         if not mine.leads and (mine.gate is None or mine.over):
@@ -209,9 +219,7 @@ class Turns:
                 with contextlib.suppress(ValueError):
                     self._queue.remove(mine)
             if self._leader is mine:
-                while self._queue and self._queue[0].over:
-                    self._queue.popleft()
-                following = self._leader = self._queue[0] if self._queue else None
+                following = self._leader = self._next()
                 if following is not None and not following.leads:
                     following.leads = True
                     following.gate.release()
