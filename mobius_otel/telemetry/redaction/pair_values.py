@@ -16,7 +16,7 @@ from mobius_otel.telemetry.redaction.sentences import PROSE
 from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, is_code, names_alone
 from mobius_otel.telemetry.redaction.values import is_message
 
-__all__ = ["Pair", "mask_header", "quoted_end", "value_span"]
+__all__ = ["Pair", "behind_scheme", "mask_header", "quoted_end", "value_span"]
 
 # --- authorization ------------------------------------------------------------------------------------------
 
@@ -36,6 +36,12 @@ _TOLD_SCHEME = re.compile(
     re.ASCII,
 )
 _WHOLE_LINE = ("digest", "hawk", "signature", "aws4", "oauth", "hmac", "mutual", "gnap")
+
+
+def behind_scheme(kind: str, value: str) -> int:
+    """Return where the credentials begin in the value of a header: behind its scheme."""
+    scheme = _SCHEME.match(value) if kind == "authorization" else None
+    return scheme.end() if scheme and scheme.end() < len(value) else 0
 
 
 def mask_header(kind: str, value: str) -> str:
@@ -91,7 +97,7 @@ _HTML_OPEN = re.compile(rf"&(?:{_QUOTE});")
 # It goes on over what may end one, unless another name stands behind that.
 _BARE = re.compile(
     r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|\\(?![nrt\"'])"
-    r"|[,;&)\]}](?![\s\"',;&)\]}]|$|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
+    r"|[,;&)\]}](?![\s\"',;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
     rf"|(?<=[^\s=:]&)(?:lt;/|(?:{_QUOTE}|gt);(?=[\s,;&<)\]}}]|$))"
     r"|(?:User|Data|Initial|Integrated|Persist|Trust|Connect|Connection|Application) [A-Z][A-Za-z ]{1,40}=)"
     # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
@@ -124,6 +130,10 @@ _STATES = frozenset({
 _COOKIE_STATE = re.compile(rf"(?:[0-9]{{1,4}}|{'|'.join(sorted(_STATES))})(?![\w=.]|;[ \t]*[\w\-]+=)")
 _JAR = re.compile(r"<\w{0,40}CookieJar\[")  # "<RequestsCookieJar[<Cookie sid=… for h/>]>"
 _GO_COOKIE = re.compile(r"\[([^\]\r\n]{0,4096}+)\](?=\]| [A-Z][\w\-]{0,60}+:\[)", re.ASCII)  # "map[Cookie:[sid=…]]"
+_ROLE = re.compile(r":?[a-z]{2,20}:")
+_PARAM = re.compile(r":(?:param|type|keyword|ivar|var)(?: [\w.\[\]]{1,40})?[ \t]\Z")
+_PLAIN_LINK = re.compile(r"https?://[a-z.\-]{1,64}(?:/[A-Za-z.\-_]{0,32}){0,8}")
+_LOG_LEVEL = re.compile(r"(?:Debug|Info|Warning|Error|Fatal|Panic|Notice): ")
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
 _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
 _SHORTEST_IBAN, _LONGEST_MESSAGE = 15, 160
@@ -210,11 +220,17 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     name = pair.name.lower()
     if _says_no_secret(name, value, kind):
         return at, at
-    if (kind != "authorization" or separator == "=") and value and is_code(text, (at, end), name, kind, of):
+    if (
+        value
+        and (kind != "authorization" or separator == "=" or pair.quote)
+        and is_code(text, (at, end), name, kind, of)
+    ):
         return at, at
     if kind in _SCHEMED:
+        if name == "auth" and _LOG_LEVEL.match(text, at):
+            return at, at
         return _header_value(text, pair, kind)
-    if separator == ":" and name.startswith(value + "_"):
+    if separator == ":" and (name.startswith(value + "_") or _documents(text, pair, value, end)):
         return at, at
     if separator == ":" and value.isalpha() and _goes_on(text, at, value, of):
         return at, at
@@ -238,6 +254,19 @@ def _is_name(text: str, pair: Pair, of: Callable[[str], str]) -> bool:
     if of(found.group(2)) not in (SCAN, TRUST):
         return True
     return pair.separator == found.group(3) == ":" and is_empty_field(text, pair.name_start, pair.end)
+
+
+def _documents(text: str, pair: Pair, value: str, end: int) -> bool:
+    """Return whether a line describes a name, links it, or goes on: ":param token: What to send", "pass :meth:`x`"."""
+    if value[:4] == "http" and _PLAIN_LINK.fullmatch(value):
+        return text[pair.end - 3 : pair.end] == "]: " or text.startswith(".. _", pair.start - 3)
+    if text.startswith("`", end) and _ROLE.fullmatch(value):
+        return True
+    if value == "calling":
+        return text.startswith(" handler", end)  # "Event before-call.iam.CreateAccessKey: calling handler …"
+    if pair.name == "id-token":
+        return value in {"read", "write"}  # what a workflow may do
+    return value.isalpha() and _PARAM.search(text[max(0, pair.start - 64) : pair.start]) is not None
 
 
 def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
@@ -273,6 +302,8 @@ def _says_no_secret(name: str, value: str, kind: str) -> bool:
         return value.isalpha() or _PIN_OF_A_BOARD.fullmatch(value) is not None
     if kind == "cookie":
         return value.isdigit() and len(value) <= 4
+    if kind == "api_key" and value.isdigit():
+        return len(value) <= 2  # a member of an enumeration
     return kind == "iban" and len(value) < _SHORTEST_IBAN  # the first of its groups: the value's own shape tells
 
 
@@ -353,6 +384,8 @@ def _header_value(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     else:
         run = _TOKEN_RUN.match(text, start) if colon else _BARE.match(text, start)  # "?auth=…&page=3"
         end = run.end() if run else start
+        if pair.quote:  # the end of a mapping
+            end = start + len(text[start:end].rstrip(")}]"))
     value = text[start:end]
     if colon and value.isalpha() and (value.lower() in PROSE or not scheme):
         return start, start

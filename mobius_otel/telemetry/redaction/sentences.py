@@ -200,7 +200,8 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
     for found in _SAID.finditer(low):
         what, link = found.group(1), bool(found.group(2))
         kind = _told(what, of)
-        start, value = _unwrapped(text, *found.span(3))
+        end = found.end()
+        start, value = _unwrapped(text, found.start(3), end)
         if kind == "otp" and "pass" in what and not value.isdigit():
             kind = of("password")  # "your one-time password is …"
         mine = link and low.startswith("my ", max(0, found.start() - 3))
@@ -208,6 +209,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             kind in (SCAN, TRUST)
             or keeps(kind, value)
             or (what == "password" and _DECLARED.match(value))
+            or (value[-1:] == "(" and text[end : end + 1] in {"'", '"'})  # a call: a pair tells what it is given
             or (value[:1].isupper() and is_empty_field(text, found.start(1), start))
             or not (
                 _tells(kind, value, link)

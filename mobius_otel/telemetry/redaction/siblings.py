@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.pair_values import behind_scheme
 from mobius_otel.telemetry.redaction.printed import may_be_printed, printed_spans
 
 __all__ = ["VALUE_NAMES", "may_be_sibling", "named_before", "sibling_spans"]
@@ -101,7 +102,7 @@ def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
     if not spans:
         return []
     return sorted(
-        (start, end, kind)
+        (start + behind_scheme(kind, text[start:end]), end, kind)
         for start, end, kind in spans
         if kind not in (SCAN, TRUST) and start < end and not keeps(kind, text[start:end])
     )

@@ -11,7 +11,7 @@ __all__ = ["CALL", "TYPED", "asks", "is_code", "names_alone"]
 
 _CODE = re.compile(
     r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
-    r"[.\[(]|(?:str|repr|len|int|bytes|getenv|SecretStr|get_secret|getpass|quote|hash)\("
+    r"[.\[(]|(?:str|repr|len|int|bytes|dict|list|tuple|set|max|min|sum|map|sorted|reversed|zip|super|cast|getattr|getenv|SecretStr|get_secret|getpass|quote|hash)\("
     r"|!(?:Ref|Sub|GetAtt|ImportValue|vault|secret|env_var|include)\b"
     r"|(?:var|vars|local|module|each|secrets|props|steps|needs|inputs|params|outputs)\.[A-Za-z_][\w.\[\]\-]*\Z"
     r"|[a-z_]+\.?[a-z_]*\([a-z_., ]*\)?(?:[;,]|\Z)|(?:Optional|Union|List|Dict|Annotated|Literal)\["
@@ -19,10 +19,22 @@ _CODE = re.compile(
     r"|(?:typing\.)?(?:Required|NotRequired|Final|ClassVar|Callable|Sequence|Iterable|Mapping|Type)\[[A-Za-z_]"
     r"|(?:list|dict|tuple|set|frozenset|type)\[(?:str|int|bytes|bool|float|Any|[A-Z][a-z]+[A-Za-z]+)(?:[,|\[]|\Z)"
     r"|(?:str|int|bytes|bool|float)=[A-Za-z_]{1,40}\.[A-Za-z_]{1,40}\("  # "password:int=typer.Option(...)"
+    r"|~\w+(?:\.\w+){2,8}\Z"  # as documentation refers to a class
 )
 # What is taken out of something by its name or its place: cfg["token"], cache[0].
 _BY_NAME = re.compile(r"[A-Za-z_][\w.]{0,60}+\[(\\{0,8}+[\"'])[A-Za-z_][\w.\-]{0,63}+\1\]", re.ASCII)
-_BY_PLACE = re.compile(r"[a-z_]{1,40}+(?:\.[a-z_]{1,40}+){0,4}\[(?:-?[0-9]{1,2}|[a-z]?:[a-z]?)\]")
+_SLICE = r"(?:-?[0-9]{1,2}|[a-z]|[A-Z_]{2,40})"
+_BY_PLACE = re.compile(rf"[a-z_]{{1,40}}+(?:\.[a-z_]{{1,40}}+){{0,4}}\[(?:{_SLICE}?:{_SLICE}?|-?[0-9]{{1,2}})\]")
+_END_OF_SLICE = re.compile(r"(?:-?[0-9]{1,2})?\]")
+# A name for what is made by chance, and the type of such a thing.
+_VARIABLE_NAME = re.compile(
+    r"_{0,2}(?:(?:access|refresh|auth|session|identity|id|csrf|bearer|current|new|old|raw|encoded|decoded|resolved"
+    r"|valid|next|input|output|request|response)_){1,3}[a-z]{2,20}"
+)
+_TYPE = re.compile(
+    r"_?(?:[A-Z][a-z]{2,20}){1,5}(?:Tokens?|Credentials?|Provider|Session|Signature|Types?|Auth|Authorization|Info|Sig|Keys?)"
+)
+_OPENED = re.compile(r"[A-Za-z_]{1,40}(?:[0-9]?\.[A-Za-z_]{1,40}){0,4}\(")
 _OBJECT = re.compile(r"(?:[A-Z][a-z]+){2,6}\(\)")  # DefaultAzureCredential()
 # An attribute that tells the same as the name that it is given to: auth.token = creds.token
 _ATTRIBUTE = re.compile(
@@ -46,12 +58,13 @@ CALL = re.compile(
 )
 # A literal in one of these is the name of something.
 _ASKS = re.compile(
-    r"(?:^|[._:])(?:get|fetch|load|read|find|lookup|require|resolve|param|has|is)\w*\Z"
+    r"(?:^|[._:])(?:get|pop|fetch|load|read|find|lookup|require|resolve|param|has|is)\w*\Z"
     r"|(?:^|[._:])(?:env|environ|getenv|config|settings|vars?|t|tr|_|gettext|translate|input|prompt|getpass|ask|open"
     r"|field|column|mapped_column|charfield|header|cookie|form|query|body|label|secret_from|format)\Z"
     r"|(?:^|[._:])env\.(?:str|bytes|bool|int|list|dict|json|url)\Z",
     re.IGNORECASE,
 )
+_CODEC = re.compile(r"(?:utf-?(?:8|16)|latin-?1|ascii|iso-8859-1)\\{0,8}[\"']", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[:,;.|/ \-]{1,2}")
 _ITEMS = re.compile(r"[A-Za-z_]{1,40}(?:, ?[A-Za-z_]{1,40}){0,5}")
 _BESIDE = word_set("user username user_name login name host")
@@ -63,7 +76,7 @@ def asks(call: re.Match[str]) -> bool:
     Args:
         call: What :data:`CALL` found.
     """
-    if _ASKS.search(call.group(1)):
+    if _ASKS.search(call.group(1)) or _CODEC.match(call.string, call.end()):
         return True
     between = _SEPARATORS.match(call.string, call.end()) if "." in call.group(1) else None
     return between is not None and call.string.startswith(call.group(2), between.end())  # parts.join(':')
@@ -94,10 +107,17 @@ def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable
     behind = text[end : end + 1]
     if behind and behind in "\"'\\" and value[-1:] == "[":
         return _BY_NAME.match(text, at) is not None
+    if "[" in name and "]" not in name and _END_OF_SLICE.match(text, at):
+        return True  # "line_tokens[:-1]"
     if behind == "]":
         return kind in _BY_CHANCE and _BY_PLACE.fullmatch(text, at, end + 1) is not None
-    if behind == ")" and value[-1:] == "(":
-        return _OBJECT.fullmatch(text, at, end + 1) is not None
+    if value[-1] == "(":
+        if behind == ")":
+            return _OBJECT.fullmatch(text, at, end + 1) is not None
+        below = not behind or behind in "\r\n"  # what it is given comes in the next lines
+        return below and (kind in _BY_CHANCE or "." in value) and _OPENED.fullmatch(value) is not None
+    if kind in _BY_CHANCE and value.isidentifier():
+        return _TYPE.fullmatch(value) is not None or (of(value) == kind and _VARIABLE_NAME.fullmatch(value) is not None)
     if "." in value and (attribute := _ATTRIBUTE.fullmatch(value)):
         owner, last = attribute.groups()
         if of(last) == kind and (kind in _BY_CHANCE or owner.lower() in _OWNERS):
