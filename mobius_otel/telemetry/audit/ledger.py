@@ -32,7 +32,7 @@ from mobius_otel.telemetry.audit.signing import SCOPES, AuditKey, SignScope
 from mobius_otel.telemetry.audit.spool import Spool
 from mobius_otel.telemetry.audit.stream import Checkpoint, Link, Stream
 from mobius_otel.telemetry.audit.tail import Tail, line_of, make_private
-from mobius_otel.telemetry.audit.turns import Fairness, Waiting
+from mobius_otel.telemetry.audit.turns import Fairness, Interrupted, Waiting
 from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["Entry", "Kept", "Ledger", "LedgerDurability", "finished"]
@@ -162,8 +162,9 @@ class Ledger(Intake):
                 raise
             known = isinstance(error, sqlite3.Error | OSError | MobiusError)  # their texts quote no record
             text = f"{self.path}: {error}" if known else type(error).__name__
+            kind = Interrupted if isinstance(error, RecursionError) else AuditUnavailable
             for one in waiting:
-                one.error = AuditUnavailable(text)
+                one.error = kind(text)
                 one.error.__cause__ = error
 
     def _made_room(self) -> bool:

@@ -57,7 +57,7 @@ class Fairness:
 
 
 class Interrupted(AuditUnavailable):
-    """A thread that records was interrupted by something that records, too: the ledger itself works."""
+    """It was this thread that could not go on: it was recording already, or had no stack left. The ledger works."""
 
 
 class Waiting:

@@ -354,6 +354,23 @@ def test_a_record_that_comes_upon_its_own_thread_holds_nobody_up(ledger, monkeyp
     assert ledger.stats().records == 7
 
 
+@pytest.mark.skipif(os.name != "posix", reason="tails are for systems where an open file can be replaced")
+def test_a_thread_without_a_stack_holds_up_nobody_else(ledger, monkeypatch, caplog):
+    """Its record waits in memory until the next one comes, and not for a second."""
+    audit = AuditLogger(ledger=ledger)
+    audit.record("order.placed", actor=Actor("u-1"))
+
+    def deep(tail, lines):
+        monkeypatch.undo()
+        raise RecursionError
+
+    monkeypatch.setattr(Tail, "append", deep)
+    receipts = [audit.record("order.placed", actor=Actor("u-1")) for _ in range(3)]
+    assert [receipt.durability for receipt in receipts] == ["none", "process", "process"]
+    assert len(ledger.spool) == 0
+    assert not caplog.records
+
+
 def test_a_record_that_brings_memory_in_says_that_it_is_kept(ledger, caplog):
     """It went through memory, and into the ledger before its call returned."""
     audit = AuditLogger(ledger=ledger)
