@@ -72,6 +72,7 @@ class Books:
         if max_age is not None and not max_age > 0:
             raise ConfigurationError("max_age", max_age, "a number of seconds above zero, or None")
         self._max_bytes = max_bytes
+        self._opened = False
         self._unsaid: list[tuple[Any, ...]] = []
         self._file = SqliteFile(
             path, MIGRATIONS, what="audit ledger", table="records", prepare=self._prepare,
@@ -91,12 +92,15 @@ class Books:
         #: How many shippers of this process serve the ledger.
         self.shippers = 0
 
-    def _say(self, *line: object) -> None:
+    def _say(self, *line: Any) -> None:
         """Have a line in the log (level, message, values), once nothing is held that others wait for.
 
         A log's handler has a lock of its own, and may wait for a thread that records, or record itself.
         """
-        self._unsaid.append(line)
+        if self._opened:
+            self._unsaid.append(line)
+        else:  # nobody waits yet, and who cannot open it says no more
+            _log.log(*line)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Let SQLite itself hold the bound: exact, and at no cost."""

@@ -111,7 +111,7 @@ class Ledger(Intake):
         #: Records that wait in memory while the file cannot be written, with ``fail_mode="spool"``.
         self.spool = Spool(self._append)
         on_fork(self)
-        self._speak()
+        self._opened = True
 
     # --- writing --------------------------------------------------------------------------------------------
 

@@ -485,6 +485,18 @@ def test_a_log_that_is_gone_after_a_crash_is_said(tmp_path, caplog, left):
         assert not caplog.records
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs kill")
+def test_what_a_ledger_lacks_is_said_also_where_it_cannot_be_opened(tmp_path, caplog):
+    """One reason does not hide the other."""
+    path = tmp_path / "audit.db"
+    subprocess.run([sys.executable, "-c", CRASHED, str(path)], check=False, env=forking.environment())
+    os.truncate(f"{path}-wal", 5000)
+    damaged(path, 0, b"\xa5" * 100)
+    with pytest.raises(ConfigurationError):
+        Ledger(path)
+    assert "lacks" in caplog.text
+
+
 def damaged(path, page, content=b"\xa5" * 4096):
     with open(path, "r+b") as file:
         file.seek(page * 4096)
