@@ -14,7 +14,18 @@ from urllib.parse import unquote
 from mobius_otel.telemetry.redaction import languages
 from mobius_otel.telemetry.redaction.values import keeps
 
-__all__ = ["HARMLESS_INSIDE", "NAME_KINDS", "SCAN", "TRUST", "NameRules", "keeps", "says_id", "word_set", "words"]
+__all__ = [
+    "DEPENDING",
+    "HARMLESS_INSIDE",
+    "NAME_KINDS",
+    "SCAN",
+    "TRUST",
+    "NameRules",
+    "keeps",
+    "says_id",
+    "word_set",
+    "words",
+]
 
 #: The value under this name is looked into.
 SCAN = ""
@@ -68,6 +79,12 @@ _PHRASES = {
     "social security": "ssn",
 }
 _TOKEN = word_set("token tokens jwt jwts bearer csrf xsrf")
+#: Words that tell behind another one, or the name of what is around them; see :func:`_by_last_word`.
+DEPENDING = (
+    _TOKEN
+    | word_set("key keys auth pin seed code codes number num no signature sig pass sid session")
+    | {phrase.split()[-1] for phrase in _PHRASES}
+)
 #: A token after one of these is a place in a list or a piece of text, not a secret.
 _CURSORS = word_set(
     "next page continuation pagination sync resume cursor prev previous stop eos bos pad unk mask special first last"

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
 from mobius_otel.telemetry.redaction.hits import WORDS, Hits, each, replace_spans
 from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, keeps
+from mobius_otel.telemetry.redaction.names import DEPENDING, SCAN, TRUST, NameRules, keeps, words
 from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_span
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
@@ -55,6 +55,8 @@ _SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ 
 _BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([^\W\d].*|\$.*)")  # "-Ddb.password=…"
+# What a line begins with that goes on with one word at most, and what stands before a colon.
+_BEGINS = re.compile(r"^\W*+([\w.\-]++)\W*+\S*+\s*+$|([\w.\-]++)[\"']?[ \t]{0,8}+:", re.ASCII)
 _NAMES = re.compile(r"[A-Za-z_][\w.\-]*+", re.ASCII)
 _COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
@@ -164,9 +166,13 @@ class PairScanner:
         return places
 
     def tells(self, line: str) -> bool:
-        """Return whether something in a line may be a name that tells what stands anywhere else."""
-        runs = _NAMES.findall(line)
-        return any(self._of(name) not in (SCAN, TRUST) for run in runs for name in (run, run.rpartition(".")[2]))
+        """Return whether something in a line may be a name that tells what stands anywhere else, or half of one."""
+        halves = {word for first, before in _BEGINS.findall(line) for word in words(first or before)}
+        return not DEPENDING.isdisjoint(halves) or any(
+            self._of(name) not in (SCAN, TRUST)
+            for run in _NAMES.findall(line)
+            for name in (run, run.rpartition(".")[2])
+        )
 
     def _suspect_half(self, text: str, run: str) -> list[int]:
         name, shift = _first_name(run, 0)

@@ -96,7 +96,8 @@ def test_lines_that_say_nothing_say_nothing_together(lines):
     "text",
     ["Name: DB_PASS\nValue: h0nter2x", "insert into t (a, pin)\nvalues ('x', '1234')", "kind: Secret\ndata:\n  a: b",
      "copy t (a, pin) from stdin;\nx\t1234", '"mysql",\n"-ph0nter2x"', '<pin a="b">\n1234\n</pin>', "password:\nx",
-     'Content-Disposition: form-data; name="pin"\n\n1234', "set pin\nto '1234'", "-----BEGIN PRIVATE KEY-----\nabc"],
+     'Content-Disposition: form-data; name="pin"\n\n1234', "set pin\nto '1234'", "[saml]\nresponse = a1b2c3d4e5",
+     "a,pin\nb,h0nter2x", "[api]\nkey = a1b2c3d4e5", "-----BEGIN PRIVATE KEY-----\nabc"],
 )  # fmt: skip
 def test_what_a_line_says_about_another_is_never_forgotten(text):
     """Lines that were clean beside others are not taken for clean where they tell something."""
