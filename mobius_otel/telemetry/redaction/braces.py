@@ -42,12 +42,14 @@ def span_in_braces(text: str, at: int, of: Callable[[str], str]) -> tuple[int, i
     if not entries:
         return None
     told = False
+    # "PWD={a:b}" of a connection may be no container at all.
+    sure = text[at + 1 : at + 66].lstrip()[:1] in {"'", '"', "\\"} or len(entries) > 2
     for number, (name, start, end) in enumerate(entries):
         if of(name) != SCAN:
             told = True
         elif start < end and name.lower() not in HARMLESS_INSIDE:
             rest = entries[number + 1 :]
-            one = not told and all(of(name) != SCAN or name.lower() in HARMLESS_INSIDE for name, _, _ in rest)
+            one = not told and sure and all(of(name) != SCAN or name.lower() in HARMLESS_INSIDE for name, _, _ in rest)
             return (start, end) if one else None
     return at, at
 

@@ -204,7 +204,7 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if _closes(text, start, opened.group(1)):
             return at, at
         end = quoted_end(text, start, opened.group(1))
-        if text[start : start + 1] == "/" and _is_directory(pair.name, kind) and _DIRECTORY.fullmatch(text, start, end):
+        if text[start : start + 1] == "/" and pair.name in {"PWD", "OLDPWD"} and _DIRECTORY.fullmatch(text, start, end):
             return start, start
         return _checked(text, start, end, kind, quoted=True)
     if "(" in text and (call := CALL.match(text, at)):
@@ -234,16 +234,12 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         return at, at
     if separator == ":" and value.isalpha() and _goes_on(text, at, value, of):
         return at, at
-    if begin == "/" and _is_directory(name, kind):
+    if kind == "password" and begin == "/" and name in {"pwd", "oldpwd"}:
         return at, at
     opening = _OPENING.get(text[end : end + 1])
     if opening and value.count(opening) > value.count(text[end]):
         end += 1  # "pw=ENC(…)"
     return _checked(text, at, end, kind)
-
-
-def _is_directory(name: str, kind: str) -> bool:
-    return kind == "password" and name.lower() in {"pwd", "oldpwd"}
 
 
 def _is_name(text: str, pair: Pair, of: Callable[[str], str]) -> bool:

@@ -209,7 +209,9 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             kind in (SCAN, TRUST)
             or keeps(kind, value)
             or (what == "password" and _DECLARED.match(value))
-            or (value[-1:] == "(" and text[end : end + 1] in {"'", '"'})  # a call: a pair tells what it is given
+            or (
+                value[-1:] == "(" and "." in value and text[end : end + 1] in {"'", '"'}
+            )  # a call: a pair tells what it is given
             or (value[:1].isupper() and is_empty_field(text, found.start(1), start))
             or not (
                 _tells(kind, value, link)

@@ -25,7 +25,7 @@ _CODE = re.compile(
 _BY_NAME = re.compile(r"[A-Za-z_][\w.]{0,60}+\[(\\{0,8}+[\"'])[A-Za-z_][\w.\-]{0,63}+\1\]", re.ASCII)
 _SLICE = r"(?:-?[0-9]{1,2}|[a-z]|[A-Z_]{2,40})"
 _BY_PLACE = re.compile(rf"[a-z_]{{1,40}}+(?:\.[a-z_]{{1,40}}+){{0,4}}\[(?:{_SLICE}?:{_SLICE}?|-?[0-9]{{1,2}})\]")
-_END_OF_SLICE = re.compile(r"(?:-?[0-9]{1,2})?\]")
+_END_OF_SLICE = re.compile(r"(?:-?[0-9]{1,2})?\](?!\w)")
 # A name for what is made by chance, and the type of such a thing.
 _VARIABLE_NAME = re.compile(
     r"_{0,2}(?:(?:access|refresh|auth|session|identity|id|csrf|bearer|current|new|old|raw|encoded|decoded|resolved"

@@ -20,7 +20,10 @@ _PLACEHOLDER = re.compile(
       \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
       | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|protected|scrubbed|removed|omitted|secret)[\])>]{0,2}
       | \$\{\{[^}]{0,100}\}\} | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | \$[A-Z_]{3,40}
-      | (?:%\(\w{1,40}\)s | %s | \$[0-9]{1,3} | :\w{1,40}) (?:::[a-z][\w. ]{1,40}(?:\([0-9, ]{1,9}\))?(?:\[\])?)?
+      | (?:%\(\w{1,40}\)s | %s | \$[0-9]{1,3} | :\w{1,40})
+        (?:::(?:(?:var)?char | character[ ]varying | (?:ci)?text | (?:big|small)?int(?:eger)? | int[248] | float[48]?
+        | numeric | decimal | bool(?:ean)? | real | double[ ]precision | date | interval | jsonb? | uuid | bytea | inet
+        | time(?:stamp(?:tz)?)?(?:[ ]with(?:out)?[ ]time[ ]zone)?)(?:\([0-9, ]{1,9}\))?(?:\[\])?)?
       | <[\w \-]{1,40}(?:[|:][a-z\-]{1,30}){0,3}> | \(?(?:sensitive(?:[ ]value)?|known[ ]after[ ]apply)\)?
       | !(?:ref|sub|getatt|importvalue|vault|secret|env)(?:[ ][\w.:\-|]{0,80})?
       | (?:var|local|module|secrets)(?:\.[a-z_]{1,40}){1,4}

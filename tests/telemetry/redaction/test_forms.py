@@ -229,6 +229,10 @@ FORMS = [
     ("API_TOKEN=super_secret_token", "API_TOKEN=[redacted:token]"),
     ("session = Session(\n    '{}',\n)", "session = Session(\n    '[redacted:session]',\n)"),
     ("[webhook_secret]: https://h.example/{}", "[webhook_secret]: [redacted:secret]"),
+    ("Driver=x;PWD={A{}:x};N=1", "Driver=x;PWD={[redacted:password]};N=1"),
+    ("password=$1::{}", "password=[redacted:password]"),
+    ("pwd='/{}'", "pwd='[redacted:password]'"),
+    ("map[csrf_token:]{}]", "map[csrf_token:[redacted:token]]"),
     ("pwd='x/{}'", "pwd='[redacted:password]'"),
 ]  # fmt: skip
 HARMLESS = [
