@@ -51,7 +51,7 @@ def span_in_braces(text: str, at: int, of: Callable[[str], str]) -> tuple[int, i
             rest = entries[number + 1 :]
             one = not told and sure and all(of(name) != SCAN or name.lower() in HARMLESS_INSIDE for name, _, _ in rest)
             return (start, end) if one else None
-    return at, at
+    return (at, at) if told or sure else None
 
 
 def is_empty_field(text: str, name_start: int, at: int) -> bool:

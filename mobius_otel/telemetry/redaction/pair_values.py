@@ -363,7 +363,7 @@ def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[i
         or inside.replace(",", "").replace(" ", "").isdigit()
     ):
         return at, at
-    if names_alone(inside, of):
+    if end < len(text) and names_alone(inside, of):
         return at, at
     return at + 1, end
 

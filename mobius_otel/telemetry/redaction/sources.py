@@ -138,4 +138,4 @@ def names_alone(inside: str, of: Callable[[str], str]) -> bool:
     told = [of(item) not in (SCAN, TRUST) for item in items]
     if not told[-1] or not all(tells or item in _BESIDE for tells, item in zip(told, items, strict=True)):
         return False
-    return len(items) > 1 or "_" in inside  # "passwords: [password]" may be one
+    return len(items) > 1  # "passwords: [password]" may be one

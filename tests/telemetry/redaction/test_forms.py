@@ -230,6 +230,8 @@ FORMS = [
     ("session = Session(\n    '{}',\n)", "session = Session(\n    '[redacted:session]',\n)"),
     ("[webhook_secret]: https://h.example/{}", "[webhook_secret]: [redacted:secret]"),
     ("Driver=x;PWD={A{}:x};N=1", "Driver=x;PWD={[redacted:password]};N=1"),
+    ("tokens: [my_own_token]", "tokens: [[redacted:token]]"),
+    ("PWD={User:x}", "PWD={[redacted:password]}"),
     ("password=$1::{}", "password=[redacted:password]"),
     ("pwd='/{}'", "pwd='[redacted:password]'"),
     ("map[csrf_token:]{}]", "map[csrf_token:[redacted:token]]"),
@@ -291,7 +293,8 @@ HARMLESS = [
     "tokens[-1] = text[x:]", "credential = DefaultAzureCredential()", "session: nox.Session",
     "session: _ClientSession | None", "x_tokens: Required[int]", "auth.token = creds.token",
     "password: creds.password,",
-    "creds.password = parts.join(':')", "secrets: [db_password]", "conn = connect(user=user, password=cfg.password)",
+    "creds.password = parts.join(':')",
+    "secrets: [db_password, api_token]", "conn = connect(user=user, password=cfg.password)",
     "mutation Login($email: String!, $password: String!) { login(password: $password) }", "$password = $p;",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
 ]  # fmt: skip
