@@ -14,7 +14,7 @@ from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE
 from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, is_code, names_alone
-from mobius_otel.telemetry.redaction.values import is_message
+from mobius_otel.telemetry.redaction.values import is_message, is_statement_id
 
 __all__ = ["Pair", "behind_scheme", "mask_header", "quoted_end", "value_span"]
 
@@ -205,6 +205,8 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
             return at, at
         end = quoted_end(text, start, opened.group(1))
         if text[start : start + 1] == "/" and pair.name in {"PWD", "OLDPWD"} and _DIRECTORY.fullmatch(text, start, end):
+            return start, start
+        if kind == "session" and is_statement_id(pair.name, text[start:end]):
             return start, start
         return _checked(text, start, end, kind, quoted=True)
     if "(" in text and (call := CALL.match(text, at)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_message", "is_message_of_a_list", "is_word", "keeps"]
+__all__ = ["is_message", "is_message_of_a_list", "is_statement_id", "is_word", "keeps"]
 
 
 def _set(text: str) -> frozenset[str]:
@@ -85,12 +85,18 @@ _DATE = re.compile(
 _FUNCTION = re.compile(
     r"(?:(?:async )?(?:def|fn|func|function) )?[A-Za-z_][\w.]{0,80}\([^\"'+/]{0,160}(?:\)[\w :>,.\[\]\-]{0,80})?"
 )
+_STATEMENT_ID = re.compile(r"(?:[A-Z][A-Z0-9]{0,4}[a-z]{2,}+[0-9]{0,2}){1,20}[A-Z]{0,5}", re.ASCII)
 #: Tokens of a text that are no key in any house.
 _SMALL_WORDS = _set(
     "the a an of to in and is it for on with as at by be or that this from not are was but he she we you"
 )
 #: Longest token of a list of words; a key has more letters, or not letters alone.
 _LONGEST_WORD = 8
+
+
+def is_statement_id(name: str, value: str) -> bool:
+    """Return whether a value is the id of a statement in a policy of AWS, in words: ``"Sid": "AllowListing"``."""
+    return name == "Sid" and len(value) <= 100 and _STATEMENT_ID.fullmatch(value) is not None
 
 
 def is_word(value: str) -> bool:

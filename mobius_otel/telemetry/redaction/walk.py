@@ -30,7 +30,7 @@ from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
-from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_word, keeps
+from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_word, keeps
 from mobius_otel.telemetry.safety import of_handler
 
 __all__ = ["DROPPED", "Walk"]
@@ -283,6 +283,8 @@ class Walk:
 
     def _is_text(self, value: str, name: str, kind: str) -> bool:
         """Return whether a value is a word for people: of a form's answer, a text in tokens, a form's labels."""
+        if kind == "session" and is_statement_id(name, value):
+            return True
         if self._listed:
             if kind == "token":
                 return name[-6:].lower() == "tokens" and is_word(value)
