@@ -97,7 +97,7 @@ _HTML_OPEN = re.compile(rf"&(?:{_QUOTE});")
 # It goes on over what may end one, unless another name stands behind that.
 _BARE = re.compile(
     r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|\\(?![nrt\"'])"
-    r"|[,;&)\]}](?![\s\"',;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
+    r"|[,;&)\]}](?![\s\"'`,;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
     rf"|(?<=[^\s=:]&)(?:lt;/|(?:{_QUOTE}|gt);(?=[\s,;&<)\]}}]|$))"
     r"|(?:User|Data|Initial|Integrated|Persist|Trust|Connect|Connection|Application) [A-Z][A-Za-z ]{1,40}=)"
     # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
@@ -132,6 +132,7 @@ _JAR = re.compile(r"<\w{0,40}CookieJar\[")  # "<RequestsCookieJar[<Cookie sid=�
 _GO_COOKIE = re.compile(r"\[([^\]\r\n]{0,4096}+)\](?=\]| [A-Z][\w\-]{0,60}+:\[)", re.ASCII)  # "map[Cookie:[sid=…]]"
 _ROLE = re.compile(r":?[a-z]{2,20}:")
 _PARAM = re.compile(r":(?:param|type|keyword|ivar|var)(?: [\w.\[\]]{1,40})?[ \t]\Z")
+_ARCHITECTURES = frozenset({"all", "amd64", "arm64", "armhf", "i386"})
 _PLAIN_LINK = re.compile(r"https?://[a-z.\-]{1,64}(?:/[A-Za-z.\-_]{0,32}){0,8}")
 _LOG_LEVEL = re.compile(r"(?:Debug|Info|Warning|Error|Fatal|Panic|Notice): ")
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
@@ -260,6 +261,8 @@ def _documents(text: str, pair: Pair, value: str, end: int) -> bool:
         return text[pair.end - 3 : pair.end] == "]: " or text.startswith(".. _", pair.start - 3)
     if text.startswith("`", end) and _ROLE.fullmatch(value):
         return True
+    if value in _ARCHITECTURES:
+        return text[pair.end - 1] == ":"  # "status installed python3-jwt:all 2.6.0-1"
     if value == "calling":
         return text.startswith(" handler", end)  # "Event before-call.iam.CreateAccessKey: calling handler …"
     if pair.name == "id-token":
@@ -283,6 +286,8 @@ def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     if text.startswith("<![CDATA[", pair.end):
         return _checked(text, pair.end + 9, max(text.find("]]>", pair.end), pair.end + 9), kind, quoted=True)
     end = text.find("<", pair.end)
+    if 0 < end - pair.end < 3 and text[end + 1 : end + 2] != "/" and not text[pair.end : end].isalnum():
+        return 0, 0  # "<api-key>:<api-secret>"
     if text[pair.start - 1 : pair.start] != "<" and not (
         text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
     ):  # "/users/<int:pin>/cards" is a template

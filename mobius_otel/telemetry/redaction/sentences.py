@@ -209,6 +209,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             kind in (SCAN, TRUST)
             or keeps(kind, value)
             or (what == "password" and _DECLARED.match(value))
+            or ("](" in value and value[: value.index("](")].isalpha())  # the end of a link: "Token Usage](https://…"
             or (
                 value[-1:] == "(" and "." in value and text[end : end + 1] in {"'", '"'}
             )  # a call: a pair tells what it is given
