@@ -83,6 +83,8 @@ _TURNED = re.compile(
 _DECLARED = re.compile(
     r"(?:n?(?:var)?char2?|character|varbinary|binary|string)\([0-9]{1,5}|\[(?:success|default)=", re.IGNORECASE
 )
+_METHOD = re.compile(r"[A-Za-z_]\w{0,60}(?:\.[A-Za-z_]{1,60}){1,4}\(", re.ASCII)
+_QUOTES = frozenset({"'", '"'})
 _PASSWORDS = frozenset({
     "identified by", "passwort", "kennwort", "mot de passe", "clave", "senha", "wachtwoord", "contrasena", "pw",
 })  # fmt: skip
@@ -210,9 +212,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             or keeps(kind, value)
             or (what == "password" and _DECLARED.match(value))
             or ("](" in value and value[: value.index("](")].isalpha())  # the end of a link: "Token Usage](https://…"
-            or (
-                value[-1:] == "(" and "." in value and text[end : end + 1] in {"'", '"'}
-            )  # a call: a pair tells what it is given
+            or (text[end : end + 1] in _QUOTES and _METHOD.fullmatch(value))  # a pair tells what it is given
             or (value[:1].isupper() and is_empty_field(text, found.start(1), start))
             or not (
                 _tells(kind, value, link)

@@ -236,6 +236,7 @@ FORMS = [
     ("<password>!?</password> <password>{}</password>",
      "<password>[redacted:password]</password> <password>[redacted:password]</password>"),
     ("the token is a1b2c3](d{}", "the token is [redacted:token]"),
+    ("secret is {}x/self.f('user')", "secret is [redacted:secret]'user')"),
     ("password=$1::{}", "password=[redacted:password]"),
     ("pwd='/{}'", "pwd='[redacted:password]'"),
     ("map[csrf_token:]{}]", "map[csrf_token:[redacted:token]]"),
