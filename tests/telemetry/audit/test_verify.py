@@ -322,7 +322,7 @@ def test_verification_works_while_others_write(tmp_path):
         def emit(audit):
             while not stop.is_set():
                 audit.record("order.placed", actor=Actor("u-1"))
-                time.sleep(0.0005)  # or there is more each time than was verified meanwhile
+                time.sleep(0.01)  # or there is more each time than was verified meanwhile
 
         threads = [threading.Thread(target=emit, args=(AuditLogger(ledger=ledger),)) for ledger in (one, one, two, two)]
         for thread in threads:
