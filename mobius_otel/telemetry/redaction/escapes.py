@@ -58,11 +58,15 @@ def replace_escaped(
     runs = escaped_runs(text)
     said = [read(run.group()) for run in runs]
     parts: list[str] = []
+    written: dict[tuple[str, str], str] = {}
     done = 0
     for index, sorts in sorted(suspects(said).items()) if said else ():
         clean = scan(said[index], sorts)
         if clean != said[index]:
-            parts += (text[done : runs[index].start()], _written(clean, runs[index].group()))
+            both = clean, runs[index].group()
+            if both not in written:
+                written[both] = _written(*both)
+            parts += (text[done : runs[index].start()], written[both])
             done = runs[index].end()
     return "".join((*parts, text[done:])) if parts else text
 

@@ -112,13 +112,23 @@ class TextScanner:
 
     def _unescaped(self, text: str, hits: Hits, times: int) -> str:
         """Return `text` without the secrets in what is escaped in it, and in what is escaped in that."""
+        #: The same is often escaped again and again; where all is masked, the same becomes of it.
+        known: dict[tuple[str, int], tuple[str, list[str]]] = {}
 
         def scan(said: str, sorts: int) -> str:
+            if (said, sorts) in known:
+                clean, kinds = known[said, sorts]
+                hits.extend(kinds)
+                return clean
+            before, clean = len(hits), said
             for detect in self._own:
-                said = detect(said, hits)
+                clean = detect(clean, hits)
             if self._pem and sorts & PEM:
-                said = pem(said, hits)
-            return self._detect(said, hits, sorts, times)
+                clean = pem(clean, hits)
+            clean = self._detect(clean, hits, sorts, times)
+            if hits.show is None and not self._own:
+                known[said, sorts] = clean, hits[before:]
+            return clean
 
         return replace_escaped(text, lambda said: self.suspects(said, times), scan)
 
