@@ -12,6 +12,7 @@ import os
 import platform
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -118,7 +119,7 @@ class Work:
         return link
 
 
-class Intake(Books):
+class Intake(Books, ABC):
     """What brings the records of one stream into a ledger's file.
 
     Args: as of :class:`~mobius_otel.telemetry.audit.books.Books`.
@@ -148,8 +149,9 @@ class Intake(Books):
         self._failed_at = 0.0
         self._settled: dict[str, Kept] = {}
 
+    @abstractmethod
     def _commit(self, waiting: list[Waiting]) -> None:
-        raise NotImplementedError  # of who takes records
+        """Add the records of those who wait to the stream: of who takes records."""
 
     def _alone(self, function: Callable[[], None]) -> None:
         """Call `function` while nobody else works, and then say what is to be said of it."""
@@ -167,8 +169,9 @@ class Intake(Books):
             if line:
                 _log.log(*line)
 
+    @abstractmethod
     def _finish(self) -> None:
-        raise NotImplementedError  # of who ends streams
+        """Finish an end that was interrupted: of who ends streams."""
 
     def _current(self) -> Stream:
         """Return the stream that a record goes to; the caller has the turn."""

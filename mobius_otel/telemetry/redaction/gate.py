@@ -37,7 +37,8 @@ _QUESTIONS = (
     (AT, b"", r"@|%40"),
     (PEM, b"", r"-----BEGIN"),
     (SIBLING, b"", r",[ \t\n]{0,32}[bBuU]?\\?[\"']"),
-    (SIBLING, b"", r"</| -> |\||\)=\(|form-data|Secret|\t|  |input_value=|nvalid |On instance\[|=>|\";s:|<input "),
+    (SIBLING, b"", r"</| -> |\||\)=\(|form-data|Secret|\t|  |input_value=|nvalid |On instance\[|=>|\";s:"),
+    (SIBLING, b"", r"<input |variable "),
     (FLAG, b"", rf"(?:{_BLANK}|[\"'])-[A-Za-z\-]"),
     (FLAG, b"set", r"(?i:set[ \t][^\n]{1,160}[ \t]to[ \t])"),
     (

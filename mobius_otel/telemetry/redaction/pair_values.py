@@ -140,7 +140,7 @@ _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
 _SHORTEST_IBAN, _LONGEST_MESSAGE = 15, 160
 _PLACEHOLDERS = frozenset({"=<", ":<"})
 _MASKED_LOGIN = re.compile(r"[*\u2022xX]{2,64}+@")
-# Where a process stands: "PWD='/work/app'".
+# Where a process stands: "PWD='/srv/app'".
 _DIRECTORY = re.compile(r"/(?:[\w.\-@+]{1,64}+/?)*+", re.ASCII)
 _MARKED_LOGIN = re.compile(rf"{MARKER}(?=@)")
 # What opens the element of a name: <password>, <ns:password>, <entry key="password">.
