@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import AnyStr
+from typing import AnyStr, Final
 
 __all__ = [
     "MARKER",
@@ -12,6 +12,7 @@ __all__ = [
     "Detector",
     "Hits",
     "each",
+    "echoes",
     "marker",
     "replace_spans",
 ]
@@ -25,7 +26,16 @@ class Hits(list[str]):
     show: Callable[[str, str], str | None] | None = None
     #: Whether something stayed that another name or place would not have let through.
     passed = False
+    #: The first few secrets that a name told, and their kinds: the same text may say one again, where nothing tells it.
+    told: list[tuple[str, str]] | None = None
 
+
+#: Kinds of what is known by the name before it alone.
+_TOLD_BY_NAME: Final = frozenset({
+    "password", "secret", "token", "api_key", "private_key", "credential", "session", "authorization",
+    "url_credential", "name",
+})  # fmt: skip
+_MOST_TOLD, _SHORTEST_TOLD = 16, 8
 
 #: A marker, as a part of a regular expression: also one with the end of the secret, or its pseudonym.
 MARKER = r"\[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]"
@@ -70,7 +80,29 @@ def replace_spans(text: str, spans: Iterable[tuple[int, int, str]], hits: Hits) 
         parts += (text[done:begin], shown)
         hits.append(kind)
         done = end
+        if end - begin >= _SHORTEST_TOLD and kind in _TOLD_BY_NAME:
+            if hits.told is None:
+                hits.told = []
+            if len(hits.told) < _MOST_TOLD:
+                hits.told.append((text[begin:end], kind))
     if not parts:
         return text
     parts.append(text[done:])
     return "".join(parts)
+
+
+def echoes(text: str, hits: Hits) -> str:
+    """Return `text` without the secrets that a name in it told once, where they stand in it again.
+
+    A traceback shows ``password = 'hunter22'`` and then ``KeyError: 'hunter22'``; a database repeats the whole row. A
+    word alone may be any other word, and a number any other number: they stay.
+    """
+    for secret, kind in (hits.told or ())[:]:
+        if secret in text and not secret.isdigit() and any(map(str.isdigit, secret)):
+            spans = [(at, at + len(secret), kind) for at in each(text, secret)]
+            text = replace_spans(text, [span for span in spans if _stands_alone(text, *span[:2])], hits)
+    return text
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    return not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())

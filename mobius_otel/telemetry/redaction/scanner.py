@@ -10,7 +10,7 @@ from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
 from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped, without_colours
-from mobius_otel.telemetry.redaction.hits import Detector, Hits, marker
+from mobius_otel.telemetry.redaction.hits import Detector, Hits, echoes, marker
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -101,6 +101,8 @@ class TextScanner:
                 break
             before = len(hits)  # something may have been hidden by a secret right beside it
             text = self._detect(text, hits, ANYTHING)
+        if hits.told is not None:
+            text = echoes(text, hits)
         return self._shown(text, hits) if sorts & COLOUR and "\x1b[" in text else text
 
     def _shown(self, text: str, hits: Hits) -> str:

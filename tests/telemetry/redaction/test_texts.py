@@ -178,3 +178,36 @@ def test_behind_a_name_and_a_scheme_stands_the_secret(text, clean):
     """The scheme is none; to take that alone would leave the secret behind it."""
     assert Redactor().text(text.format(CANARY)) == clean
     assert Redactor().text(clean) == clean
+
+
+ROW = (
+    "Failing row contains (4, null, {}).\n[SQL: INSERT INTO users (id, name, api_token)"
+    " VALUES (%(id)s, %(name)s, %(api_token)s)]\n[parameters: {{'id': 4, 'api_token': '{}'}}]"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "secret"),
+    [
+        ("password = '{}'\nKeyError: '{}'", "password", "hunter22"),
+        (ROW, "token", "9f8e7d6c5b4a39281706"),
+        ("db: postgres://ann:{}@db/shop\nretry with {}, not with as3cr3tpw", "url_credential", "s3cr3tpw"),
+    ],
+)
+def test_a_secret_that_a_text_tells_once_does_not_stay_elsewhere_in_it(text, kind, secret):
+    redactor = Redactor()
+    clean = text.format(*[f"[redacted:{kind}]"] * 2)
+
+    assert redactor.text(text.format(secret, secret)) == clean
+    assert redactor.text(clean) == clean
+
+
+@pytest.mark.parametrize("word", ["horseshoe", "20240117", "abc1234"])
+def test_a_word_a_number_and_what_is_short_may_be_anything_elsewhere(word):
+    assert Redactor().text(f"password={word} and {word}") == f"password=[redacted:password] and {word}"
+
+
+def test_what_a_policy_lets_pass_is_no_secret_elsewhere_in_its_text():
+    redactor = Redactor(RedactionPolicy(actions={"password": "pass"}))
+
+    assert redactor.text("password=hunter22 used hunter22") == "password=hunter22 used hunter22"
