@@ -6,16 +6,9 @@ list.
 
 from __future__ import annotations
 
+from mobius_otel.telemetry.redaction.checked_numbers import cards, ibans, ssns
 from mobius_otel.telemetry.redaction.hits import Detector
-from mobius_otel.telemetry.redaction.personal import (
-    cards,
-    email,
-    ibans,
-    ipv4_addresses,
-    ipv6_addresses,
-    phones,
-    ssns,
-)
+from mobius_otel.telemetry.redaction.personal import email, ipv4_addresses, ipv6_addresses, phones
 from mobius_otel.telemetry.redaction.sorts import ADDRESS, AT, CARD, IBAN, INNER, JWT, OWN, PHONE, SSN, TOKEN
 from mobius_otel.telemetry.redaction.tokens import VENDOR_KINDS, jwt, own_keys, vendor_tokens
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final, TypeAlias
 
+from mobius_otel.telemetry.redaction.checked_numbers import is_card
 from mobius_otel.telemetry.redaction.memory import DEPENDS, MOST_SCREENED, NAMERS, Memory
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST
-from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.sorts import ANYTHING
 
 __all__ = ["Look", "Place", "changed", "depth_of", "way"]

@@ -19,6 +19,15 @@ from functools import reduce
 from itertools import accumulate
 from operator import or_
 
+from mobius_otel.telemetry.redaction.checked_numbers import (
+    IBAN_BEGIN,
+    IN_GROUPS,
+    NUMBERS,
+    is_card,
+    may_be_card,
+    may_be_iban,
+    may_be_ssn,
+)
 from mobius_otel.telemetry.redaction.commands import FLAG_BEGIN, SETTING_WORDS
 from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, read, without_colours
 from mobius_otel.telemetry.redaction.gate import gate
@@ -26,20 +35,13 @@ from mobius_otel.telemetry.redaction.hits import SHAPE, WORDS
 from mobius_otel.telemetry.redaction.pairs import PairScanner
 from mobius_otel.telemetry.redaction.personal import (
     FEWEST_COLONS,
-    IBAN_BEGIN,
-    IN_GROUPS,
     NATIONAL_BEGIN,
-    NUMBERS,
     THREE_NUMBERS,
-    is_card,
     may_be_american,
-    may_be_card,
-    may_be_iban,
     may_be_ipv4,
     may_be_ipv6,
     may_be_login_or_email,
     may_be_phone,
-    may_be_ssn,
 )
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, may_tell
 from mobius_otel.telemetry.redaction.sorts import (

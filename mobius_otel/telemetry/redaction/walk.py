@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
+from mobius_otel.telemetry.redaction.checked_numbers import is_card
 from mobius_otel.telemetry.redaction.hits import Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
 from mobius_otel.telemetry.redaction.memory import (
@@ -27,7 +28,6 @@ from mobius_otel.telemetry.redaction.memory import (
 )
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pair_values import mask_header
-from mobius_otel.telemetry.redaction.personal import is_card
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
 from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_word, keeps
