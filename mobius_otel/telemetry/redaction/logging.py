@@ -17,6 +17,7 @@ from typing import Any
 from mobius_otel.telemetry.redaction.cover import Cover, RedactorGetter
 from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.redactor import Redactor, configured_redactor
+from mobius_otel.telemetry.redaction.statement_logs import redacted_message
 
 __all__ = ["RedactingFilter", "cover_logging", "uncover_logging"]
 
@@ -24,10 +25,12 @@ _UNREADABLE = marker("unreadable")
 _cover = Cover()
 
 
-def _redacted(line: Any) -> Any:
+def _redacted(line: Any, logger: str) -> Any:
     """Return a formatted line without its secrets; some handlers format to bytes or to a dictionary."""
     redactor = _cover.redactor()
-    return redactor.text(line, "logging") if type(line) is str else redactor.redact(line, "logging").value
+    if type(line) is str:
+        return redacted_message(logger, line, lambda text: redactor.text(text, "logging"))
+    return redactor.redact(line, "logging").value
 
 
 def _wrap_format(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,7 +39,7 @@ def _wrap_format(original: Callable[..., Any]) -> Callable[..., Any]:
         if _cover.getter is None:
             return original(self, record)
         try:
-            return _redacted(original(self, record))
+            return _redacted(original(self, record), record.name)
         except Exception as error:
             # The standard library would print the record as it is, with its arguments.
             place = f"{record.pathname}:{record.lineno}"
@@ -53,7 +56,8 @@ def _without_contents(record: logging.LogRecord, redactor: Redactor) -> logging.
         clean.exc_text = None
         if record.exc_info:
             clean.exc_text = redactor.text(logging.Formatter().formatException(record.exc_info), "logging")
-        clean.msg = clean.message = redactor.text(record.getMessage(), "logging")
+        said = redacted_message(record.name, record.getMessage(), lambda text: redactor.text(text, "logging"))
+        clean.msg = clean.message = said
     except Exception:
         clean.msg, clean.exc_text, clean.stack_info = _UNREADABLE, None, None
     clean.args, clean.exc_info = None, None

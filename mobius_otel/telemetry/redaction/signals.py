@@ -19,6 +19,7 @@ from opentelemetry.trace import Link, Status
 from mobius_otel import compat, conventions
 from mobius_otel.telemetry.redaction.hits import marker
 from mobius_otel.telemetry.redaction.redactor import RedactionResult, Redactor
+from mobius_otel.telemetry.redaction.statement_logs import redacted_message
 
 __all__ = ["redact_log", "redact_span", "redacted_log", "redacted_metrics", "redacted_span"]
 
@@ -223,11 +224,17 @@ def redacted_log(record: Any, redactor: Redactor) -> Any:
     return dataclasses.replace(record, log_record=inner, resource=resource, instrumentation_scope=scope)
 
 
+def _body(body: Any, scope: InstrumentationScope | None, noting: _Noting) -> Any:
+    if type(body) is str and scope is not None:
+        return redacted_message(scope.name, body, lambda text: noting.text(text, "log"))
+    return noting.redact(body, "log").value
+
+
 def _log_parts(record: Any, redactor: Redactor) -> tuple[Any, Any, Any]:
     inner = copy.copy(record.log_record)
     try:
         noting = _Noting(redactor)
-        inner.body = noting.redact(inner.body, "log").value
+        inner.body = _body(inner.body, record.instrumentation_scope, noting)
         clean = _attributes(inner.attributes, noting, "log", immutable=False)
         if inner.event_name:
             inner.event_name = noting.text(inner.event_name, "log")

@@ -23,7 +23,10 @@ _INSERT = re.compile(
     r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
     re.IGNORECASE,
 )
-_ROW_BEGIN = re.compile(r"[\s,)]{0,16}+\(")
+# SQLAlchemy leaves most of many rows out.
+_ROW_BEGIN = re.compile(
+    r"[\s,)]{0,16}+(?:\.\.\. displaying [0-9]{1,9} of [0-9]{1,9} total bound parameter sets \.\.\.\s{1,4}+)?+\("
+)
 _SQL_VALUE = re.compile(
     r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\""
     r"|[^,()'\"]{0,500}+(?:\((?:[^()]++|\([^()]{0,200}+\)){0,50}+\)[^,()'\"]{0,64}+)?+)\s{0,8}+,?+"
@@ -32,11 +35,13 @@ _PARAMETERS = "[parameters: "
 _STATEMENT = "[sql: "
 _ARGUMENTS = "; args="  # of Django
 _FARTHEST, _MOST_PARAMETERS = 20_000, 1000
-# What stands in the place of a parameter, and the column before it where it is compared or set.
+# What stands in the place of a parameter, and the column before it where it is compared or set; the next one of a list.
 _PLACE = re.compile(
-    r"(?:([\w.]{1,128}+)[\"`\]]?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b)\s{0,4}+)?+(?:\?|%s|[$:]([0-9]{1,4}))",
+    r"(?:([\w.]{1,128}+)[\"`\]]?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b|(?:\bnot\s{1,4}+)?+\bin\s{0,4}+\()\s{0,4}+)?+"
+    r"(?:\?|%s|[$:]([0-9]{1,4}))",
     re.IGNORECASE,
 )
+_NEXT_OF_LIST = re.compile(r"(?:::[\w ]{1,40}+)?+\s{0,4}+,\s{0,4}+")
 _COPY = re.compile(
     r"\bcopy\s{1,8}+[\w.\"]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{1,8}+from\s{1,8}+stdin\b[^\n]{0,100}+\n",
     re.IGNORECASE,
@@ -150,8 +155,12 @@ def _parameter_kinds(statement: str, of: _Of) -> list[str]:
             at = value.end()
             for place in _PLACE.finditer(value.group(1)):
                 tell(place, column.strip(' "`[]\n\t\\'))
+    column, end = "", 0
     for place in _PLACE.finditer(statement, at):
-        tell(place, place.group(1) or "")
+        if place.group(1) or not _NEXT_OF_LIST.fullmatch(statement, end, place.start()):
+            column = place.group(1) or ""
+        tell(place, column)
+        column, end = column if "(" in place.group() or not place.group(1) else "", place.end()
     if all(kind in (SCAN, TRUST) for kind in told.values()):
         return []
     return [told.get(number, SCAN) for number in range(min(max(told) + 1, _MOST_PARAMETERS))]
