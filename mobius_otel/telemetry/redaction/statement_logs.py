@@ -21,15 +21,15 @@ _LONGEST = 20_000
 _last = threading.local()
 
 
-def redacted_message(logger: str, message: str, redact: Callable[[str], str]) -> str:
+def redacted_message(logger: object, message: str, redact: Callable[[str], str]) -> str:
     """Return a message without its secrets, those too that the message before it tells.
 
     Args:
-        logger: The name of the logger.
+        logger: The name of the logger; a record that somebody made by hand has none.
         message: The message, also with what a formatter put before it.
         redact: What takes the secrets out of a text.
     """
-    if not logger.startswith(_LOGGERS):
+    if not isinstance(logger, str) or not logger.startswith(_LOGGERS):
         return redact(message)
     parameters = _PARAMETERS.search(message)
     if parameters is None:

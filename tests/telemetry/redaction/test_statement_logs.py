@@ -92,5 +92,5 @@ def test_the_records_of_an_exporter_are_told_in_their_order():
     ["('ann', 'x')", "[generated in", "[generated in 1s] ", "[raw sql] ()", "[no key 0.1s] ('a',)", "]\n[parameters: "],
 )
 def test_without_a_statement_nothing_is_told_and_nothing_is_lost(message):
-    for logger in ("sqlalchemy.engine.Engine", "service"):
+    for logger in ("sqlalchemy.engine.Engine", "service", None):
         assert redacted_message(logger, message, Redactor().text) == message
