@@ -211,3 +211,12 @@ def test_what_a_policy_lets_pass_is_no_secret_elsewhere_in_its_text():
     redactor = Redactor(RedactionPolicy(actions={"password": "pass"}))
 
     assert redactor.text("password=hunter22 used hunter22") == "password=hunter22 used hunter22"
+
+
+def test_what_has_letters_where_an_account_of_its_country_has_digits_is_none():
+    """A hexadecimal id of sixteen characters that begins like a Belgian account, and passes the check."""
+    redactor = Redactor()
+    ids = [f"be68{n:012x}" for n in range(0xA000_0000_0000, 0xA000_0000_0000 + 2000)]
+
+    assert [redactor.text(f"order {one} paid") for one in ids] == [f"order {one} paid" for one in ids]
+    assert redactor.text("pay BE68 5390 0754 7034") == "pay [redacted:iban]"
