@@ -49,7 +49,7 @@ _JOINED_ONLY = ("mysql", "mariadb", "7z")  # "-p shop" names a database
 _NEVER_JOINED = (
     "mongo", "docker", "podman", "helm", "nerdctl", "oc", "az", "cf", "ldap", "twine", "useradd", "usermod",
 )  # fmt: skip
-_FARTHEST = 256
+_COMMAND_END, _FARTHEST = re.compile(r"[\n|;]"), 256
 # aws configure set NAME VALUE, npm config set NAME VALUE, ENV NAME VALUE, setx NAME VALUE
 _SET = re.compile(
     r"(?<![\w.\-])(?:config(?:ure)? set|ENV|setx|[sS]et[eE]nv|(?:fastcgi|uwsgi|scgi)_param|proxy_set_header|add_header)"
@@ -219,7 +219,8 @@ def _short_spans(text: str, of: _Of) -> _Spans:
     for command in _SHORT.finditer(text):
         name, flag = command.group(), command.lastgroup or ""
         at = command.end()
-        stop = min(len(text), at + _FARTHEST, *(end for end in (text.find(c, at) for c in "\n|;") if end >= 0))
+        end = _COMMAND_END.search(text, at, at + _FARTHEST)
+        stop = end.start() if end else min(len(text), at + _FARTHEST)
         at = text.find(f" -{flag}", at, stop)
         value = _AFTER_FLAG.match(text, at + 3) if at >= 0 else None
         if value is None or value.start(1) >= stop:

@@ -89,7 +89,9 @@ _SIGNED = re.compile(r"[a-z][a-z0-9]{0,9}+=[^\s\"'<>;]++(?:;[ \t]?+[a-z]{1,3}=[^
 _SCHEMED = frozenset({"authorization", "cookie"})
 _BEFORE_QUOTES = frozenset("bBuUrRfFnNeExX")
 _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
-_OPENS, _FARTHEST_OPENING = re.compile(r"[\w\]\"'][ \t]{0,8}+[=:][ \t]{0,8}+[bBrRuUfF]{0,2}+\Z", re.ASCII), 64
+# What stands before an opening quote; or stood there, before it became a marker.
+_OPENS = re.compile(rf"[\w\]\"'][ \t]{{0,8}}+[=:][ \t]{{0,8}}+(?:{MARKER}|[bBrRuUfF]{{0,2}}+)\Z", re.ASCII)
+_FARTHEST_OPENING = 64
 _CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
 # A quote as it is written in HTML.
 _QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"

@@ -16,7 +16,7 @@ from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
 from mobius_otel.telemetry.redaction.names import DEPENDING, SCAN, TRUST, NameRules, keeps, words
 from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_span
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
-from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, may_be_sibling, named_before, sibling_spans
+from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, NamesBefore, may_be_sibling, sibling_spans
 from mobius_otel.telemetry.redaction.statements import statement_spans
 from mobius_otel.telemetry.redaction.under import under_spans
 
@@ -176,13 +176,13 @@ class PairScanner:
 
     def _suspect_half(self, text: str, run: str) -> list[int]:
         name, shift = _first_name(run, 0)
-        places = []
+        places, names = [], NamesBefore(text, self._of)
         for at in each(text, run):
             start = at + shift
             pair = (name.lower() in VALUE_NAMES or text[start - 1] in _BEFORE_HALF) and _SEPARATED.match(
                 text, at + len(run)
             )
-            if pair and self._kind(text, name, start, login=True):
+            if pair and self._kind(text, name, start, True, names):
                 places.append(start)
         return places
 
@@ -203,7 +203,7 @@ class PairScanner:
         """Return the places of command lines that may tell something; see :func:`may_be_command`."""
         return may_be_command(text, self._of, words)
 
-    def _kind(self, text: str, name: str, start: int, login: bool) -> str:
+    def _kind(self, text: str, name: str, start: int, login: bool, names: NamesBefore) -> str:
         """Return the kind that the name of a pair tells."""
         if start and text[start - 1] == "\\" and name[0] in "nrt":
             name = name[1:]  # a line break written as two characters
@@ -215,7 +215,7 @@ class PairScanner:
                 word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
                 kind = self._of(f"{word} {name}") if word else SCAN
             if kind == SCAN and name.lower() in VALUE_NAMES:
-                kind = named_before(text, start, self._of)
+                kind = names.told(start)
             before = text[start - 1 : start]
             if kind == SCAN and name == "code" and login and before in _BEFORE_PARAMETER:
                 kind = SCAN if "token" in self._off else "token"
@@ -252,7 +252,7 @@ class PairScanner:
         ]
         if not telling:
             return []
-        done, length, marked = 0, len(text), "[redacted:" in text
+        done, length, marked, names = 0, len(text), "[redacted:" in text, NamesBefore(text, self._of)
         login = "code=" in text and _LOGIN_URL.search(text) is not None
         for found in reversed(telling):
             begin = length - found.start()
@@ -263,7 +263,7 @@ class PairScanner:
             name, name_start = _first_name(run[::-1], run_start)
             if name_start < done:
                 continue
-            kind = self._kind(text, name, name_start, login)
+            kind = self._kind(text, name, name_start, login, names)
             if (
                 not kind
                 or (marked and in_marker(text, name_start))

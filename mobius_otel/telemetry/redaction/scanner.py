@@ -10,7 +10,7 @@ from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
 from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped, without_colours
-from mobius_otel.telemetry.redaction.hits import Detector, Hits, echoes, marker
+from mobius_otel.telemetry.redaction.hits import MARKER, Detector, Hits, echoes, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
 from mobius_otel.telemetry.redaction.pairs import PairScanner
@@ -37,6 +37,10 @@ __all__ = ["TextScanner", "cut"]
 _GLUED_BEFORE = re.compile(r"\[redacted:(?:(?<=[\w.+\-]\[redacted:)|(?<=::\[redacted:))")
 _GLUED_BEHIND = re.compile(r"\](?=[.:+\-(]{0,2}[^\W_])")
 _PASSES = 4
+#: Of a text with so many secrets nobody tells what each hid: what is glued to one goes with it.
+_MANY = 256
+_MARKERS = re.compile(MARKER)
+_RUN_BEFORE, _RUN_BEHIND = re.compile(r"[\w.+\-]{1,256}+"), re.compile(r"[.:+\-(]{0,2}+[^\W_][\w.:+\-]{0,256}+")
 _FIRST = PEM | DOCUMENT
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
@@ -99,6 +103,9 @@ class TextScanner:
         for _ in range(_PASSES):
             if len(hits) == before or not (_GLUED_BEHIND.search(text) or _GLUED_BEFORE.search(text)):
                 break
+            if len(hits) - before > _MANY:
+                text = _without_glued(text, hits)
+                break
             before = len(hits)  # something may have been hidden by a secret right beside it
             text = self._detect(text, hits, ANYTHING)
         if hits.told is not None:
@@ -145,6 +152,18 @@ class TextScanner:
         for detect in wanted:
             text = detect(text, hits)
         return text
+
+
+def _without_glued(text: str, hits: Hits) -> str:
+    """Return `text` without what is glued to its markers."""
+    spans = []
+    for found in _MARKERS.finditer(text):
+        start, end = found.span()
+        if before := _RUN_BEFORE.match(text[max(0, start - 256) : start][::-1]):
+            spans.append((start - before.end(), start, "unreadable"))
+        if behind := _RUN_BEHIND.match(text, end):
+            spans.append((end, behind.end(), "unreadable"))
+    return replace_spans(text, spans, hits)
 
 
 class _Twice(ValueError):

@@ -8,6 +8,7 @@ attributes. What a pair tells alone is found in :mod:`mobius_otel.telemetry.reda
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
@@ -15,7 +16,7 @@ from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, 
 from mobius_otel.telemetry.redaction.pair_values import behind_scheme
 from mobius_otel.telemetry.redaction.printed import may_be_printed, printed_spans
 
-__all__ = ["VALUE_NAMES", "may_be_sibling", "named_before", "sibling_spans"]
+__all__ = ["VALUE_NAMES", "NamesBefore", "may_be_sibling", "sibling_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
@@ -31,7 +32,7 @@ _NAMER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 # What may stand between the name and the value: no end of a thing, no empty line.
-_BETWEEN = re.compile(r"(?![^\n]*\n[ \t]*\n)[^{}<>]{0,80}+\Z", re.DOTALL)
+_BETWEEN = re.compile(r"(?![^\n]*\n[ \t]*\n)[^{}<>]{0,80}+", re.DOTALL)
 # ('password', '…'): a literal that is a name and one beside it, in brackets of their own.
 _TUPLE = re.compile(
     r"[(\[][ \t\n]{0,32}+(?:[bBuU]?\\?([\"'])([A-Za-z_][\w.\-]{1,64}+)\\?\1|:([a-z_]{2,64}+))[ \t]{0,4}+,[ \t\n]{0,32}+"
@@ -66,22 +67,35 @@ _MANIFEST_DATA = re.compile(r"(?:^|\n)([ \t]{0,64}+)(?:data|stringData):[ \t\r]{
 _MANIFEST_LINE = re.compile(r"\n([ \t]{1,80}+)(?:[\"']?([\w.\-]{1,253}+)[\"']?:[ \t]{0,8}+)?+([^\r\n]{0,4096}+)\r?")
 
 
-def named_before(text: str, start: int, of: _Of) -> str:
-    """Return the kind that the sibling before a value's name tells, or SCAN.
+class NamesBefore:
+    """The names of siblings in one text, found once, however often it is asked.
 
     Args:
         text: The text.
-        start: Where the value's own name begins.
         of: What a name tells.
     """
-    before = text[max(0, start - _FARTHEST) : start]
-    last = None
-    for last in _NAMER.finditer(before):  # noqa: B007 - the last one counts
-        pass
-    if last is None or not _BETWEEN.match(before, last.end()):
-        return SCAN
-    kind = of(last.group(1))
-    return SCAN if kind == TRUST else kind
+
+    __slots__ = ("_ends", "_found", "_of", "_text")
+
+    def __init__(self, text: str, of: _Of) -> None:
+        self._text, self._of = text, of
+        self._found: list[str] | None = None
+        self._ends: list[int] = []
+
+    def told(self, start: int) -> str:
+        """Return the kind that the sibling before a value's name tells, or SCAN.
+
+        Args:
+            start: Where the value's own name begins.
+        """
+        if self._found is None:
+            found = list(_NAMER.finditer(self._text))
+            self._found, self._ends = [one.group(1) for one in found], [one.end() for one in found]
+        at = bisect_right(self._ends, start) - 1
+        if at < 0 or start - self._ends[at] > _FARTHEST or not _BETWEEN.fullmatch(self._text, self._ends[at], start):
+            return SCAN
+        kind = self._of(self._found[at])
+        return SCAN if kind == TRUST else kind
 
 
 def sibling_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
