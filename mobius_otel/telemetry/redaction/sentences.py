@@ -210,6 +210,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
         if (
             kind in (SCAN, TRUST)
             or keeps(kind, value)
+            or value.startswith("[redacted:")  # and whatever stands behind it
             or (what == "password" and _DECLARED.match(value))
             or ("](" in value and value[: value.index("](")].isalpha())  # the end of a link: "Token Usage](https://…"
             or (text[end : end + 1] in _QUOTES and _METHOD.fullmatch(value))  # a pair tells what it is given

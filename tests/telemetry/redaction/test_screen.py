@@ -294,3 +294,22 @@ def test_what_is_found_is_told_in_the_order_of_the_record():
         "d": "npm_" + "d4" * 18,
     }
     assert [match.path for match in Redactor().redact(record).matches] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7z x a.7z -phunter2", "app sq0atp-WLILJos_CbfhBlb-BMrNabcd", "$2b$12$abcdef/hijkl.nopqrstuvABCDEF/HIJKL.NOPQRSTUVWXYZabcde",
+        "hub pat-na1-8c8d2a17-1f5d-4c6e-9b3a-2f4e6d8c0b1a", "sk-or-v1-abcde_fghij-klmno_pqrst-uvwxy", "Basic YTpi+jE/x+g=",
+        "ya29.abcde-fghij_klmno-pqrst_uvwxy",
+    ],
+)  # fmt: skip
+def test_a_digit_of_a_rule_is_not_just_any_digit(text):
+    """What was clean with another digit in its place answers for nothing."""
+    clean = Redactor().text(text)
+    assert clean != text
+    for other in "0123456789":
+        redactor = Redactor()
+        for _ in range(3):
+            redactor.text(re.sub("[0-9]", other, text))
+        assert redactor.text(text) == clean
