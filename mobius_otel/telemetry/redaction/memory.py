@@ -6,6 +6,7 @@ gathered and looked at together; where all of it turns out to be clean, there is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ from mobius_otel.telemetry.redaction.scanner import TextScanner
 from mobius_otel.telemetry.redaction.screen import holds_for_all, is_id, templates
 
 __all__ = [
-    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMED", "NAMERS", "OAUTH", "Memory",
-    "is_count",
+    "CARRIERS", "DEPENDS", "LONGEST_REMEMBERED", "MANIFEST_DATA", "MOST_SCREENED", "NAMERS", "OAUTH", "Memory",
+    "is_count", "is_value",
 ]  # fmt: skip
 
 #: Names whose value names another one: ``{"field": "password", "after": …}``, ``{"Name": "DB_PASS", "Value": …}``.
@@ -28,7 +29,7 @@ NAMERS: Final = frozenset(
     for name in word_set(
         "grant_type kind name key field attribute attr property column header param parameter option setting variable"
         " path loc k field_name column_name attribute_name property_name header_name parameter_name parameter_key"
-        " tag_key"
+        " tag_key label"
     )
     for camel in ["".join(map(str.title, name.split("_")))]
     for spelled in (name, name.upper(), camel, camel[0].lower() + camel[1:])
@@ -37,14 +38,15 @@ NAMERS: Final = frozenset(
 NAMED: Final = word_set(
     "value before after old new from to old_value new_value previous current original default values oldvalue newvalue"
     " val v lhs rhs before_value after_value beforevalue aftervalue parametervalue parameter_value tagvalue tag_value"
-    " input"
+    " previous_value current_value original_value updated_value previousvalue currentvalue originalvalue updatedvalue"
+    " fromstring tostring from_string to_string from_value to_value fromvalue tovalue updated input"
 )
 _NAMERS_OF_VALUES: Final = frozenset(name for name in NAMERS if name.lower() not in {"kind", "granttype", "grant_type"})
 #: Where a manifest of the kind ``Secret`` has its secrets.
 MANIFEST_DATA: Final = frozenset({"data", "stringData"})
 #: In what stands under a telling name, the names of the value itself: ``{"session_id": {"before": …}}``, and the
 #: ``stringValue`` of OpenTelemetry's JSON.
-CARRIERS: Final = (NAMED - {"input"}) | word_set(
+CARRIERS: Final = (NAMED - {"input", "updated"}) | word_set(
     "stringvalue string_value intvalue int_value doublevalue double_value bytesvalue bytes_value arrayvalue array_value"
 )
 _OTLP_NUMBERS: Final = frozenset({"intValue", "doubleValue", "int_value", "double_value"})
@@ -57,6 +59,7 @@ LONGEST_REMEMBERED: Final = 1024
 MOST_SCREENED: Final = 32768
 #: What JSON begins with: it is parsed, and means more than its lines.
 _DOCUMENT_BEGINS: Final = frozenset({b"{", b"[", b'"'})
+_WHEN: Final = re.compile(r"[0-9]{4}-[0-9]{2}-|[0-9]{10,19}\Z")
 _MOST_LINES = 64  # that are looked at alone because of one text
 _MOST_TEXTS = 16384
 _MOST_MASKED = 2048
@@ -70,6 +73,18 @@ _MOST_KEYS = 64
 def is_count(name: str) -> bool:
     """Return whether a number under this name counts things: ``tokens``, and not ``DB_PASS``."""
     return name[-1:] in {"s", "S"} and not name.lower().endswith("pass")
+
+
+def is_value(name: str, item: Any) -> bool:
+    """Return whether what stands under a name is what another name beside it is about.
+
+    Args:
+        name: The name, in lower case.
+        item: What stands under it: all that a missing field is missing in is no input, and a time says when.
+    """
+    if name == "updated":
+        return type(item) is str and not _WHEN.match(item)
+    return name in NAMED and not (name == "input" and type(item) is dict)
 
 
 def _has_numbers(value: dict[Any, Any]) -> bool:
@@ -254,8 +269,14 @@ class Memory:
             if type(said) is str and len(said) <= _LONGEST_TOLD:
                 kind = self.rules.of(said)
                 if kind not in (SCAN, TRUST) and not (is_count(said) and _has_numbers(value)):
-                    return kind
+                    # A choice of a form, {"label": "Password", "value": "password"}, is a name itself.
+                    choice = namer.lower() == "label" and self._is_name(value.get("value"), kind)
+                    return SCAN if choice else kind
         return SCAN
+
+    def _is_name(self, value: Any, kind: str) -> bool:
+        """Return whether a value is a name of this kind, as it is written in code."""
+        return type(value) is str and len(value) <= _LONGEST_TOLD and value.islower() and self.rules.of(value) == kind
 
     def _namers_in(self, value: dict[Any, Any]) -> tuple[str, ...]:
         """Return the keys that name another one of the same dictionary; remembered by all of its keys."""

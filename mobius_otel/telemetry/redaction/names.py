@@ -132,7 +132,7 @@ _SUFFIXES = (
     ("refreshtoken", "token"), ("idtoken", "token"), ("csrftoken", "token"), ("xsrftoken", "token"),
     ("middlewaretoken", "token"), ("bearertoken", "token"), ("sessiontoken", "token"), ("usertoken", "token"),
     ("sastoken", "token"), ("bottoken", "token"), ("phonenumber", "phone"), ("mobilenumber", "phone"),
-    ("dbpass", "password"), ("dbpwd", "password"),
+    ("dbpass", "password"), ("dbpwd", "password"), ("requirepass", "password"), ("masterauth", "password"),
     ("userpass", "password"), ("userpwd", "password"), ("sshpass", "password"),
     ("storepass", "password"), ("keypass", "password"), ("mysqlpwd", "password"),
     ("awsaccesskeyid", "aws"), ("googleaccessid", "credential"), ("accesssignature", "signature"),

@@ -21,10 +21,10 @@ from mobius_otel.telemetry.redaction.memory import (
     CARRIERS,
     LONGEST_REMEMBERED,
     MANIFEST_DATA,
-    NAMED,
     OAUTH,
     Memory,
     is_count,
+    is_value,
 )
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pair_values import mask_header
@@ -381,8 +381,8 @@ class Walk:
             return kind
         if told == OAUTH:
             return "token" if key == "code" else self._memory.tells(name, key)[0]
-        if told != SCAN and (lower in NAMED or (told == "secret" and key in MANIFEST_DATA)):
-            return SCAN if lower == "input" and type(item) is dict else told  # all that a missing field is missing in
+        if told != SCAN and (is_value(lower, item) or (told == "secret" and key in MANIFEST_DATA)):
+            return told
         return self._memory.tells(name, key)[0]
 
     def _key(self, key: Any, depth: int) -> Any:

@@ -57,6 +57,16 @@ def test_a_secret_is_found_however_it_is_escaped(kind, shown):
          "data=%7B%22password%22%3A%22[redacted:password]%22%2C%22user%22%3A%22ann%22%7D"),
         ("q=the+password+is%3A+{}", "q=the+password+is%3A+[redacted:password]"),
         ("x=%ff%fe&next=%2Fcb%3Ftoken%3D{}", "x=%ff%fe&next=%2Fcb%3Ftoken%3D[redacted:token]"),
+        # neither a sign that escapes nothing nor the spelling of an escape is written anew
+        ("a=5%%2fx%3a%20token%3d{}%0Ab%", "a=5%%2fx%3a%20token%3d[redacted:token]%0Ab%"),
+        ("a=%2fb%2fann%40shop.example%2fx+y%zz%2Fbob%40shop.example",
+         "a=%2fb%2f[redacted:email]%2fx+y%zz%2F[redacted:email]"),
+        ("curl -d '%7B%22password%22%3A%22{}%22%7D'", "curl -d '%7B%22password%22%3A%22[redacted:password]%22%7D'"),
+        # signs that stand for anything
+        ("m LIKE '%bea@shop.example%'", "m LIKE '%[redacted:email]%'"),
+        ("m LIKE '%20bea@shop.example'", "m LIKE '%[redacted:email]'"),
+        ("m like concat('%bea@shop.example', n)", "m like concat('%[redacted:email]', n)"),
+        ("ip LIKE '%203.0.113.7%'", "ip LIKE '%[redacted:ipv4]%'"),
     ],
 )  # fmt: skip
 def test_what_names_tell_in_what_is_escaped(text, clean):
