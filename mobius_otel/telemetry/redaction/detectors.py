@@ -23,9 +23,9 @@ def value_detectors(off: frozenset[str] = frozenset()) -> tuple[tuple[int, Detec
     """
     by_beginning, by_inside = vendor_tokens(off)
     wanted: tuple[tuple[int, str, Detector], ...] = (
-        (OWN, "mobius_key", own_keys),
         (JWT, "jwt", jwt),
         (TOKEN, "", by_beginning),
+        (OWN, "mobius_key", own_keys),  # what looks like one may be the middle of what stands above
         (INNER, "", by_inside),
         (AT, "email", email),
         (IBAN, "iban", ibans),

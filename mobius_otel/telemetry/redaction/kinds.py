@@ -11,15 +11,16 @@ MEANINGS: Final[dict[str, str]] = {
     "anthropic": "A key of Anthropic: `sk-ant-…`.",
     "api_key": "A value under a name such as `api_key`, `access-key`; `NAME_live_…` and its like, with a digit in it.",
     "authorization": "The credentials of an `Authorization` header; its scheme stays. `Bearer …`, `Basic …` in text.",
-    "aws": "An access key id of AWS: `AKIA…` and its like, with the alphabet and the length of one.",
-    "azure": "A client secret of Azure: `…Q~…`.",
+    "aws": "An access key id of AWS: `AKIA…` and its like, with the alphabet and the length of one; a key of Bedrock"
+    " `ABSK…`, a token for EKS.",
+    "azure": "A client secret of Azure: `…Q~…`; a token of Azure DevOps, a key of Azure Functions.",
     "card": "A payment card: the issuer's first digits, the exact length and the check digit (Luhn), in one piece, in"
     " groups, as a number; a longer run of digits is none.",
     "cookie": "The contents of `Cookie` and `Set-Cookie`.",
     "credential": "A value under a name such as `credentials`.",
     "cvv": "A value under `cvv`, `cvc`, `card_security_code`.",
     "email": "An e-mail address; `git@host:path` and `icon@2x.png` stay.",
-    "gcp": "A key or token of Google: `AIza…`, `GOCSPX-…`, `ya29.…`.",
+    "gcp": "A key or token of Google: `AIza…`, `GOCSPX-…`, `ya29.…`, `1//0…`.",
     "github": "A token of GitHub: `ghp_…`, `github_pat_…`.",
     "gitlab": "A token of GitLab: `glpat-…` and its like.",
     "huggingface": "A token of Hugging Face: `hf_…`.",
@@ -53,5 +54,7 @@ MEANINGS: Final[dict[str, str]] = {
     "url_credential": "`user:password@` in a URL or a DSN, `-u user:password`; the user stays where it has a password.",
     "vendor_token": "Tokens of further vendors, by their published shapes: DigitalOcean, Shopify, Square, Vault,"
     " Doppler, Figma, Grafana, Sentry, Docker, RubyGems, Databricks, Discord, Mailgun, Atlassian, Pulumi,"
-    " Terraform Cloud, Dynatrace, Mapbox, Supabase, SonarQube, CircleCI, Microsoft Teams and others.",
+    " Terraform Cloud, Dynatrace, Mapbox, Supabase, SonarQube, CircleCI, Microsoft Teams, OpenShift, PostHog, Netlify,"
+    " Alibaba, Tencent, Plaid, PayPal, 1Password, Razorpay, Contentful, Fly.io, Octopus, Sourcegraph, Pinecone and"
+    " others.",
 }

@@ -147,7 +147,7 @@ HARMLESS_INSIDE = word_set(
     "type id name username user count method expires expires_in expires_at expires_on expire expiry expiration"
     " not_before not_after scope scopes algorithm alg created updated created_at updated_at last_used last_used_at"
     " rotated_at revoked_at path domain secure httponly samesite max_age status present length region version provider"
-    " issuer role enabled required kind state namespace createdate create_date host port external"
+    " issuer role enabled required kind state namespace createdate create_date host port external format"
 )
 
 _TRUSTED = word_set(
@@ -232,7 +232,7 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     if last == "pass":
         return SCAN if owner in _PASSES else "password"
     if last in _TOKEN:
-        return SCAN if owner in _CURSORS else "token"
+        return SCAN if owner in _CURSORS or (owner == "key" and "public" in all_words) else "token"  # PublicKeyToken
     if last in {"key", "keys"}:
         return _key(owner, all_words)
     if last == "auth":
@@ -273,7 +273,7 @@ def _judge(name: str) -> str:
     if len(found) > 1:  # pAssWord, Api_Key_ID: the whole name in one piece
         whole = "".join(found)
         return "password" if whole == "password" else ("aws" if whole == "awsaccesskeyid" else SCAN)
-    if tail.endswith("token") and not any(tail.startswith(cursor) for cursor in _CURSORS):
+    if tail.endswith("token") and not any(tail.startswith(cursor) for cursor in (*_CURSORS, "publickey")):
         return "token"
     return SCAN
 

@@ -13,7 +13,7 @@ from mobius_otel.telemetry.redaction.braces import is_empty_field, span_in_brace
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.sentences import PROSE
-from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, is_code, names_alone
+from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, in_frame, is_code, is_field, names_alone
 from mobius_otel.telemetry.redaction.values import is_message, is_statement_id
 
 __all__ = ["Pair", "behind_scheme", "mask_header", "quoted_end", "value_span"]
@@ -117,6 +117,10 @@ _TEMPLATE = re.compile(
 )
 _TAG = re.compile(r"!{1,2}(?:str|binary|string|python/str)[ \t]{1,4}+")
 _BLOCK = re.compile(r"[|>][+\-]?[ \t]{0,8}+(?:\r?\n|\\n)[ \t]{1,32}+([^\s\\][^\r\n\\]{0,1024}+)")
+#: A bracket that ends its line, and how far in the next line begins with something that is no literal.
+_OPENS_LINE = re.compile(r"[(\[{][ \t]{0,8}+\r?\n(?:[ \t]{0,256}+[\^~]{1,512}+\r?\n)?+([ \t]{0,256}+)(?=[^\s\"'\-])")
+# Source code without a literal or a number.
+_NO_LITERAL = re.compile(r"[(\[{][^\"'0-9\n]{0,512}+")
 _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_dump
 #: In brackets these say that something is not shown, or not known yet.
 _NOT_SHOWN = frozenset({
@@ -355,15 +359,19 @@ def _bare_end(text: str, at: int) -> int:
 def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
     if text[at] == "{":
-        if kind not in _BLANKED_BRACES:
+        if kind not in _BLANKED_BRACES or is_field(text, at, kind, of):
             return at, at
         if kind != "cookie" and (one := span_in_braces(text, at, of)):
             return _checked(text, *one, kind)
     if text.startswith("[]string{", at):  # a header as Go prints it
         at += 8
+    if (opened := _OPENS_LINE.match(text, at)) and len(opened.group(1)) <= _indent(text, at):
+        return at, at  # the line of a traceback alone, without those that it goes on with
     end = text.find(_BRACKETS[text[at]], at)
     if end < 0:
         end = len(text)
+    if in_frame(text, at) and _NO_LITERAL.fullmatch(text, at, end):
+        return at, at
     inside = text[at + 1 : end].strip("\"' ")
     if (
         keeps(kind, inside)
@@ -375,6 +383,12 @@ def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[i
     if end < len(text) and names_alone(inside, of):
         return at, at
     return at + 1, end
+
+
+def _indent(text: str, at: int) -> int:
+    """Return how far in the line begins that holds a place."""
+    start = text.rfind("\n", max(0, at - 512), at) + 1
+    return len(text[start:at]) - len(text[start:at].lstrip(" \t"))
 
 
 def _header_value(text: str, pair: Pair, kind: str) -> tuple[int, int]:
@@ -389,7 +403,7 @@ def _header_value(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     else:
         run = _TOKEN_RUN.match(text, start) if colon else _BARE.match(text, start)  # "?auth=…&page=3"
         end = run.end() if run else start
-        if pair.quote:  # the end of a mapping
+        if pair.quote or text[pair.start - 1 : pair.start] == "(":  # the end of a mapping, "(auth:…)"
             end = start + len(text[start:end].rstrip(")}]"))
     value = text[start:end]
     if colon and value.isalpha() and (value.lower() in PROSE or not scheme):

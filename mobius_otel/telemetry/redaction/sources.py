@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, word_set
 
-__all__ = ["CALL", "TYPED", "asks", "is_code", "names_alone"]
+__all__ = ["CALL", "TYPED", "asks", "in_frame", "is_code", "is_field", "names_alone"]
 
 _CODE = re.compile(
     r"(?:await|new|yield)\b|(?:self|os|cls|settings|config|conf|request|req|args|kwargs|options|opts|process|env|environ|data|form|payload)"
@@ -35,7 +35,10 @@ _TYPE = re.compile(
     r"_?(?:[A-Z][a-z]{2,20}){1,5}(?:Tokens?|Credentials?|Provider|Session|Signature|Types?|Auth|Authorization|Info|Sig|Keys?)"
 )
 _OPENED = re.compile(r"[A-Za-z_]{1,40}(?:[0-9]?\.[A-Za-z_]{1,40}){0,4}\(")
-_OBJECT = re.compile(r"(?:[A-Z][a-z]+){2,6}\(\)")  # DefaultAzureCredential()
+# What is made without a word to it: DefaultAzureCredential(), uuid.uuid1().hex.encode()
+_OBJECT = re.compile(
+    r"(?:[A-Z][a-z]+){2,6}\(\)|[A-Za-z_]\w{0,40}+(?:\.[A-Za-z_]\w{0,40}+(?:\(\))?+){1,6}(?<=\(\))", re.ASCII
+)
 # An attribute that tells the same as the name that it is given to: auth.token = creds.token
 _ATTRIBUTE = re.compile(
     r"([A-Za-z_]\w{0,40}+)(?:[?!]?\.[A-Za-z_]\w{0,40}+){0,4}[?!]?\._{0,2}([A-Za-z_]{1,60})!?", re.ASCII
@@ -70,6 +73,23 @@ _ITEMS = re.compile(r"[A-Za-z_]{1,40}(?:, ?[A-Za-z_]{1,40}){0,5}")
 _BESIDE = word_set("user username user_name login name host")
 
 
+# A frame of a traceback: what stands in the line below it is source code.
+_FRAME = re.compile(r"[ \t|]{0,32}File \"[^\"\n]{1,400}+\", line [0-9]{1,9}+(?:, in [^\n]{0,200}+)?+")
+_LONGEST_LINE = 512
+# A place in a text that is made: f"password={password!r}".
+_FIELD = re.compile(
+    r"\{(?:[A-Za-z_]\w{0,40}+\.){0,4}+_{0,2}+([A-Za-z]\w{0,60}+)(?:\(\))?+(?:![rsa])?+(?::[<>^]?[0-9]{0,3}+[sr]?+)?+\}",
+    re.ASCII,
+)
+_MADE = re.compile(r"(?<!\w)[rR]?[fF][rR]?[\"']")
+# What has passed, as runners of tests say: "PASS: test-strtol", "PASS: gcc.dg/a-1.c".
+_TEST = re.compile(
+    r"(?:[\w.+\-]{1,60}/){1,12}[\w+\-]{1,100}\.[a-z]{1,5}|(?:[a-z]{1,30}-)?tests?[\-_][a-z_\-]{2,60}(?:\.[a-z]{1,5})?"
+    r"|[a-z_\-]{1,60}[_\-.]tests?(?:\.[a-z]{1,5})?|[\w\-]{1,60}\.(?:sh|test|py|pl|tcl|exe)|Test[A-Z]\w{1,100}",
+    re.ASCII,
+)
+
+
 def asks(call: re.Match[str]) -> bool:
     """Return whether the literal in a call is the name of something, or what stands between things: no secret.
 
@@ -94,7 +114,11 @@ def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable
     """
     at, end = span
     value = text[at:end]
-    if value == name.rpartition(".")[2]:
+    if value.strip("_") == name.rpartition(".")[2].strip("_"):
+        return True
+    if name in {"pass", "token"} and _is_verdict(text, at, value):
+        return True
+    if (value[0].isalpha() or value[0] == "_") and in_frame(text, at):
         return True
     if value.isalnum() and not value.isalpha():
         return False  # letters and digits alone
@@ -110,7 +134,7 @@ def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable
     if "[" in name and "]" not in name and _END_OF_SLICE.match(text, at):
         return True  # "line_tokens[:-1]"
     if behind == "]":
-        return kind in _BY_CHANCE and _BY_PLACE.fullmatch(text, at, end + 1) is not None
+        return (kind in _BY_CHANCE or text.endswith("= ", 0, at)) and _BY_PLACE.fullmatch(text, at, end + 1) is not None
     if value[-1] == "(":
         if behind == ")":
             return _OBJECT.fullmatch(text, at, end + 1) is not None
@@ -123,6 +147,39 @@ def is_code(text: str, span: tuple[int, int], name: str, kind: str, of: Callable
         if of(last) == kind and (kind in _BY_CHANCE or owner.lower() in _OWNERS):
             return True
     return kind == "session" and _SESSION_TYPE.fullmatch(value) is not None
+
+
+def in_frame(text: str, at: int) -> bool:
+    """Return whether a place is one of source code, and in no literal: in the line below a frame of a traceback."""
+    start = text.rfind("\n", max(0, at - _LONGEST_LINE), at)
+    if start < 0 or text.count('"', start, at) % 2 or text.count("'", start, at) % 2:
+        return False
+    above = text.rfind("\n", max(0, start - _LONGEST_LINE), start) + 1
+    return _FRAME.fullmatch(text, above, start) is not None
+
+
+def is_field(text: str, at: int, kind: str, of: Callable[[str], str]) -> bool:
+    """Return whether a brace opens a place that is filled in elsewhere: ``f"password={password}"``.
+
+    Args:
+        text: The text.
+        at: Where the brace stands.
+        kind: What the name before it tells.
+        of: What any name tells.
+    """
+    field = _FIELD.match(text, at)
+    if field is None:
+        return False
+    start = text.rfind("\n", max(0, at - _LONGEST_LINE), at) + 1
+    return of(field.group(1)) == kind or _MADE.search(text, start, at) is not None
+
+
+def _is_verdict(text: str, at: int, value: str) -> bool:
+    """Return whether a test has passed, or a parser says what it met: "PASS: test-strtol", "Unexpected token: …"."""
+    before = text[max(0, at - 24) : at]
+    if before.endswith("PASS: "):
+        return before.endswith("--- PASS: ") or _TEST.fullmatch(value) is not None
+    return before.lower().endswith(("unexpected token: ", "illegal token: ")) and not any(map(str.isdigit, value))
 
 
 def names_alone(inside: str, of: Callable[[str], str]) -> bool:

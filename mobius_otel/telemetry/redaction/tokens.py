@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 
 from mobius_otel.telemetry.redaction.hits import Detector, Hits, each, replace_spans
 from mobius_otel.telemetry.redaction.sorts import INNER, OWN, TOKEN
+from mobius_otel.telemetry.redaction.vendors import ANYWHERE, BEGINNINGS, DOTTED, JOINED, PLACES
 
 __all__ = [
     "OWN_BEGIN", "VENDOR_KINDS", "TokenScreen", "jwt", "may_be_jwt", "may_be_own", "own_keys", "pem", "pem_begins",
@@ -132,115 +133,13 @@ def jwt(text: str, hits: Hits) -> str:
 
 # --- tokens of vendors, by their published shapes -----------------------------------------------------------
 
-# Kind, what a token begins with, and the rest of it. Prefixes of one first letter become one branch of the pattern,
-# so that a text is searched once, quickly, and not once for every vendor.
-_VENDORS = (
-    ("aws", "AKIA ASIA ABIA ACCA", r"[A-Z2-7]{16}(?![A-Z0-9])"),
-    ("gcp", "AIza", r"[0-9A-Za-z_\-]{35}"),
-    ("gcp", "GOCSPX-", r"[0-9A-Za-z_\-]{20,40}+"),
-    ("gcp", "ya29.", r"[0-9A-Za-z_\-.]{20,2000}+"),
-    ("github", "ghp_ gho_ ghu_ ghs_ ghr_", r"[0-9A-Za-z]{30,255}+"),
-    ("github", "github_pat_", r"[0-9A-Za-z_]{22,255}+"),
-    ("gitlab", ("glpat- gldt- glrt- glrtr- glsoat- glcbt- glptt- glimt- glagent- glft- gloas- glffct- glwt-"),
-     r"[0-9A-Za-z_\-.]{20,300}+"),
-    ("slack", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xoxc-", r"[0-9A-Za-z\-]{10,300}+"),
-    ("slack", "xoxa. xoxb. xoxe. xoxo. xoxp. xoxr. xoxs. xoxc.", r"xox[bp]-[0-9A-Za-z\-]{10,300}+"),
-    ("slack", "xapp-", r"[0-9]-[0-9A-Za-z\-]{20,300}+"),
-    ("slack", "hooks.slack.com/", r"(?:services|workflows|triggers)/[0-9A-Za-z/_\-]{20,200}+"),
-    ("stripe", "sk_live_ sk_test_ rk_live_ rk_test_", r"[0-9A-Za-z]{10,255}+"),
-    ("stripe", "whsec_", r"[0-9A-Za-z+/=]{20,255}+"),
-    ("anthropic", "sk-ant-", r"[0-9A-Za-z_\-]{20,255}+"),
-    ("openai", "sk-proj- sk-svcacct- sk-admin- sk-None- sk-or-v1-", r"[0-9A-Za-z_\-]{20,255}+"),
-    ("openai", "sk-", r"[0-9A-Za-z]{32,255}+"),
-    ("huggingface", "hf_ api_org_", r"[0-9A-Za-z]{30,255}+"),
-    ("npm", "npm_", r"[0-9A-Za-z]{36}"),
-    ("pypi", "pypi-", r"[0-9A-Za-z_\-]{50,1000}+"),
-    ("twilio", "SK AC", r"[0-9a-f]{32}(?![0-9A-Za-z])"),
-    ("sendgrid", "SG.", r"[0-9A-Za-z_\-]{16,64}+\.[0-9A-Za-z_\-]{16,100}+"),
-    ("vendor_token", "dop_v1_ doo_v1_ dor_v1_", r"[0-9a-f]{64}"),
-    ("vendor_token", "shpat_ shpca_ shppa_ shpss_", r"[0-9a-fA-F]{32}"),
-    ("vendor_token", "sq0atp- sq0csp-", r"[0-9A-Za-z_\-]{22,64}+"),
-    ("vendor_token", "EAAA", r"[0-9A-Za-z_\-]{60}"),
-    ("vendor_token", "key-", r"[0-9a-f]{32}(?![0-9a-z])"),
-    ("vendor_token", "lin_api_", r"[0-9A-Za-z]{32,64}+"),
-    ("vendor_token", "ntn_", r"[0-9A-Za-z]{40,64}+"),
-    ("vendor_token", "secret_", r"[0-9A-Za-z]{43}(?![0-9A-Za-z])"),
-    ("vendor_token", "hvs. hvb. hvr.", r"[0-9A-Za-z_\-]{24,300}+"),
-    ("vendor_token", "dp.st. dp.pt. dp.ct. dp.sa. dp.scim. dp.audit.", r"[0-9A-Za-z_\-.]{32,120}+"),
-    ("vendor_token", "figd_", r"[0-9A-Za-z_\-]{30,64}+"),
-    ("vendor_token", "glsa_", r"[0-9A-Za-z]{32}_[0-9a-f]{8}"),
-    ("vendor_token", "glc_", r"[0-9A-Za-z+/=]{32,300}+"),
-    ("vendor_token", "sntrys_ sntryu_", r"[0-9A-Za-z_+/=]{32,300}+"),
-    ("vendor_token", "dckr_pat_", r"[0-9A-Za-z_\-]{20,64}+"),
-    ("vendor_token", "rubygems_", r"[0-9a-f]{48}"),
-    ("vendor_token", "xkeysib-", r"[0-9a-f]{64}-[0-9A-Za-z]{16}"),
-    ("vendor_token", "AGE-SECRET-KEY-1", r"[0-9A-Z]{58}"),
-    ("vendor_token", "gsk_", r"[0-9A-Za-z]{40,64}+"),
-    ("vendor_token", "r8_", r"[0-9A-Za-z]{37}"),
-    ("vendor_token", "pplx-", r"[0-9A-Za-z]{40,64}+"),
-    ("vendor_token", "nvapi-", r"[0-9A-Za-z_\-]{60,80}+"),
-    ("vendor_token", "tskey-", r"[0-9A-Za-z\-]{20,100}+"),
-    ("vendor_token", "xai-", r"[0-9A-Za-z]{70,90}+"),
-    ("vendor_token", "ATATT3", r"[0-9A-Za-z_\-=]{100,255}+"),
-    ("vendor_token", "dapi", r"[0-9a-f]{32}"),
-    ("vendor_token", "PMAK-", r"[0-9a-f]{24}-[0-9a-f]{34}"),
-    ("vendor_token", "NRAK-", r"[0-9A-Z]{27}"),
-    ("vendor_token", "sbp_", r"[0-9a-f]{40}"),
-    ("vendor_token", "pscale_tkn_ pscale_pw_ pscale_oauth_", r"[0-9A-Za-z_\-.=]{32,64}+"),
-    ("vendor_token", "pul-", r"[0-9a-f]{40}(?![0-9A-Za-z])"),
-    ("vendor_token", "dt0c01. dt0s01.", r"[0-9A-Z]{8,24}\.[0-9A-Z]{64}"),
-    ("vendor_token", "EAAB EAAC EAAG EAAM", r"[0-9A-Za-z]{80,400}+"),
-    ("vendor_token", "sk.", r"eyJ[0-9A-Za-z_\-]{40,500}+\.[0-9A-Za-z_\-]{20,40}+"),
-    ("vendor_token", "bkua_", r"[0-9a-f]{40}"),
-    ("vendor_token", "sb_secret_", r"[0-9A-Za-z_\-]{30,64}+"),
-    ("vendor_token", "squ_ sqp_ sqa_", r"[0-9a-f]{40}"),
-    ("vendor_token", "oy2", r"[0-9a-z]{43}(?![0-9A-Za-z])"),
-    ("vendor_token", "pnu_ pnb_", r"[0-9A-Za-z]{36}"),
-    ("vendor_token", "CCIPAT_ CCIPRJ_", r"[0-9A-Za-z]{22}_[0-9a-f]{40}"),
-    ("vendor_token", "AKCp", r"[0-9A-Za-z]{60,80}+"),
-    ("vendor_token", "HRKU-", r"[0-9A-Za-z_\-]{36,70}+"),
-    ("vendor_token", "lsv2_pt_ lsv2_sk_", r"[0-9a-f]{32}_[0-9a-f]{10}"),
-    ("vendor_token", "pat-na1- pat-eu1-", r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
-    ("vendor_token", "ATCTT3 ATBB", r"[0-9A-Za-z_\-=]{24,255}+"),
-    ("vendor_token", "rdme_", r"[0-9a-z]{70}"),
-    (
-        "vendor_token",
-        "webhook.office.com/webhookb2/",
-        r"[0-9A-Za-z@\-]{36,80}+/IncomingWebhook/[0-9A-Za-z/_\-]{32,200}+",
-    ),
-    ("vendor_token", "discord.com/api/webhooks/ discordapp.com/api/webhooks/",
-     r"[0-9]{10,25}/[0-9A-Za-z_\-]{40,100}+"),
-)  # fmt: skip
-# Shapes whose beginning says little, and the full stop in them much.
-_DOTTED = (
-    ("vendor_token", "pat", r"[0-9A-Za-z]{14}\.[0-9a-f]{64}"),
-    ("vendor_token", "M N O", r"[0-9A-Za-z_\-]{23,27}\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27,40}+"),
-)
-# Shapes that begin with anything: looked for only where what stands inside of them does.
-_PLACES = ("live", "test", "prod", "production", "staging", "sandbox", "dev")
-_JOINED = re.compile(f"_(?:{'|'.join(_PLACES)})_")
-_INNER = (
-    ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
-    ("telegram", (":AA",), r"(?:bot)?+[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
-    ("vendor_token", (".atlasv1.",), r"[0-9A-Za-z]{14}\.atlasv1\.[0-9A-Za-z_\-=]{60,70}+"),
-    ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),
-    ("api_key", tuple(f"_{place}_" for place in _PLACES),
-     rf"(?!pk_)[A-Za-z][A-Za-z0-9]{{1,15}}{_JOINED.pattern}[0-9A-Za-z_]{{16,255}}+"),
-    # what passwords are kept as, in the modular crypt format and as frameworks write it
-    ("password", ("$",), (r"(?:\$(?:2[abxy]\$[0-9]{2}\$[./0-9A-Za-z]{53}"
-     r"|(?:1|5|6|apr1)\$(?:rounds=[0-9]{1,9}\$)?+[./0-9A-Za-z]{1,16}+\$[./0-9A-Za-z]{22,86}+"
-     r"|y\$[./0-9A-Za-z]{1,16}+\$[./0-9A-Za-z]{1,86}+\$[./0-9A-Za-z]{43}"
-     r"|argon2(?:id|i|d)\$(?:v=[0-9]{1,3}\$)?+m=[0-9,tp=]{5,60}+\$[+/0-9A-Za-z]{11,64}+\$[+/0-9A-Za-z]{16,128}+)"
-     r"|(?:pbkdf2|scrypt)[0-9a-z_:]{0,40}+\$(?:[0-9]{1,9}\$)?+[!-#%-~]{2,64}?\$[+/=0-9A-Za-z]{22,172}+)")),
-)  # fmt: skip
-
 _DIGIT = re.compile(r"[0-9]")
 
 
 def _known_tokens(off: frozenset[str]) -> tuple[re.Pattern[str] | None, tuple[str, ...]]:
     """Return one pattern for all tokens with a known beginning, and the kind of each of its groups."""
     branches: dict[str, list[tuple[str, str, str]]] = {}
-    for kind, prefixes, rest in (*_VENDORS, *_DOTTED):
+    for kind, prefixes, rest in (*BEGINNINGS, *DOTTED):
         if kind not in off:
             for prefix in prefixes.split():
                 branches.setdefault(prefix[0], []).append((kind, prefix[1:], rest))
@@ -261,7 +160,7 @@ def vendor_tokens(off: frozenset[str] = frozenset()) -> tuple[Detector, Detector
     """
     known, kinds = _known_tokens(off)
     inner = tuple(
-        (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in _INNER if kind not in off
+        (kind, inside, re.compile(f"(?<![0-9A-Za-z]){shape}")) for kind, inside, shape in ANYWHERE if kind not in off
     )
 
     def spans(text: str, known: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
@@ -294,7 +193,7 @@ OWN_BEGIN = re.compile(r"_[0-9A-Za-z]{43}")
 _DOT = re.compile(r"\.(?:[0-9a-f]{64}|[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{27})")
 _FEW_HEX = "[0-9a-f]{4}"  # of the 32 behind two letters
 _WIDE_DOT = r"\.[0-9a-f]{12}|\.[0-9A-Za-z_\-]{6}\.[0-9A-Za-z_\-]{4}"
-_NO_WORD = re.compile(r"[^0-9A-Za-z]")
+_NO_WORD = re.compile(r"[^0-9A-Za-z]++")
 
 
 def wide_patterns(off: frozenset[str] = frozenset()) -> list[tuple[int, bytes, str]]:
@@ -308,14 +207,14 @@ def wide_patterns(off: frozenset[str] = frozenset()) -> list[tuple[int, bytes, s
     Returns:
         The sort, the word to be searched for or nothing, the pattern.
     """
-    begins = [(prefix, _opening(prefix)) for kind, some, _ in _VENDORS if kind not in off for prefix in some.split()]
+    begins = [(prefix, _opening(prefix)) for kind, some, _ in BEGINNINGS if kind not in off for prefix in some.split()]
     openings = {opening for _, opening in begins if opening}
     glued = [
         f"[^0-9A-Za-z]{re.escape(prefix)}{_FEW_HEX if len(prefix) < 3 else ''}"
         for prefix, opening in begins
         if not opening
     ]
-    inner = [part for kind, parts, _ in _INNER if kind not in off for part in parts]
+    inner = [part for kind, parts, _ in ANYWHERE if kind not in off for part in parts]
     return [
         (OWN, b"", OWN_BEGIN.pattern),
         (TOKEN, b"", "|".join((*glued, _WIDE_DOT))),
@@ -331,7 +230,7 @@ def _opening(prefix: str) -> str:
 
 
 def _word(opening: str) -> bytes:
-    return opening[:-1].lower().encode()
+    return _NO_WORD.sub("", opening).lower().encode()
 
 
 class TokenScreen:
@@ -352,7 +251,7 @@ class TokenScreen:
         self._known, _ = _known_tokens(off)
         self._openings: dict[bytes, set[str]] = {}
         glued: dict[str, list[tuple[str, str]]] = {}
-        for kind, prefixes, rest in _VENDORS:
+        for kind, prefixes, rest in BEGINNINGS:
             for prefix in () if kind in off else prefixes.split():
                 if opening := _opening(prefix):
                     self._openings.setdefault(_word(opening), set()).add(opening)
@@ -366,10 +265,10 @@ class TokenScreen:
             )
             for letter, shapes in glued.items()
         ]
-        inner = [part for kind, parts, _ in _INNER if kind not in off for part in parts if "_" not in part]
+        inner = [part for kind, parts, _ in ANYWHERE if kind not in off for part in parts if "_" not in part]
         #: What stands inside, and a character of it that stands in few texts.
         self._inner = tuple((min(part, key=str.isalnum), part) for part in inner)
-        self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in _PLACES)
+        self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in PLACES)
         #: The words, in lower case, of which a text holds one that is to be searched for them.
         self.words: frozenset[bytes] = frozenset((*self._openings, *self._joins))
 
@@ -396,7 +295,7 @@ class TokenScreen:
         """Return the places of what may be a token by what stands inside of it; see :meth:`vendors`."""
         places: list[int] = []
         if words and not self._joins.isdisjoint(words):
-            places += [found.start() for found in _JOINED.finditer(text)]
+            places += [found.start() for found in JOINED.finditer(text)]
         for mark, part in self._inner:
             if mark in text and part in text:
                 places += each(text, part)
@@ -417,4 +316,4 @@ def _without_full_stop(text: str, end: int) -> int:
     return end - 1 if text[end - 1] == "." else end  # the end of a sentence
 
 
-VENDOR_KINDS = frozenset(kind for kind, _, _ in (*_VENDORS, *_DOTTED, *_INNER))
+VENDOR_KINDS = frozenset(kind for kind, _, _ in (*BEGINNINGS, *DOTTED, *ANYWHERE))

@@ -20,7 +20,7 @@ _PLACEHOLDER = re.compile(
       \[redacted:[a-z0-9_]{1,40}(?::(?:[0-9A-Z]{4}|[a-z0-9_]{1,16}\.[a-z2-7]{16}))?\]? | [*•xX.#\-_?]{0,64}
       | [\[<(]{0,2}(?:redacted|filtered|hidden|masked|protected|scrubbed|removed|omitted|secret)[\])>]{0,2}
       | \$\{\{[^}]{0,100}\}\} | \$\{[^}]{0,100}\} | \{\{[^}]{0,100}\}\} | \{\w{0,40}\} | \$[A-Z_]{3,40}
-      | (?:%\(\w{1,40}\)s | %s | \$[0-9]{1,3} | :\w{1,40})
+      | (?:%\(\w{1,40}\)s | %[sdr] | \$[0-9]{1,3} | :\w{1,40})
         (?:::(?:(?:var)?char | character[ ]varying | (?:ci)?text | (?:big|small)?int(?:eger)? | int[248] | float[48]?
         | numeric | decimal | bool(?:ean)? | real | double[ ]precision | date | interval | jsonb? | uuid | bytea | inet
         | time(?:stamp(?:tz)?)?(?:[ ]with(?:out)?[ ]time[ ]zone)?)(?:\([0-9, ]{1,9}\))?(?:\[\])?)?
@@ -34,7 +34,7 @@ _NOTHING = _set("true false none null nil undefined n/a na unset empty yes no on
 _SCHEMES = _set(
     "basic bearer digest oauth oauth2 oidc saml jwt none token apikey api_key password mtls ldap kerberos ntlm"
     " negotiate hmac anonymous required optional ok approved declined denied granted pending enabled disabled failed"
-    " success"
+    " success simple proxy"
 )
 
 

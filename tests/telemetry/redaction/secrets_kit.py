@@ -2,6 +2,7 @@
 
 import base64
 import random
+import uuid
 
 _random = random.Random(20)
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -25,8 +26,9 @@ BY_VALUE = {
     "mobius_key": ["mob_live_" + made_up(49), "x9_prod1_" + made_up(49)],
     "jwt": [JWT],
     "aws": ["AKIA" + made_up(16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")],
-    "gcp": ["AIza" + made_up(35), "GOCSPX-" + made_up(28)],
-    "azure": [made_up(3) + "8Q~" + made_up(34)],
+    "gcp": ["AIza" + made_up(35), "GOCSPX-" + made_up(28), "1//0" + made_up(50) + "-" + made_up(40)],
+    "azure": [made_up(3) + "8Q~" + made_up(34), made_up(76) + "AZDO" + made_up(4),
+              made_up(44) + "AzFu" + made_up(5) + "Q=="],
     "github": ["ghp_" + made_up(36), "github_pat_" + made_up(22) + "_" + made_up(59)],
     "gitlab": ["glpat-" + made_up(20)],
     "slack": ["xoxb-" + made_up(12, "123456789") + "-" + made_up(24)],
@@ -39,7 +41,11 @@ BY_VALUE = {
     "twilio": ["SK" + made_up(32, HEX)],
     "sendgrid": ["SG." + made_up(22) + "." + made_up(43)],
     "telegram": [made_up(10, "123456789") + ":AA" + made_up(33)],
-    "vendor_token": ["hvs." + made_up(28), "dop_v1_" + made_up(64, HEX), "figd_" + made_up(40)],
+    "vendor_token": ["hvs." + made_up(28), "dop_v1_" + made_up(64, HEX), "figd_" + made_up(40),
+                     "sha256~" + made_up(43), "phx_" + made_up(43), "nfp_" + made_up(36), "LTAI" + made_up(20),
+                     f"access-production-{uuid.UUID(int=_random.getrandbits(128))}",
+                     "access_token$production$" + made_up(16, HEX) + "$" + made_up(32, HEX),
+                     "A3-C4ZJMN-PQTZTL-HGL84-G64M7-KVZRN-4ZVP6", "rzp_live_" + made_up(14)],
     "api_key": ["mk_live_" + made_up(31) + "7"],
     "card": ["4111111111111111", "4111 1111 1111 1111", "3782-822463-10005", "2223003122003222", "6011.0009.9013.9424"],
     "iban": ["GB82WEST12345698765432", "DE89 3704 0044 0532 0130 00", "gb82west12345698765432"],

@@ -138,6 +138,10 @@ FORMS = [
      "A temporary password is generated for root@localhost: [redacted:password]"),
     ("Password for user 'admin': {}", "Password for user 'admin': [redacted:password]"),
     ("> PASS {}", "> PASS [redacted:password]"),
+    ("PASS: {}", "PASS: [redacted:password]"),
+    ("ugi=bob (auth:{}) ip=x", "ugi=bob (auth:[redacted:authorization]) ip=x"),
+    ("unexpected token: {}0a1b", "unexpected token: [redacted:token]"),
+    ('headers["authorization"] = (\n    "{}"\n)', 'headers["authorization"] = ([redacted:authorization])'),
     ("GET /password-reset/MQ/c2{}-5b9b6c1d0e8a7f6c/ 200", "GET /password-reset/MQ/[redacted:token]/ 200"),
     ("/verify-email/token/{}0a1b2c3d4e", "/verify-email/token/[redacted:token]"),
     # what passwords are kept as, a token in an address, a signature over what a header says
@@ -306,7 +310,34 @@ HARMLESS = [
     "secrets: [db_password, api_token]", "conn = connect(user=user, password=cfg.password)",
     "mutation Login($email: String!, $password: String!) { login(password: $password) }", "$password = $p;",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
+    # what has passed, what a parser met
+    "--- PASS: TestTokenRefresh (0.03s)", "    --- PASS: TestAuth/with_password (0.00s)", "PASS: test-strtol",
+    "PASS src/auth/token.test.ts (5.123 s)", "PASS internal/auth", "PASS pkg/auth.TestLogin (0.01s)",
+    "PASS: gcc.dg/20001013-1.c (test for excess errors)", "unexpected token: where near line 1, column 42",
+    "SyntaxError: Unexpected token: punc (.)", "passwd: all authentication tokens updated successfully.",
+    '"GET /v1/items?token_type=bearer HTTP/1.1" 200 17', "ugi=bob@B (auth:KERBEROS) via h (auth:SIMPLE) ip=x",
+    "System.Text.Json, Version=8.0.0.0, Culture=neutral, PublicKeyToken=cc7b13ffcd2ddd51",
+    '{"password": {"type": "string", "format": "password", "minLength": 8}}',
+    # source code that stands alone
+    "password = auth[2]", "self._passphrase = passphrase", "token = uuid.uuid1().hex.encode()",
+    'raise LdapError(f"bind failed dn={dn} password={password}")', "log(f'{a} secret={self.value!r}')",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['headers["authorization"] = (', 'headers["authorization"] = (\n          ~~~~^', "signing_keys = [",
+     "password = auth[2]", "token = Keyword.Type", "session = _lib.SSL_get_session(self._ssl)",
+     "auth = (unquote(parsed.username), unquote(parsed.password))", "self._pwd = pwd", "salt = keypair[:32]"],
+)  # fmt: skip
+def test_a_line_of_code_in_a_traceback_names_what_holds_a_secret(line):
+    """A literal in it may be one, and so may what an exception says."""
+    frame = 'Traceback:\n  File "/app/a.py", line 16, in f\n    {}\nTypeError: not "str" (but None){}'
+    text = frame.format(line, "")
+    assert REDACTOR.text(text) is text
+    literal, said = frame.format(f"password = '{CANARY}1'", ""), frame.format(line, f" token={CANARY}")
+    assert REDACTOR.text(literal) == frame.format("password = '[redacted:password]'", "")
+    assert REDACTOR.text(said) == frame.format(line, " token=[redacted:token]")
 
 
 @pytest.mark.parametrize(("text", "clean"), FORMS, ids=[clean[:40] for _, clean in FORMS])
@@ -343,10 +374,18 @@ def test_a_one_time_code_in_a_short_message_goes(text):
     assert REDACTOR.redact({"sms": text}).value == {"sms": text.replace("953372", "[redacted:otp]")}
 
 
-def test_what_looks_like_a_key_of_ours_inside_a_longer_token_takes_all_of_it():
+@pytest.mark.parametrize(
+    ("kind", "token"),
+    [
+        ("pypi", f"pypi-AgEIcHlwaS5vcmcnoI7z4kwDZYU4sh_p_c1snKwhiw7Skmk2t2vhsm2QXEkkRTlZFTJv4NOODAbYOERhn_{'k' * 30}"),
+        ("vendor_token", f"hvs.CAESI6hP5dS5d_2_oFeHtrbzWWCKSSAr4hbdnFRwgQJScJnU3gtCUpZKthdWV7{'k' * 12}-RVw"),
+        ("vendor_token", f"discord.com/api/webhooks/474338825009215171/x-jgl_8_{'o1' * 23}-Ab"),
+        ("mobius_key", f"AgEIcHlwaS5vcmcnoI7z4kw-sh_p_{'c1' * 22}_{'k' * 30}"),
+    ],
+)
+def test_what_looks_like_a_key_of_ours_inside_a_longer_token_takes_all_of_it(kind, token):
     """Half of a vendor's token would be left on either side."""
-    token = f"pypi-AgEIcHlwaS5vcmcnoI7z4kwDZYU4sh_p_c1snKwhiw7Skmk2t2vhsm2QXEkkRTlZFTJv4NOODAbYOERhn_{'k' * 30}"
-    assert REDACTOR.text(f"use {token} now") == "use [redacted:mobius_key] now"
+    assert REDACTOR.text(f"use {token} now") == f"use [redacted:{kind}] now"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobius_otel import Redactor
-from mobius_otel.telemetry.redaction import RedactionPolicy, tokens
+from mobius_otel.telemetry.redaction import RedactionPolicy, vendors
 from mobius_otel.telemetry.redaction import gate as gates
 from mobius_otel.telemetry.redaction.hits import Hits
 from mobius_otel.telemetry.redaction.memory import Memory
@@ -251,10 +251,10 @@ def test_a_gate_without_memory_lets_everything_through(monkeypatch):
 
 def _shapes():
     """Return a pattern for every shape of token that is looked for, by kind."""
-    for kind, prefixes, rest in (*tokens._VENDORS, *tokens._DOTTED):
+    for kind, prefixes, rest in (*vendors.BEGINNINGS, *vendors.DOTTED):
         for prefix in prefixes.split():
             yield f"{kind}: {prefix}", re.escape(prefix) + rest
-    for kind, inside, shape in tokens._INNER:
+    for kind, inside, shape in vendors.ANYWHERE:
         yield f"{kind}: {inside[0]}", shape
 
 
@@ -278,7 +278,8 @@ def test_every_shape_of_token_is_suspected_however_it_is_cut_up(name):
 @pytest.mark.parametrize(
     "secret",
     ["xoxb-" + "1234567890", "whsec_" + "abcdefghi/klmnopqrst/abc", "ya29." + "abcdefghij.abcdefghi.abcd",
-     "glc_" + "abcdefghij+/abcdefghijkl/abcdefghijk==", "hooks.slack.com/services/" + "T1234567/B1234567/abcdefgh12"],
+     "glc_" + "abcdefghij+/abcdefghijkl/abcdefghijk==", "hooks.slack.com/services/" + "T1234567/B1234567/abcdefgh12",
+     "ops_" + "eyJ" + "a1B2c3D4/+" * 12],
 )  # fmt: skip
 def test_a_token_in_short_parts_is_found(secret):
     """No part of it is longer than a word of a sentence."""
