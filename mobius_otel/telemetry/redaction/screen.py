@@ -94,6 +94,7 @@ _DIGITS_DECIDE = re.compile(
         r"%0",  # what is escaped
         # a digit of a rule's own: "7z", "sq0atp-", "$2b$", "pat-na1-", "Basic …"
         r"(?<![0-9A-Za-z])0za?[ \t]|sq0(?:at|cs)p-|pat-[a-z]{2}0-|AT[AC]TT0|ya00\.|sk-or-v0-|webhookb0",
+        r"0//0|(?<![0-9A-Za-z])A0-|sha000~|fo0_|fm0[ar]?_|k0s-aws-v0\.",
         r"\$(?:0[abxy]?|argon0[a-z]{0,2})\$|pbkdf0|[bB][aA][sS][iI][cC][ \t]",
     )).encode("latin-1")
 )  # fmt: skip

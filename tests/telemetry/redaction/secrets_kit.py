@@ -26,7 +26,7 @@ BY_VALUE = {
     "mobius_key": ["mob_live_" + made_up(49), "x9_prod1_" + made_up(49)],
     "jwt": [JWT],
     "aws": ["AKIA" + made_up(16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")],
-    "gcp": ["AIza" + made_up(35), "GOCSPX-" + made_up(28), "1//0" + made_up(50) + "-" + made_up(40)],
+    "gcp": ["AIza" + made_up(35), "GOCSPX-" + made_up(28)],
     "azure": [made_up(3) + "8Q~" + made_up(34), made_up(76) + "AZDO" + made_up(4),
               made_up(44) + "AzFu" + made_up(5) + "Q=="],
     "github": ["ghp_" + made_up(36), "github_pat_" + made_up(22) + "_" + made_up(59)],

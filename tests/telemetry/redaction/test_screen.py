@@ -279,7 +279,7 @@ def test_every_shape_of_token_is_suspected_however_it_is_cut_up(name):
     "secret",
     ["xoxb-" + "1234567890", "whsec_" + "abcdefghi/klmnopqrst/abc", "ya29." + "abcdefghij.abcdefghi.abcd",
      "glc_" + "abcdefghij+/abcdefghijkl/abcdefghijk==", "hooks.slack.com/services/" + "T1234567/B1234567/abcdefgh12",
-     "ops_" + "eyJ" + "a1B2c3D4/+" * 12],
+     "ops_" + "eyJ" + "a1B2c3D4/+" * 12, "1//" + "0abcdefgh-ijklmnop_abcdefgh-ijklmnop"],
 )  # fmt: skip
 def test_a_token_in_short_parts_is_found(secret):
     """No part of it is longer than a word of a sentence."""
@@ -300,9 +300,12 @@ def test_what_is_found_is_told_in_the_order_of_the_record():
 @pytest.mark.parametrize(
     "text",
     [
-        "7z x a.7z -phunter2", "app sq0atp-WLILJos_CbfhBlb-BMrNabcd", "$2b$12$abcdef/hijkl.nopqrstuvABCDEF/HIJKL.NOPQRSTUVWXYZabcde",
-        "hub pat-na1-8c8d2a17-1f5d-4c6e-9b3a-2f4e6d8c0b1a", "sk-or-v1-abcde_fghij-klmno_pqrst-uvwxy", "Basic YTpi+jE/x+g=",
-        "ya29.abcde-fghij_klmno-pqrst_uvwxy",
+        "7z x a.7z -phunter2", "app sq0atp-WLILJos_CbfhBlb-BMrNabcd", "ya29.abcde-fghij_klmno-pqrst_uvwxy",
+        "$2b$12$abcdef/hijkl.nopqrstuvABCDEF/HIJKL.NOPQRSTUVWXYZabcde", "sk-or-v1-abcde_fghij-klmno_pqrst-uvwxy",
+        "hub pat-na1-8c8d2a17-1f5d-4c6e-9b3a-2f4e6d8c0b1a", "Basic YTpi+jE/x+g=",
+        "g 1//0abcde-fghij_klmno-pqrst_uvwxy-abcde", "o A3-C4ZJMN-PQTZTL-HGL84-G64M7-KVZRN-4ZVP6",
+        "o sha256~abcdefgh-abcdefgh-abcdefgh-abcdefgh-abcdefg", "f fo1_abcdefgh-abcdefgh-abcdefgh-abcdefgh-abcdefg",
+        "e k8s-aws-v1." + "abcdefgh-" * 12,
     ],
 )  # fmt: skip
 def test_a_digit_of_a_rule_is_not_just_any_digit(text):
