@@ -180,16 +180,19 @@ class Runtime:
             self._shipper = None
         self._close()
 
-    def _after(self) -> defaults.Defaults | None:
-        """Return what holds from now on: what was before, but ``strict`` stays strict where no ledger is left."""
-        before = self._before
-        if self.ledger is None or (before is not None and before.ledger is not None):
+    def _after(self) -> defaults.Defaults:
+        """Return what holds from now on: what was before, but what still leaves is redacted by the same policy.
+
+        Providers send their last metrics when the process ends. And ``strict`` stays strict where no ledger is left.
+        """
+        before, own = self._before or defaults.Defaults(), self._defaults
+        if before.redactor is None:
+            before = dataclasses.replace(before, redactor=own.redactor)
+        if self.ledger is None or before.ledger is not None:
             return before
-        own = self._defaults
         return dataclasses.replace(
-            before or defaults.Defaults(), fail_mode=own.fail_mode, fail_modes=own.fail_modes,
-            ended=str(self.ledger.path), ended_said=False,
-        )  # fmt: skip
+            before, fail_mode=own.fail_mode, fail_modes=own.fail_modes, ended=str(self.ledger.path), ended_said=False
+        )
 
     def _close(self) -> None:
         with guarded("audit"):

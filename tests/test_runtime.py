@@ -284,6 +284,33 @@ def test_an_endpoint_alone_decides_where_the_signals_go(monkeypatch):
     assert (os.environ["OTEL_LOGS_EXPORTER"], os.environ["OTEL_EXPORTER_OTLP_LOGS_PROTOCOL"]) == ("otlp", "grpc")
 
 
+@pytest.mark.parametrize("end", ["", "runtime.shutdown()", "raise SystemExit(3)"])
+def test_the_policy_holds_for_what_leaves_last(tmp_path, end):
+    """A script that is over before the first collection sends its metrics when it ends."""
+    (tmp_path / "mobius.toml").write_text(
+        '[redaction]\nnames = ["badge_no"]\n[redaction.patterns]\nbadge = "B-[0-9]{6}"\n'
+    )
+    source = f"""
+    import logging, sys
+    import mobius_otel
+    from opentelemetry import metrics, trace
+    runtime = mobius_otel.configure()
+    logging.basicConfig(stream=sys.stdout)
+    told = {{"badge_no": "CANARY77", "note": "lost B-123456"}}
+    metrics.get_meter("m").create_counter("c").add(1, told)
+    {end or "pass"}
+    with trace.get_tracer("t").start_as_current_span("lost B-123456", attributes=told):
+        logging.warning("lost B-123456")
+    """
+    with OtlpReceiver() as receiver:
+        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        command = [sys.executable, "-c", textwrap.dedent(source)]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        sent = repr(receiver.requests)
+    assert receiver.metrics
+    assert not any(secret in sent + done.stdout + done.stderr for secret in ("CANARY77", "B-123456"))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("server", [False, True])
 def test_sigterm_ends_the_audit_stream_and_sends_what_it_can(tmp_path, server):

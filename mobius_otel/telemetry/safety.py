@@ -15,9 +15,11 @@ from types import TracebackType
 
 from mobius_otel.errors import AuditUnavailable
 
-__all__ = ["count_error", "guarded", "of_handler", "raise_errors", "swallow"]
+__all__ = ["STRANGE", "count_error", "guarded", "of_handler", "raise_errors", "swallow"]
 
 _log = logging.getLogger("mobius_otel")
+#: What code of a stranger may raise that was called to be read: also what ends a process or a generator.
+STRANGE = (Exception, SystemExit, GeneratorExit)
 _QUOTES_NOTHING = (AuditUnavailable, sqlite3.OperationalError)
 _seen: set[tuple[str, str]] = set()
 _raising = False

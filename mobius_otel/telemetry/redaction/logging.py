@@ -7,10 +7,13 @@ line: message, arguments, exception and stack alike.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
 import logging.handlers
+import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +25,7 @@ from mobius_otel.telemetry.redaction.statement_logs import redacted_message
 __all__ = ["RedactingFilter", "cover_logging", "uncover_logging"]
 
 _UNREADABLE = marker("unreadable")
+_PRINTS_ERRORS = logging.Handler.handleError
 _cover = Cover()
 
 
@@ -105,6 +109,27 @@ def _wrap_record(original: Callable[..., Any]) -> Callable[..., Any]:
     return with_record
 
 
+def _wrap_error(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what says that a record could not be written: it prints the error, and the one that was being handled."""
+    own = original is not _PRINTS_ERRORS
+
+    @functools.wraps(original)
+    def handle_error(self: Any, record: logging.LogRecord) -> None:
+        if _cover.getter is None:
+            original(self, record)
+        elif own:
+            original(self, _without_contents(record, _cover.redactor()))
+        elif logging.raiseExceptions and sys.stderr is not None:
+            said = "".join(traceback.format_exception(sys.exception()))
+            clean = _without_contents(record, _cover.redactor())
+            place = f"Logged from file {record.filename}, line {record.lineno}\nMessage: {clean.msg!r}"
+            text = f"--- Logging error ---\n{_cover.redactor().text(said, 'logging')}{place}\n"
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody is there to read it
+                sys.stderr.write(text)
+
+    return handle_error
+
+
 def _wrap_emit(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap what draws an exception by itself, with the values of its variables, and prints no formatted line."""
 
@@ -132,7 +157,7 @@ def cover_logging(redactor_getter: RedactorGetter) -> None:
         redactor_getter,
         {
             (logging.Handler, "format"): _wrap_format,
-            (logging.Handler, "handleError"): _wrap_record,
+            (logging.Handler, "handleError"): _wrap_error,
             (logging.Handler, "emit"): _wrap_emit,
             (logging.handlers.SocketHandler, "makePickle"): _wrap_record,
             (logging.handlers.HTTPHandler, "mapLogRecord"): _wrap_record,

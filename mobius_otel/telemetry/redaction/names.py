@@ -159,9 +159,9 @@ _TRUSTED = word_set(
     " observed_timestamp version level levelname severity severity_text severity_number error.type exception.type"
     " service.version service.name service.namespace service.instance.id process.pid process.runtime.name"
     " process.runtime.version process.runtime.description app.version code.function.name code.file.path"
-    " code.line.number thread.id thread.name host.arch os.type os.version container.id"
+    " code.line.number thread.id thread.name host.arch os.type os.version container.id otel.status_code"
 )
-_TRUSTED_PREFIXES = ("network.", "telemetry.", "otel.")
+_TRUSTED_PREFIXES = ("network.", "telemetry.", "otel.scope.", "otel.library.", "otel.component.")
 #: Those that this package writes: what somebody else puts under them is no more trusted than the rest of it.
 _OURS = word_set(
     "log.record.uid audit.record.id audit.action audit.outcome audit.actor.type audit.target.type audit.source.id"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from mobius_otel.telemetry.redaction.hits import MARKER, Detector, Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.patterns import Pattern, checked_pattern
-from mobius_otel.telemetry.safety import of_handler
+from mobius_otel.telemetry.safety import STRANGE, of_handler
 
 __all__ = ["Finder", "own_detectors"]
 
@@ -63,7 +63,7 @@ def _by_finder(kind: str, finder: Finder) -> Detector:
     def detect(text: str, hits: Hits) -> str:
         try:
             places = _places(finder(text), len(text))
-        except Exception as error:  # fail closed: what it would have found is not known
+        except STRANGE as error:  # fail closed: what it would have found is not known
             if of_handler(error):
                 raise
             hits.append("unreadable")

@@ -18,9 +18,11 @@ from mobius_otel.telemetry.redaction.names import SCAN
 from mobius_otel.telemetry.redaction.policy import RedactionPolicy
 from mobius_otel.telemetry.redaction.tally import tally
 from mobius_otel.telemetry.redaction.walk import DROPPED, Walk
-from mobius_otel.telemetry.safety import of_handler
+from mobius_otel.telemetry.safety import STRANGE, of_handler
 
 __all__ = ["Match", "RedactionResult", "Redactor", "configured_redactor"]
+
+_MOST_SERIES = 4096
 
 
 class Match(NamedTuple):
@@ -66,7 +68,7 @@ class Redactor:
         'GET /v1?token=[redacted:token]&page=2'
     """
 
-    __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "_stranger", "policy")
+    __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "_series", "_stranger", "policy")
 
     def __init__(self, policy: RedactionPolicy | None = None, pseudonyms: Pseudonyms | None = None) -> None:
         self.policy = policy or RedactionPolicy.default()
@@ -76,6 +78,8 @@ class Redactor:
         self._pseudonyms = pseudonyms
         self._memory = Memory(self.policy)
         self._stranger: Redactor | None = None
+        #: Hashes of attributes of metrics whose matches were counted: a series comes again with every collection.
+        self._series: set[int] = set()
 
     @property
     def for_others(self) -> Redactor:
@@ -115,7 +119,7 @@ class Redactor:
         """
         try:
             return Look(self._memory).at_all(value, beside)
-        except Exception as error:
+        except STRANGE as error:
             if of_handler(error):
                 raise
             return False
@@ -141,7 +145,7 @@ class Redactor:
                 clean = walk.spots(value, look)
             else:
                 clean = walk.value(value, name, kind, 0)
-        except Exception as error:  # fail closed, whatever it was
+        except STRANGE as error:  # fail closed, whatever it was
             if of_handler(error):
                 raise
             clean, walk = marker("unreadable"), Walk(memory)
@@ -151,8 +155,21 @@ class Redactor:
         found = walk.matches
         if not found:
             return RedactionResult(clean)
-        tally.add([match[0] for match in found], location)
+        if location != "metric" or self._is_new_series(value):
+            tally.add([match[0] for match in found], location)
         return RedactionResult(clean, tuple([Match(kind, path) for kind, path in found]))
+
+    def _is_new_series(self, attributes: Any) -> bool:
+        try:
+            key = hash(repr(attributes))
+        except Exception:
+            return True
+        if key in self._series:
+            return False
+        if len(self._series) >= _MOST_SERIES:
+            self._series.clear()
+        self._series.add(key)
+        return True
 
 
 def configured_redactor() -> Redactor:

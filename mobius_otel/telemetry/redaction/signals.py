@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, Status
 
 from mobius_otel import compat, conventions
 from mobius_otel.telemetry.redaction.hits import marker
+from mobius_otel.telemetry.redaction.points import one_point_a_series
 from mobius_otel.telemetry.redaction.redactor import RedactionResult, Redactor
 from mobius_otel.telemetry.redaction.statement_logs import redacted_message
 
@@ -26,6 +27,7 @@ __all__ = ["redact_log", "redact_span", "redacted_log", "redacted_metrics", "red
 _Attributes = Mapping[str, Any]
 _BLANK = marker("unreadable")
 _CACHED = 64
+_LEVELS = frozenset({"DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL", "TRACE", "NOTSET"})
 # Resources and scopes hardly ever change; keyed by identity, the object kept so that its id stays its own.
 _cache: dict[int, tuple[Any, Redactor, Any]] = {}
 
@@ -43,17 +45,18 @@ def _cached(thing: Any, redactor: Redactor, make: Any) -> Any:
 
 def _resource(resource: Resource, redactor: Redactor) -> Resource:
     before = compat.plain_attributes(resource.attributes)
-    after = redactor.redact(before, "resource").value
-    return resource if after is before else Resource(after, resource.schema_url)
+    after, schema = redactor.redact(before, "resource").value, redactor.text(resource.schema_url, "resource")
+    return resource if after is before and schema == resource.schema_url else Resource(after, schema)
 
 
 def _scope(scope: InstrumentationScope, redactor: Redactor) -> InstrumentationScope:
-    name = redactor.text(scope.name, "resource")
+    said = (scope.name, scope.version, scope.schema_url)
+    clean = [redactor.text(text, "resource") if text else text for text in said]
     before = compat.plain_attributes(scope.attributes)
     after = redactor.redact(before, "resource").value
-    if name == scope.name and after is before:
+    if tuple(clean) == said and after is before:
         return scope
-    return InstrumentationScope(name, scope.version, scope.schema_url, after)
+    return InstrumentationScope(clean[0] or "", clean[1], clean[2], after)
 
 
 def _resource_of(resource: Resource | None, redactor: Redactor) -> Resource | None:
@@ -238,6 +241,8 @@ def _log_parts(record: Any, redactor: Redactor) -> tuple[Any, Any, Any]:
         clean = _attributes(inner.attributes, noting, "log", immutable=False)
         if inner.event_name:
             inner.event_name = noting.text(inner.event_name, "log")
+        if inner.severity_text and inner.severity_text not in _LEVELS:
+            inner.severity_text = noting.text(inner.severity_text, "log")
         if noting.kinds:
             clean = compat.bounded_like(inner.attributes, noting.noted(clean), immutable=False)
         inner.attributes = clean
@@ -257,7 +262,7 @@ def _log_parts(record: Any, redactor: Redactor) -> tuple[Any, Any, Any]:
 def redacted_metrics(data: Any, redactor: Redactor) -> Any:
     """Return collected metrics without secrets in the attributes of their points and exemplars.
 
-    Two series that differ in nothing but a secret become two points with equal attributes.
+    Series that differ in nothing but a secret become one; see :func:`one_point_a_series`.
     """
     try:
         return dataclasses.replace(
@@ -291,6 +296,8 @@ def _scope_metrics(part: Any, redactor: Redactor) -> Any:
 
 def _metric(metric: Any, redactor: Redactor) -> Any:
     points = _each(metric.data.data_points, lambda point: _point(point, redactor))
+    if points is not metric.data.data_points:
+        points = one_point_a_series(metric.data, points)
     return _with(metric, data=_with(metric.data, data_points=points))
 
 

@@ -31,7 +31,7 @@ from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
 from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_word, keeps
-from mobius_otel.telemetry.safety import of_handler
+from mobius_otel.telemetry.safety import STRANGE, of_handler
 
 __all__ = ["DROPPED", "Walk"]
 
@@ -139,7 +139,7 @@ class Walk:
             return self._container(value, name, kind, depth, self._sequence)
         try:
             return self._other(value, name, kind, depth)
-        except Exception as error:
+        except STRANGE as error:
             if of_handler(error):
                 raise
             return self._blank("unreadable")

@@ -242,3 +242,18 @@ def test_a_filter_is_found_by_a_configuration():
     })  # fmt: skip
     logging.getLogger("tests.filtered").info("token=%s", CANARY)
     assert stream.getvalue() == "token=[redacted:token]\n"
+
+
+def test_an_error_of_a_handler_is_printed_without_secrets(log, capsys):
+    """Also the exception that was being handled when the handler failed, which nobody logged."""
+    logger, out = log
+    out.close()
+    try:
+        raise RuntimeError(f"cannot connect to postgres://svc:{CANARY}@db/x")
+    except RuntimeError:
+        logger.exception("boom password=%s", CANARY)
+    said = capsys.readouterr().err
+    assert CANARY not in said
+    assert "--- Logging error ---" in said
+    assert "postgres://svc:[redacted:url_credential]@db/x" in said
+    assert "Message: 'boom password=[redacted:password]'" in said

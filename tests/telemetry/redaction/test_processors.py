@@ -189,7 +189,7 @@ def test_every_part_of_a_log_record_is_redacted_whenever_its_exporter_was_added(
     record = wire.records[0].log_record
     assert record.body == {"password": "[redacted:password]", "text": "token=[redacted:token]"}
     assert record.attributes["exception.message"] == "password=[redacted:password]"
-    assert record.severity_text == "token=severity"
+    assert record.severity_text == "token=[redacted:token]"
     assert record.exception is None
 
 
