@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from itertools import accumulate
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.statements import LITERAL
 
 __all__ = ["FLAG_BEGIN", "SETTING_WORDS", "argument_spans", "command_spans", "may_be_command"]
 
@@ -60,7 +61,7 @@ _SET = re.compile(
 # SET NAME TO 'VALUE' of SQL
 _SET_TO = re.compile(
     r"\b[sS][eE][tT][ \t]{1,4}+(?:(?:session|local|global)[ \t]{1,4}+)?([\w.\"]{2,128}+)[ \t]{1,4}+[tT][oO][ \t]{1,4}+"
-    r"'([^'\n]{1,1024}+)'",
+    rf"'({LITERAL}{{1,1024}}+)'",
     re.ASCII | re.IGNORECASE,
 )
 # What Redis and Valkey read and print: requirepass …, "AUTH" "…"

@@ -92,7 +92,11 @@ _OPEN = re.compile(r"(?:[bBuUrRfFnNeExX]{0,2}+)(\\{0,128}+[\"'`])")
 # What stands before an opening quote; or stood there, before it became a marker.
 _OPENS = re.compile(rf"[\w\]\"'][ \t]{{0,8}}+[=:][ \t]{{0,8}}+(?:{MARKER}|[bBrRuUfF]{{0,2}}+)\Z", re.ASCII)
 _FARTHEST_OPENING = 64
-_CLOSE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in "\"'`"}
+# In a statement a quote is written twice.
+_CLOSE = {
+    quote: re.compile(rf"(?:[^{quote}\\]++|\\.{twice})*+", re.DOTALL)
+    for quote, twice in (('"', ""), ("'", r"|''(?=[^\s',;)\]}][^'\n]{0,512}+')"), ("`", ""))
+}
 # A quote as it is written in HTML.
 _QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"
 _HTML_OPEN = re.compile(rf"&(?:{_QUOTE});")

@@ -137,10 +137,10 @@ class PairScanner:
         low = text.lower()
         if "authorization" not in self._off and ("bearer" in low or "basic" in low):
             text = replace_spans(text, loose_credentials(text), hits)
-        text = replace_spans(text, statement_spans(text, low, self._of), hits)
-        # What the screen asks is asked again: a pair may have been all that there was.
         words = TELLING_WORDS.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
-        if may_tell("\n" + low, words):
+        text = replace_spans(text, statement_spans(text, low, words, self._of), hits)
+        # What the screen asks is asked again: a pair may have been all that there was.
+        if may_tell("\n" + text, words, self._of):
             text = replace_spans(text, said(text, self._of), hits)
             text = replace_spans(text, under_spans(text, self._of), hits)
         return text
@@ -198,6 +198,10 @@ class PairScanner:
     def suspect_siblings(self, text: str) -> list[int]:
         """Return the places of values that a name beside them may tell; see :func:`may_be_sibling`."""
         return may_be_sibling(text, self._of)
+
+    def suspect_sentences(self, text: str, words: AbstractSet[bytes]) -> list[int]:
+        """Return the places of sentences and statements that may tell something; see :func:`may_tell`."""
+        return may_tell(text, words, self._of)
 
     def suspect_flags(self, text: str, words: AbstractSet[bytes]) -> list[int]:
         """Return the places of command lines that may tell something; see :func:`may_be_command`."""

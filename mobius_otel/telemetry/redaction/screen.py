@@ -43,7 +43,7 @@ from mobius_otel.telemetry.redaction.personal import (
     may_be_login_or_email,
     may_be_phone,
 )
-from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, may_tell
+from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS
 from mobius_otel.telemetry.redaction.sorts import (
     ADDRESS,
     ANYTHING,
@@ -88,7 +88,7 @@ _DIGITS_DECIDE = re.compile(
         rf"000{_GAP}00{_GAP}0000|000{_GAP}{_GAP}?000{_GAP}0000",  # a number of a person, an American telephone number
         r"\+0",  # any other
         rf"(?<![0-9A-Za-z_+&#$\-/:.])\(?00(?:{_BLANK}00){{4}}",
-        rf"(?<![0-9A-Za-z_+&#$\-/:.])\(?000{{0,3}}\)?(?:{_BLANK}0{{3,4}}{_BLANK}0{{3,4}}|{_BLANK}{{1,3}}0{{5,9}})",
+        rf"(?<![0-9A-Za-z_+&#$\-/:.])\(?000{{0,4}}\)?(?:{_BLANK}0{{3,4}}{_BLANK}0{{3,4}}|{_BLANK}{{1,3}}0{{5,9}})",
         r"0\.0{1,3}\.0{1,3}\.0|::|(?::[0-9A-Fa-f]{1,4}){6}",  # an address
         rf"(?<![0-9A-Za-z])[A-Za-z]{{2}}00(?:{_GAP})?[0-9A-Za-z]{{4}}",  # an account
         r"%0",  # what is escaped
@@ -246,7 +246,7 @@ class Screen:
             found.append((FLAG, places))
         if asked & SENTENCE:
             telling = words & TELLING_WORDS
-            if (telling or low is not text) and (places := may_tell(text.lower(), telling)):
+            if (telling or low is not text) and (places := self._pairs.suspect_sentences(text, telling)):
                 found.append((SENTENCE, places))
         if asked & TOKEN and (places := self._tokens.vendors(text, words)):
             found.append((TOKEN, places))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 from mobius_otel.telemetry.redaction.sources import is_code
-from mobius_otel.telemetry.redaction.statements import STATEMENT_WORDS, may_be_statement
+from mobius_otel.telemetry.redaction.statements import LITERAL, STATEMENT_WORDS, may_be_statement
 from mobius_otel.telemetry.redaction.under import HEAD_WORDS, may_be_under
 
 __all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
@@ -97,10 +97,12 @@ _FOREIGN = re.compile(
     r"|(?P<key>clé api|api-schlüssel|密钥|密鑰|令牌|トークン))(?: (?:es|is|to|jest|est|ist|lautet)|[是はのを]|[는은])?"
     r"[ \t]{0,2}[:\uff1a=\-]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
 )
-# A change of a password, as it is written down by hand.
-_FROM_TO = re.compile(
-    r"pass(?:word|phrase|code) (?:was |has been )?(?:changed )?from ([^\s\"'`]{4,512}+) to ([^\s\"'`]{4,512}+)"
-)
+# A change, as it is written down by hand: "password changed from 'X' to 'Y'", and what stands before it.
+_ONE = r"(?:([\"'`])((?:(?!\{0})[^\n]){{1,512}}+)\{0}|([^\s\"'`]{{3,512}}+))"
+_FROM_TO = re.compile(f" from {_ONE.format(1)} to {_ONE.format(4)}")
+_CHANGES = frozenset({"changed", "updated", "rotated", "modified", "reset"})
+_CHANGED = _CHANGES | {"was", "has", "been", "is", "value"}
+_LONGEST_BEFORE = 160
 # What follows a step of a path that is for one person: /reset/…, /verify/token/…
 _PATH = re.compile(
     r"/(?:[a-z]{0,16}[\-_])?(?:reset|verify|verification|confirm|confirmation|activate|activation|invite|invitation|magic)"
@@ -118,14 +120,19 @@ _TESTED = re.compile(
 )
 # Where it is sure that a password follows, digit or none: SQL, a line of .netrc, "the passphrase is: …".
 _SURE = re.compile(
-    r"(?:(?:with|alter) password|identified by)[ \t]{1,2}['\"]([^'\"\s]{3,512}+)['\"]"
+    r"(?:(?:with|alter|login|encrypted|(?:user|role) [^\s,]{1,64}+) password"
+    r"|identified (?:(?:with|via) ['\"`]?\w{1,64}+['\"`]? )?(?:by|as|using)(?: password| values)?"
+    r"|set password for [^\s=]{1,128}+ ?(?:=|to)(?: ?(?:old_)?password\()?)"
+    rf"[ \t]{{0,2}}(?:'({LITERAL}{{3,512}}+)'|\"([^\"\n]{{3,512}}+)\")"
     r"|machine [^\s]{1,253}+ login [^\s]{1,64}+ password ([^\s]{3,512}+)"
     r"|(?:login|user) [^\s,]{1,64}+,? (?:password|pwd|pass) ([^\s]{4,512}+)"
     r"|\bpass(?:word|phrase|code) (?:is|was):[ \t]{1,2}[\"'`]?([^\s\"'`]{6,512}+)",
     re.ASCII,
 )
 #: One of these stands in every text that matches it.
-_SURE_MARKS = ("login ", "user ", " is:", " was:", "with password", "alter password", "identified by")
+_SURE_MARKS = ("login ", "user ", "role ", " is:", " was:", "with password", "alter password", "encrypted ",
+               "identified ", "password for")  # fmt: skip
+_ACCOUNT = re.compile(r"\b(?:create|alter|grant|user|role|login|set)\b")
 _SURE_WORDS = frozenset({b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified"})
 _CODES_OF_OTHERS = word_set(
     "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
@@ -152,7 +159,10 @@ _TOLD = {
     for begin in [f"{said[0]}(?<![0-9a-z]{said[0]})"]  # a letter first, which is found quickly
 }
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
-TELLING_WORDS = frozenset((*_TOLD, *_SURE_WORDS, b"bearer", b"basic", *STATEMENT_WORDS, *_PATH_WORDS, *HEAD_WORDS))
+TELLING_WORDS = frozenset((
+    *_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"changed", b"updated", b"rotated", *STATEMENT_WORDS, *_PATH_WORDS,
+    *HEAD_WORDS,
+))  # fmt: skip
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
@@ -163,13 +173,15 @@ WIDE_PATTERNS = [
 ] + [(b"otp", "(?i: is your )")]
 
 
-def may_tell(low: str, words: Collection[bytes]) -> list[int]:
+def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
     """Suspect what a sentence may tell: "the PIN is 1234", "Bearer …", "insert into … values".
 
     Args:
-        low: Texts in lines of their own, in lower case.
-        words: Those of :data:`TELLING_WORDS` that stand in them.
+        text: Texts in lines of their own.
+        words: Those of :data:`TELLING_WORDS` that stand in them, in lower case.
+        of: What a name tells.
     """
+    low = text.lower()
     places: list[int] = []
     mine = "my " in low or "mi " in low
     if not low.isascii():
@@ -178,8 +190,8 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
         places += may_be_under(low)
     if not _PATH_WORDS.isdisjoint(words):
         places += [found.start() for found in _PATH.finditer(low) if _is_token(found.group(1))]
-    if " from " in low:
-        places += [found.start() for found in _FROM_TO.finditer(low)]
+    if " from " in low and " to " in low:
+        places += [start for start, _, _ in _changes(text, of)]
     if b"pass" in words and "pass " in low:
         places += [found.start() for found in _LOW_PASS.finditer(low)]
     if not _SURE_WORDS.isdisjoint(words) and [mark for mark in _SURE_MARKS if mark in low]:
@@ -193,7 +205,7 @@ def may_tell(low: str, words: Collection[bytes]) -> list[int]:
         elif word in _LOOSE_WORDS:
             places += [found.start() for found in _LOOSE.finditer(low)]
         elif word in STATEMENT_WORDS:
-            places += may_be_statement(low, word)
+            places += may_be_statement(text, low, word, of)
     return places
 
 
@@ -202,7 +214,7 @@ def said(text: str, of: _Of) -> _Spans:
     low = text.lower()
     if len(low) != len(text):  # a letter whose lower case is two
         low = "".join(c.lower() if c.isascii() else c for c in text)
-    yield from sorted(_said(text, low, of), key=lambda span: span[0])
+    yield from sorted(_said(text, low, of), key=lambda span: (span[0], -span[1]))
 
 
 def _said(text: str, low: str, of: _Of) -> _Spans:
@@ -235,18 +247,16 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             start, end = found.span(found.lastindex or 0)
             value = text[start:end].rstrip(".,;!?)")
             # "user form, password reset"
-            word = found.lastindex == 3 and value.isalpha() and value.islower() and " pwd " not in found.group()
+            word = found.lastindex == 4 and value.isalpha() and value.islower() and " pwd " not in found.group()
+            if " " in value and not _ACCOUNT.search(low, max(0, found.start() - _LONGEST_BEFORE), start):
+                continue  # "identified by 'name and date'"
             if not word and not keeps("password", value) and value.lower() not in PROSE:
                 yield start, start + len(value), "password"
     if " is your " in low and of("otp") != SCAN:
         for found in _TURNED.finditer(low):
             yield *found.span(1), "otp"
-    if " from " in low and of("password") != SCAN:
-        for found in _FROM_TO.finditer(low):
-            for start, end in (found.span(1), found.span(2)):
-                value = text[start:end].rstrip(".,;!?)")
-                if not keeps("password", value) and any(map(str.isdigit, value)):
-                    yield start, start + len(value), "password"
+    if " from " in low and " to " in low:
+        yield from _changes(text, of)
     if "PASS " in text and of("password") != SCAN:
         for found in _PASS.finditer(text):
             if not keeps("password", found.group(1)) and not _TESTED.fullmatch(found.group(1)):
@@ -260,6 +270,25 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             start, end = found.span(2)
             value, kind = text[start:end].rstrip(".,;!?)"), of("token" if found.group("key") else "password")
             if kind != SCAN and not keeps(kind, value) and _tells(kind, value, said=True):
+                yield start, start + len(value), kind
+
+
+def _changes(text: str, of: _Of) -> _Spans:
+    """Find both values of a change: "api_key changed from 'X' to 'Y'", "changed password from X to Y"."""
+    for found in _FROM_TO.finditer(text):
+        before = text[max(0, found.start() - _LONGEST_BEFORE) : found.start()].rpartition("\n")[2].split()
+        changes = not _CHANGES.isdisjoint(map(str.lower, before[-5:]))
+        while before and before[-1].lower() in _CHANGED:
+            before.pop()
+        names = [word.strip("\"'`:[](){}<>,.") for word in before[-2:]]
+        kind = next((kind for name in (names[-1:], names) if (kind := of(" ".join(name))) not in (SCAN, TRUST)), SCAN)
+        if not changes and kind != "password":
+            continue  # "copies the token from a to b"
+        for quote, quoted, bare in ((1, 2, 3), (4, 5, 6)):
+            start, end = found.span(quoted if found.group(quote) else bare)
+            value = text[start:end] if found.group(quote) else text[start:end].rstrip(".,;!?)")
+            sure = found.group(quote) and kind in {"password", "secret"}
+            if kind not in (SCAN, TRUST) and not keeps(kind, value) and (sure or any(map(str.isdigit, value))):
                 yield start, start + len(value), kind
 
 

@@ -1,23 +1,40 @@
 """Secrets in statements of SQL whose column tells them: in rows, in parameters that are printed beside, in a copy.
 
 ``INSERT INTO t (name, password) VALUES ('ann', '…')``, SQLAlchemy's ``[SQL: …] [parameters: ('ann', '…')]``,
-``COPY t (name, password) FROM stdin;`` with its lines.
+``COPY t (name, password) FROM stdin;`` with its lines, ``WHERE token <> '…'``, ``session_id IN ('…', '…')``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 
-__all__ = ["STATEMENT_WORDS", "may_be_statement", "statement_spans"]
+__all__ = ["LITERAL", "STATEMENT_WORDS", "may_be_statement", "statement_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
 #: What a text holds one of, in lower case and as a whole word, where a statement in it may tell something.
-STATEMENT_WORDS = frozenset({b"into", b"parameters", b"args", b"copy"})
+STATEMENT_WORDS = frozenset({b"into", b"parameters", b"args", b"copy", b"where", b"having"})
+#: What stands between the quotes of a literal, as a part of a regular expression: a quote in it is written twice.
+LITERAL = r"(?:[^'\n]|''(?=[^\s',;)]))"
+
+# Where something is compared other than with "=", which a pair tells.
+_CONDITIONS = frozenset({b"where", b"having"})
+_COMPARED = ("<>", "!=", " in (", " in(", "like ", "distinct from ")
+# Over the text turned around: the column, and what may stand between it and what it is compared with.
+_TURNED_COLUMN = re.compile(
+    r"\s{0,8}+(?:(?:ton\s{1,8}+)?+(?:si\s{1,8}+)?+)(?:[\w ]{1,40}+::)?+[)\s]{0,8}+(?:[\w ]{1,40}+::)?+[\"`\])]{0,4}+"
+    r"([\w$]{2,128}+)",
+    re.IGNORECASE,
+)
+_OPERAND = re.compile(
+    rf"\s{{0,16}}+(?:[nNeE]?'({LITERAL}{{1,1024}}+)'|\"([^\"\n]{{1,1024}}+)\"|([0-9]{{3,32}}+)(?![\w.])|[^,()'\"]{{1,64}}+)"
+    r"(?:::[\w ]{1,40}+)?+\s{0,16}+(,?)"
+)
+_SHORTEST_PATTERN, _LONGEST_COLUMN = 5, 200
 
 _INSERT = re.compile(
     r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
@@ -48,13 +65,17 @@ _COPY = re.compile(
 )
 
 
-def may_be_statement(low: str, word: bytes) -> list[int]:
-    """Return the places of what may be a statement with rows or parameters.
+def may_be_statement(text: str, low: str, word: bytes, of: _Of) -> list[int]:
+    """Return the places of what may be a statement with rows, parameters or conditions.
 
     Args:
-        low: Texts in lines of their own, in lower case.
+        text: Texts in lines of their own.
+        low: The same in lower case.
         word: One of :data:`STATEMENT_WORDS` that stands in them.
+        of: What a name tells.
     """
+    if word in _CONDITIONS:
+        return [start for start, _, _ in _compared(text, low, of)] if len(low) == len(text) else []
     if word == b"into":
         return each(low, "into") if "values" in low else []
     if word == b"copy":
@@ -62,12 +83,13 @@ def may_be_statement(low: str, word: bytes) -> list[int]:
     return each(low, _PARAMETERS if word == b"parameters" else _ARGUMENTS)
 
 
-def statement_spans(text: str, low: str, of: _Of) -> list[tuple[int, int, str]]:
+def statement_spans(text: str, low: str, words: Collection[bytes], of: _Of) -> list[tuple[int, int, str]]:
     """Return the secrets of the statements in a text, in order.
 
     Args:
         text: The text.
         low: The same in lower case.
+        words: Those of :data:`STATEMENT_WORDS` that stand in it, or more.
         of: What a name tells.
     """
     spans: list[tuple[int, int, str]] = []
@@ -78,6 +100,8 @@ def statement_spans(text: str, low: str, of: _Of) -> list[tuple[int, int, str]]:
             spans += _parameters(text, low, of, _PARAMETERS, _STATEMENT)
         if _ARGUMENTS in low:
             spans += _parameters(text, low, of, _ARGUMENTS, "")
+        if not _CONDITIONS.isdisjoint(words):
+            spans += _compared(text, low, of)
     if "copy" in low and "stdin" in low:
         spans += _copied(text, of)
     return sorted(spans)
@@ -183,3 +207,39 @@ def _copied(text: str, of: _Of) -> _Spans:
                     yield start, start + len(value), kind
                 start += len(value) + 1
             at = end + 1
+
+
+def _compared(text: str, low: str, of: _Of) -> _Spans:
+    """Find what a column is compared with: ``token <> '…'``, ``session_id NOT IN ('…', '…')``, ``pin LIKE '…%'``."""
+    for mark in _COMPARED:
+        at = low.find(mark)
+        while at >= 0:
+            end = at + len(mark)
+            begin = at - 1 if mark == "like " and low.startswith("i", at - 1) else at
+            column = _TURNED_COLUMN.match(text[max(0, begin - _LONGEST_COLUMN) : begin][::-1])
+            kind = of(column.group(1)[::-1]) if column else SCAN
+            if kind not in (SCAN, TRUST):
+                end = yield from _operands(text, end, kind, mark)
+            at = low.find(mark, end)
+
+
+def _operands(text: str, at: int, kind: str, mark: str) -> Generator[tuple[int, int, str], None, int]:
+    """Find the literals that a column of this kind is compared with; return where they end."""
+    done = at
+    while operand := _OPERAND.match(text, at):
+        at = operand.end()
+        if number := next((number for number in (1, 2, 3) if operand.group(number)), 0):
+            done = at
+            start, end = operand.span(number)
+            if mark == "like ":
+                start = end - len(text[start:end].lstrip("%"))
+                end = start + len(text[start:end].rstrip("%"))
+                if end - start < _SHORTEST_PATTERN:
+                    break
+            # A name in double quotes is one of another column, but for MySQL.
+            name = number == 2 and not any(map(str.isdigit, text[start:end]))
+            if not name and not keeps(kind, text[start:end]):
+                yield start, end, kind
+        if not operand.group(4) or "(" not in mark:
+            break
+    return done

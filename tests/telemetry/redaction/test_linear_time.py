@@ -25,6 +25,9 @@ FRAGMENTS = [
     "argument -a: invalid b: '", "On instance['pin']:\n  a", "[pin:protected] => ", 's:3:"pin";s:1:"',
     "<key>pin</key><string>", '<input value="a" ', "\npin   ", "\npin\t", "pin:\n- a1", "\x1b[32mpin\x1b[0m=",
     "/reset/a1-", "/reset/token/", "PASS ", "> PASS a", "password from a to ", "\u5bc6\u7801\u662f", 'variable "pin" {',
+    "where token <> 'a' ", "where token in (", "where token in ('a', ", "where token like '%", "identified by 'a",
+    "pin='a''",
+    "pin changed from 'a", "pin changed from a to ", "where a)::a a)::",
     "MAAAAAAAAAAAAAAAAAAAAAAA.aaaaaa.", "state=&code=", "11111111:AA", "password password ", "api key", " is",
 ]  # fmt: skip
 
