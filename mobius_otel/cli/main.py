@@ -31,22 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     speak_any_encoding()
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more:  # argparse takes no more files behind an option: "redact lookup --kind password -"
+        options = [given.partition("=")[0] for given in more if given[:1] == "-" and given != "-"]
+        if options or not hasattr(args, "files"):  # what is no option may be a secret
+            parser.error(f"unrecognized arguments: {' '.join(options) or f'{len(more)} too many'}")
+        args.files += more
     if getattr(args, "run", None) is None:
         (getattr(args, "group", None) or parser).print_help()
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    status = 0
     try:
-        status = args.run(args)
-        sys.stdout.flush()
-        return int(status)
+        status = int(args.run(args))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except MobiusError as error:
         print(f"mobius-otel: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader went away: `| head`
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return status
     except KeyboardInterrupt:
         return 130
 

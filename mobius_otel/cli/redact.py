@@ -2,15 +2,16 @@
 
 Also ``mobius-otel redact test``: tries a policy's own examples, and ``mobius-otel redact lookup VALUE``: tells the
 pseudonyms of a value. A first argument that is exactly the name of such
-a command is the command, unless a file of that name exists; a file can always be meant as ``./test``.
+a command is the command, unless it is a file; a file can always be meant as ``./test``.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import errno
 import json
-import math
 import os
 import re
 import stat
@@ -20,12 +21,15 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
+from mobius_otel.cli.encodings import utf16_of
 from mobius_otel.cli.output import json_line, note, progress, table
 from mobius_otel.cli.pieces import LONGEST_LINE, Piece, pieces
-from mobius_otel.errors import ConfigurationError
+from mobius_otel.errors import ConfigurationError, MobiusError
 from mobius_otel.opening import redaction_policy
 from mobius_otel.policy import Policy
 from mobius_otel.telemetry.redaction import Explainer, Finding, Pseudonyms, Redactor, failed_examples
+from mobius_otel.telemetry.redaction.kinds import MEANINGS
+from mobius_otel.telemetry.redaction.scanner import is_lossy
 
 __all__ = ["add_parser"]
 
@@ -38,7 +42,8 @@ examples:
   mobius-otel redact app.log > clean.log        a filter; `kubectl logs shop | mobius-otel redact` too
   mobius-otel redact --check $(git ls-files)    status 1 when a secret was found: for CI and as a hook of pre-commit
   mobius-otel redact test                       the [[redaction.examples]] of the policy file
-  mobius-otel redact lookup ann@example.com     the pseudonyms of a value, by the keys of MOBIUS_OTEL_PSEUDONYM_KEY
+  mobius-otel redact lookup ann@example.com     the pseudonyms of a value, by the keys of MOBIUS_OTEL_PSEUDONYM_KEY;
+                                                lookup - reads values from standard input, one a line
 
 status: 0 done (--check: nothing was found), 1 --check found something or an example failed, 2 a file could not be read
 """
@@ -68,14 +73,17 @@ def add_parser(commands: Subparsers) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     first = args.files[0] if args.files else ""
-    if first in _VERBS and not os.path.lexists(first):
+    if first in _VERBS and not os.path.isfile(first):
         return _VERBS[first](args, args.files[1:])
     run = _Run(args, policy_of(args))
     for name in args.files or [_STDIN]:
         try:
             run.file(name)
-        except BrokenPipeError:
-            raise  # not the file, but who reads us
+        except BrokenPipeError:  # not the file, but who reads us
+            if not args.check:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1  # what was to be told is that there is something
         except OSError as error:
             run.unreadable(name, error)
     return run.end()
@@ -174,9 +182,12 @@ class _Run:
         self._prints_text = not (args.check or args.explain or args.json)
         self._kinds: Counter[str] = Counter()
         self._failed = False
+        self._encoding = ""
 
     def file(self, name: str) -> None:
         """Filter one file, or standard input."""
+        if name == _STDIN and sys.stdin is None:
+            raise OSError(errno.EBADF, "standard input is closed")
         if name == _STDIN:
             self._stream("<stdin>", sys.stdin.buffer)
         else:
@@ -211,7 +222,8 @@ class _Run:
         draw = progress(name) if total else None
         done = 0
         some = _Together(_LINES_TOGETHER if whole else 1)  # somebody may be looking on
-        for piece in pieces(stream):
+        read, self._encoding = utf16_of(stream)
+        for piece in pieces(read):
             clean, found = self._piece(piece)
             if some.add(_Line(piece.line, clean, found, alone=piece.blank != "" or _json(piece.raw) is not None)):
                 self._write(name, some)
@@ -230,9 +242,21 @@ class _Run:
                 if not self._prints_text:
                     self._tell(name, line.number, finding)
             if self._prints_text:
-                sys.stdout.buffer.write(line.clean)
+                self._print(line.clean)
         if self._prints_text and some.most == 1:
-            sys.stdout.buffer.flush()
+            self._print(b"", flush=True)
+
+    def _print(self, text: bytes, *, flush: bool = False) -> None:
+        if self._encoding:
+            text = text.decode("utf-8", "surrogatepass").encode(self._encoding, "surrogatepass")
+        try:
+            sys.stdout.buffer.write(text)
+            if flush:
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # not the file's fault
+            raise MobiusError(f"standard output cannot be written: {error.strerror}") from None
 
     def _piece(self, piece: Piece) -> tuple[bytes, list[Finding]]:
         """Return a piece without its secrets, and what they were."""
@@ -294,7 +318,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _number(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
+    if is_lossy(text, number):
         raise _NotPlain
     return number
 
@@ -350,12 +374,22 @@ def _lookup(args: argparse.Namespace, values: list[str]) -> int:
     if not values:
         note("mobius-otel: whose pseudonym? For example: mobius-otel redact lookup ann@example.com")
         return 2
+    policy = redaction_policy(policy_of(args))
+    known = {*MEANINGS, *(kind for kind, _ in (*policy.patterns, *policy.detectors))}
+    if args.kind and args.kind not in known:
+        near = difflib.get_close_matches(args.kind, known, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"They are: {', '.join(sorted(known))}."
+        raise ConfigurationError("--kind", args.kind, "a kind of secret", hint)
+    if values == [_STDIN]:  # not on the command line, where every process of the machine reads it
+        values = [line.rstrip("\r\n") for line in sys.stdin or ()]
     pseudonyms = Pseudonyms.from_environment()
-    plain = Redactor(dataclasses.replace(redaction_policy(policy_of(args)), actions=(), rules=()))
+    plain = Redactor(dataclasses.replace(policy, actions=(), rules=()))
     rows = []
     for value in values:
         found = [match.kind for match in plain.redact(value).matches]
         kind = args.kind or (found[0] if found else "name")
+        if not args.kind and not found:
+            note("mobius-otel: only a name tells this value; --kind says which kind it is, here: name")
         rows += [
             {"kind": kind, "key": key, "marker": marker}
             for key, marker in pseudonyms.all(kind, value, args.tenant).items()

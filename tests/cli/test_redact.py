@@ -323,3 +323,88 @@ def test_a_name_on_another_line_tells_a_secret(text, redact, tmp_path):
     assert {line.partition(" ")[0] for line in out.decode().splitlines()} <= {f"{path}:{n}" for n in range(132, 137)}
     if "[\n" not in text:  # the lines of a list are gone before their end comes
         assert redact(stdin=text.replace("{}", CANARY).encode())[1].decode() == OVER_LINES[text]
+
+
+def called(folder, *argv, env=None, stdin=b"", stdout=subprocess.PIPE):
+    """Call the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mobius_otel", "redact", *argv], cwd=folder, env={**os.environ, **(env or {})},
+        input=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+
+
+def test_a_pipe_that_closes_does_not_open_the_gate(tmp_path):
+    """``--check big.log | head -1`` under ``pipefail``: something was found."""
+    (tmp_path / "big.log").write_text("password=hunter2x\n" * 20_000)
+    command = f"set -o pipefail; {sys.executable} -m mobius_otel redact --check big.log | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "big.log:1 password\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_read_and_written_as_it_is(tmp_path, encoding):
+    """What PowerShell's ``>`` writes, also without a mark at its beginning."""
+    text = "user=ann\r\npassword=hunter2 \u00e9\U0001f600\r\ndone\r\n"
+    (tmp_path / "app.log").write_bytes(text.encode(encoding))
+    done = called(tmp_path, "app.log")
+    assert done.stdout.decode(encoding) == text.replace("hunter2", "[redacted:password]")
+    assert called(tmp_path, "--check", "app.log").returncode == 1
+
+
+def test_half_a_character_at_the_end_of_utf_16_stops_nothing(tmp_path):
+    (tmp_path / "app.log").write_bytes("password=hunter2\n".encode("utf-16") + b"a")
+    assert called(tmp_path, "app.log").stdout.decode("utf-16") == "password=[redacted:password]\n\ufffd"
+
+
+def test_a_folder_named_like_a_command_is_none_of_its_files(tmp_path):
+    """Half of all projects have a folder ``test``."""
+    (tmp_path / "test").mkdir()
+    (tmp_path / "mobius.toml").write_text('[[redaction.examples]]\nvalue = "pin=1234"\nexpect = "pin=[redacted:pin]"\n')
+    assert called(tmp_path, "test").stdout == b"1 examples: all as expected\n"
+
+
+def test_a_value_to_be_looked_up_may_come_from_standard_input(tmp_path):
+    environ = {"MOBIUS_OTEL_PSEUDONYM_KEY": "k1:a made-up key of tests"}
+    by_argument = called(tmp_path, "lookup", "--kind", "password", "hunter2", env=environ)
+    by_input = called(tmp_path, "lookup", "-", "--kind", "password", env=environ, stdin=b"hunter2\n")
+    assert b"[redacted:password:k1." in by_argument.stdout == by_input.stdout
+    unsaid = called(tmp_path, "lookup", "hunter2", env=environ)
+    assert b"--kind says which kind it is" in unsaid.stderr
+    wrong = called(tmp_path, "lookup", "--kind", "pasword", "hunter2", env=environ)
+    assert (wrong.returncode, b"Did you mean 'password'?" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("key", ["k1:a made-up key of tests,k1:another made-up key", "k1:<openssl rand -hex 32>"])
+def test_keys_of_pseudonyms_are_one_of_each_name_and_real(tmp_path, key):
+    done = called(tmp_path, "lookup", "ann@example.com", env={"MOBIUS_OTEL_PSEUDONYM_KEY": key})
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_an_argument_that_is_not_known_is_not_echoed(tmp_path):
+    done = called(tmp_path, "--chek=hunter2", "a")
+    assert (done.returncode, b"hunter2" in done.stderr, b"--chek" in done.stderr) == (2, False, True)
+
+
+@pytest.mark.parametrize("number", ["12345678901234567.89", "1e400"])
+def test_a_number_that_would_become_another_one_stays(tmp_path, number):
+    line = f'{{"a": {number}, "password": "hunter2", "in": "{{\\"b\\": {number}, \\"token\\": \\"hunter3x\\"}}"}}\n'
+    (tmp_path / "a.jsonl").write_text(line)
+    clean = called(tmp_path, "a.jsonl").stdout.decode()
+    assert (clean.count(number), "hunter" in clean) == (2, False)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a disk that is always full")
+def test_a_full_disk_is_not_the_fault_of_the_file(tmp_path):
+    (tmp_path / "a.log").write_text("x\n" * 100_000)
+    with open("/dev/full", "wb") as full:
+        done = called(tmp_path, "a.log", stdout=full)
+    assert (done.returncode, done.stderr) == (
+        2, b"mobius-otel: standard output cannot be written: No space left on device\n",
+    )  # fmt: skip
+
+
+def test_without_standard_input_it_says_so(tmp_path):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m mobius_otel redact <&-"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, b"standard input is closed" in done.stderr) == (2, True)

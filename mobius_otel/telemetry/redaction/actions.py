@@ -132,6 +132,11 @@ class Pseudonyms:
             name, colon, key = part.strip().partition(":")
             if not colon:
                 raise ConfigurationError(_ENVIRONMENT, "a part without a colon", "id:key, several with commas")
+            if name in keys:
+                raise ConfigurationError(_ENVIRONMENT, name, "the id of one key alone")
+            if key.startswith("<"):
+                raise ConfigurationError(_ENVIRONMENT, f"key {name!r}", "a key, not what stands in its place",
+                                         "Make one: openssl rand -hex 32")  # fmt: skip
             keys[name] = key
         return cls(keys)
 

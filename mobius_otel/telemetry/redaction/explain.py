@@ -26,7 +26,7 @@ _NAME_BEFORE = re.compile(
 )
 _NEAR = 160
 _LIMITS = {
-    "unreadable": "limit: what cannot be read",
+    "unreadable": "limit: what cannot be read, or that a detector of your own failed at",
     "depth": "limit max_depth",
     "items": "limit max_items",
     "length": "limit max_length",

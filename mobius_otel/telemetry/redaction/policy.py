@@ -245,7 +245,7 @@ class RedactionPolicy:
 
 
 def _texts(field: str, value: Iterable[str]) -> tuple[str, ...]:
-    rule = "a list of texts, none of them empty"
+    rule = "a list of texts, none of them empty, each with a letter or a digit"
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ConfigurationError(f"redaction.{field}", value, rule)
     texts = tuple(value)
@@ -337,9 +337,8 @@ def _actions(value: Any) -> tuple[tuple[str, Action], ...]:
         if action not in ACTIONS:
             raise ConfigurationError(f"redaction.actions.{kind}", action, f"one of {', '.join(ACTIONS)}")
         if action == "partial" and kind not in PARTIAL_KINDS:
-            raise ConfigurationError(
-                f"redaction.actions.{kind}", action, f"partial is for {', '.join(sorted(PARTIAL_KINDS))} alone"
-            )
+            rule = f"another action; partial is for {', '.join(sorted(PARTIAL_KINDS))} alone"
+            raise ConfigurationError(f"redaction.actions.{kind}", action, rule)
     return tuple((kind, action) for kind, action in pairs)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.redaction.actions import Pseudonyms, deciding
 from mobius_otel.telemetry.redaction.hits import marker
@@ -58,7 +59,7 @@ class Redactor:
             ``MOBIUS_OTEL_PSEUDONYM_KEY``.
 
     Raises:
-        ConfigurationError: The policy wants pseudonyms, and there is no key.
+        ConfigurationError: It is no policy, or the policy wants pseudonyms, and there is no key.
 
     Example:
         >>> redactor = Redactor()
@@ -71,6 +72,10 @@ class Redactor:
     __slots__ = ("__weakref__", "_acts", "_memory", "_pseudonyms", "_series", "_stranger", "policy")
 
     def __init__(self, policy: RedactionPolicy | None = None, pseudonyms: Pseudonyms | None = None) -> None:
+        given: object = policy
+        if given is not None and not isinstance(given, RedactionPolicy):
+            hint = "RedactionPolicy.from_file(…) reads a file."
+            raise ConfigurationError("policy", given, "a RedactionPolicy or None", hint)
         self.policy = policy or RedactionPolicy.default()
         self._acts = bool(self.policy.actions or self.policy.rules)
         if pseudonyms is None and self.policy.wants_pseudonyms:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import cache
@@ -30,7 +32,7 @@ from mobius_otel.telemetry.redaction.sorts import (
 )
 from mobius_otel.telemetry.redaction.tokens import pem
 
-__all__ = ["TextScanner", "cut"]
+__all__ = ["TextScanner", "cut", "is_lossy"]
 
 #: What may be something only without the secret that was right beside it.
 #: Two patterns, for each begins with what is found at once.
@@ -177,8 +179,32 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class _Lossy(ValueError):
+    """A number that would not come back as it was."""
+
+
+def is_lossy(text: str, number: float) -> bool:
+    """Return whether a number of JSON is another one when it is written again: of too many digits, too large.
+
+    Args:
+        text: How it is written.
+        number: What it is read as.
+    """
+    if not math.isfinite(number):
+        return True
+    return len(text) > _SURE_DIGITS and decimal.Decimal(text) != decimal.Decimal(repr(number))
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if is_lossy(text, number):
+        raise _Lossy
+    return number
+
+
+_SURE_DIGITS = 15  # of a double
 _INDENTED = re.compile(r"\s*[\[{]\r?\n([ \t]*)")
-_DECODE = json.JSONDecoder(object_pairs_hook=_once).decode
+_DECODE = json.JSONDecoder(object_pairs_hook=_once, parse_float=_number).decode
 
 
 def _document(text: str) -> Any:
