@@ -354,7 +354,10 @@ AUDIT_STREAM_HEAD = Metric(
 GUARD_REQUESTS = Metric(
     "mobius.guard.requests", "counter", "{request}", "Requests that the guard judged.", (HTTP_ROUTE, GUARD_RESULT)
 )
-GUARD_ARMED = Metric("mobius.guard.armed", "gauge", "1", "1 while the guard stands in front of the service.")
+GUARD_ARMED = Metric(
+    "mobius.guard.armed", "gauge", "1",
+    "1 while the guard stands in front of an application of this process, 0 while in front of none.",
+)  # fmt: skip
 INTERNAL_ERRORS = Metric(
     "mobius.internal.errors", "counter", "{error}",
     "Errors of this package that were kept from the service.", (COMPONENT, ERROR_TYPE),

@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 
 from mobius_otel import compat, conventions
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
-from mobius_otel.instrumentation import audit_function, guard_frameworks, time_function
+from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.security.rate_limit.reporting import tell_the_rest
@@ -97,6 +97,7 @@ class Runtime:
             redactor=redactor, ledger=self.ledger, fail_mode=policy.audit.fail_mode, fail_modes=fail_modes,
             severity=policy.audit.severity,
         )  # fmt: skip
+        self._reach = Reach(policy, self.guard)
         self._before: defaults.Defaults | None = None
         self._shipper: Shipper | None = None
         self._connected = False
@@ -131,7 +132,8 @@ class Runtime:
                 self._show_metrics()
             emitter = defaults.emitter()
             armed = conventions.GUARD_ARMED
-            emitter.observe(armed.name, lambda: [(1, {})], armed.unit, armed.meaning)
+            emitter.observe(armed.name, self._reach.measured, armed.unit, armed.meaning)
+            self._reach.start()
             if self.keys is not None:
                 self.keys.observe(emitter)
             if self._rotator is not None:
@@ -164,6 +166,7 @@ class Runtime:
                 _current = None
         if self._installed:
             self._installed = False
+            self._reach.stop()
             tell_the_rest()
             install_guard(None)
             unbridge_logging()

@@ -19,7 +19,7 @@ from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_limit
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
 from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
-from mobius_otel.instrumentation.servers import SERVERS
+from mobius_otel.instrumentation.reach import SERVERS, UNREACHED
 from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.secret_files import why_exposed
@@ -260,6 +260,10 @@ def _collector(name: str, endpoint: str) -> Finding:
         return Finding("collector", "warn", f"{shown} does not answer ({error.strerror or 'timeout'})")
 
 
+def _is_there(name: str) -> bool:
+    return find_spec(name.partition(".")[0]) is not None  # of a submodule it would import the package
+
+
 def _frameworks() -> list[Finding]:
     present = [name for name in ("fastapi", "starlette", "flask", "django") if find_spec(name) is not None]
     servers = [name for name in SERVERS if find_spec(name) is not None]
@@ -268,6 +272,15 @@ def _frameworks() -> list[Finding]:
         return [Finding("frameworks", "warn", f"none of FastAPI, Starlette, Flask, Django is installed; {others}")]
     found = [Finding("frameworks", "ok", f"{', '.join(present) or 'none'}; {others}; elsewhere take the middleware")]
     instrumented = [name for name in present if name != "django"]  # its own instrumentation is not of our extra
+    unreached = [name for name in UNREACHED if _is_there(name)]
+    found.append(
+        Finding(
+            "not reached",
+            "warn" if any(name != "http.server" for name in unreached) else "ok",
+            f"{', '.join(unreached)}: what they serve stays open under the guard; mobius.guard.armed is then 0, and the"
+            " log says so",
+        )
+    )
     missing = [n for n in instrumented if compat.installed(f"opentelemetry-instrumentation-{n}") is None]
     if missing:
         found.append(Finding("server spans", "warn", f"not for {', '.join(missing)}: pip install 'mobius_otel[http]'"))

@@ -15,19 +15,13 @@ from typing import Any
 
 import wrapt
 
+from mobius_otel.instrumentation.reach import WITH_GUARD, class_names
 from mobius_otel.web import SecurityMiddleware, WSGISecurityMiddleware, current_guard
 
-__all__ = ["SERVERS", "guard_servers"]
+__all__ = ["guard_servers"]
 
 _log = logging.getLogger("mobius_otel")
 
-#: The servers that are reached, as people know them.
-SERVERS = ("uvicorn", "hypercorn", "gunicorn", "waitress", "werkzeug")
-
-_WITH_GUARD = {
-    ("starlette.applications", "Starlette"), ("flask.app", "Flask"), ("django.core.handlers.wsgi", "WSGIHandler"),
-    ("django.core.handlers.asgi", "ASGIHandler"),
-}  # fmt: skip
 # What uvicorn itself puts around an application: it tells the client's address.
 _OF_UVICORN = {"ProxyHeadersMiddleware", "MessageLoggerMiddleware"}
 
@@ -62,8 +56,10 @@ def _wrap(module: str, name: str, wrapper: Callable[..., Any]) -> None:
 def _guarded(application: Any, kind: type[SecurityMiddleware | WSGISecurityMiddleware]) -> Any:
     """Return an application with the guard in front, where none stands in it."""
     guard = current_guard()
-    known = {(found.__module__, found.__name__) for found in type(application).__mro__}
-    if guard is None or isinstance(application, SecurityMiddleware | WSGISecurityMiddleware) or known & _WITH_GUARD:
+    if guard is None or isinstance(application, SecurityMiddleware | WSGISecurityMiddleware):
+        return application
+    if class_names(application) & WITH_GUARD:
+        guard.stands = True  # in it, from its first request on
         return application
     middleware = kind(application, guard)
     middleware.at_server = True

@@ -54,6 +54,7 @@ class SecurityMiddleware:
             raise RuntimeError("there is no guard: call mobius_otel.configure() first, or pass guard=")
         self.app = app
         self.guard = found
+        found.stands = True
         self.at_server = False
         self._metrics = metrics_app() if found.policy.metrics.path else None
 

@@ -58,6 +58,8 @@ class Guard:
     ) -> None:
         self.policy = policy
         self.recorder = recorder
+        #: Whether it was put in front of an application.
+        self.stands = False
         self.security_headers = SecurityHeaders(policy.headers.preset, policy.headers.override)
         self._keys = keys
         self._proxies = Proxies(policy.service.trusted_proxies)

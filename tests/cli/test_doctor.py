@@ -170,3 +170,10 @@ def test_the_doctor_says_a_thing_once(said, monkeypatch, caplog):
     said(policy, "keys", "list")
     assert "without a pepper" in caplog.text
     assert found(said, policy, "rate limits") == [("ok", "a (1/hour, only counted); counted in each worker by itself")]
+
+
+def test_what_serves_and_is_not_reached_is_named(said):
+    """A policy in front of aiohttp guards nothing."""
+    ((_, text),) = found(said, "", "not reached")
+    assert "http.server" in text
+    assert "stays open" in text

@@ -1,6 +1,7 @@
 """What clients see of a service that was started with one command and one policy file."""
 
 import http.client
+import re
 import sqlite3
 import time
 
@@ -49,7 +50,7 @@ def test_keys_scopes_limits_headers_and_metrics(shop):
     assert scrape.status == 200
     text = scrape.body.decode()
     assert "mobius_guard_requests_total{" in text
-    assert "mobius_guard_armed_ratio" in text or "mobius_guard_armed" in text
+    assert re.search(r"^mobius_guard_armed(_ratio)?(\{.*\})? 1\.0$", text, re.MULTILINE)
     assert reader["secret"] not in text
     assert "hunter2secret" not in service.log
     assert "4111111111111111" not in service.log
