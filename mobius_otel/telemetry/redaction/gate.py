@@ -19,6 +19,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     AT,
     CARD,
     FLAG,
+    HEAD,
     IBAN,
     JWT,
     PEM,
@@ -32,6 +33,7 @@ __all__ = ["gate"]
 
 # What is no character of latin-1 stands as a question mark in the text: it may be a blank, and is no letter here.
 _BLANK = r"[\s\x0b\x1c-\x1f\x85\xa0?]"
+_CELL = r"[\w.\-?\x80-\xff]"
 _BETWEEN = r"[ .\-()/+\xa0]"  # digits of one number
 _QUESTIONS = (
     (AT, b"", r"@|%40"),
@@ -46,6 +48,8 @@ _QUESTIONS = (
         b"set",
         r"config(?:ure)? set |ENV |setx |[sS]et[eE]nv |_param |_header |requirepass|masterauth|\"(?:AUTH|auth)\"",
     ),
+    (HEAD, b"", rf"\n[ \t]*\|?[ ]*\"?{_CELL}+\"?[ ]*[|,;\t][\w.\-?\x80-\xff\" |,;\t\r]*\n"),
+    (HEAD, b"", rf"\n\[{_CELL}+\][ \t\r]*\n|:[ \t\r]*\n[ \t]"),
     *((SENTENCE, word, pattern) for word, pattern in WIDE_PATTERNS),
     (JWT, b"", r"eyJ"),
     (ADDRESS, b"", r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),

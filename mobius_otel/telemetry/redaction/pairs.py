@@ -18,7 +18,7 @@ from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_
 from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, NamesBefore, may_be_sibling, sibling_spans
 from mobius_otel.telemetry.redaction.statements import statement_spans
-from mobius_otel.telemetry.redaction.under import under_spans
+from mobius_otel.telemetry.redaction.under import may_be_under, under_spans
 
 __all__ = ["HALF_NAMES", "PAIR_KINDS", "PairScanner"]
 
@@ -142,8 +142,11 @@ class PairScanner:
         # What the screen asks is asked again: a pair may have been all that there was.
         if may_tell("\n" + text, words, self._of):
             text = replace_spans(text, said(text, self._of), hits)
-            text = replace_spans(text, under_spans(text, self._of), hits)
         return text
+
+    def under(self, text: str, hits: Hits) -> str:
+        """Return `text` without what a head above it tells: columns, sections, keys of YAML."""
+        return replace_spans(text, under_spans(text, self._of), hits) if "\n" in text else text
 
     def suspect(self, text: str) -> list[int]:
         """Return the places of pairs whose name may tell something.
@@ -202,6 +205,10 @@ class PairScanner:
     def suspect_sentences(self, text: str, words: AbstractSet[bytes]) -> list[int]:
         """Return the places of sentences and statements that may tell something; see :func:`may_tell`."""
         return may_tell(text, words, self._of)
+
+    def suspect_heads(self, text: str) -> bool:
+        """Return whether a head in a text of several lines may tell something; see :func:`may_be_under`."""
+        return may_be_under(text, self._of)
 
     def suspect_flags(self, text: str, words: AbstractSet[bytes]) -> list[int]:
         """Return the places of command lines that may tell something; see :func:`may_be_command`."""

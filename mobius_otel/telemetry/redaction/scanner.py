@@ -25,6 +25,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     DOCUMENT,
     ESCAPED,
     FLAG,
+    HEAD,
     PAIR,
     PEM,
     SENTENCE,
@@ -72,6 +73,7 @@ class TextScanner:
             (SIBLING, pairs.siblings),
             (FLAG, pairs.flags),
             (SENTENCE, pairs.sentences),
+            (HEAD, pairs.under),
             *value_detectors(policy.kinds_off),
         )
         #: Which detectors a text of so many suspicions needs.

@@ -52,6 +52,7 @@ from mobius_otel.telemetry.redaction.sorts import (
     COLOUR,
     ESCAPED,
     FLAG,
+    HEAD,
     IBAN,
     INNER,
     JWT,
@@ -167,7 +168,7 @@ class Screen:
             rest = [index for index in range(len(texts)) if index not in documents]
             others = self.suspects([texts[index] for index in rest], times) if rest else {}
             return documents | {rest[index]: sorts for index, sorts in others.items()}
-        found = self._places(joined, low, times)
+        found = self._places(texts, joined, low, times)
         suspects: dict[int, int] = {}
         if "\x1b[" in joined:  # a name or a value may be cut in two by a colour
             plain = [without_colours(text) for text in texts]
@@ -203,11 +204,12 @@ class Screen:
             or self._pairs.tells(line)
         )
 
-    def _places(self, text: str, low: str, times: int) -> list[tuple[int, list[int]]]:
+    def _places(self, texts: Sequence[str], text: str, low: str, times: int) -> list[tuple[int, list[int]]]:
         """Return the places of each sort of suspicion in texts that stand in lines of their own.
 
         Args:
-            text: The texts.
+            texts: The texts.
+            text: All of them, each behind a line break.
             low: The same where they are ASCII, else in lower case.
             times: As for :meth:`suspects`.
         """
@@ -248,6 +250,9 @@ class Screen:
             telling = words & TELLING_WORDS
             if (telling or low is not text) and (places := self._pairs.suspect_sentences(text, telling)):
                 found.append((SENTENCE, places))
+        # Of texts of one line each, none holds what stands below a head.
+        if asked & HEAD and text.count("\n") > len(texts) and (places := self._heads(texts)):
+            found.append((HEAD, places))
         if asked & TOKEN and (places := self._tokens.vendors(text, words)):
             found.append((TOKEN, places))
         if asked & INNER and (places := self._tokens.inner(text, words)):
@@ -273,6 +278,15 @@ class Screen:
         if asked & PHONE and ("+" in text or NATIONAL_BEGIN.search(text)) and (places := may_be_phone(text)):
             found.append((PHONE, places))
         return found
+
+    def _heads(self, texts: Sequence[str]) -> list[int]:
+        """Return the places of texts of several lines in which a head may tell something."""
+        places, at = [], 1
+        for text in texts:
+            if "\n" in text and self._pairs.suspect_heads(text):
+                places.append(at)
+            at += len(text) + 1
+        return places
 
     def _asked(self, raw: bytes, text: str, low: str) -> tuple[int, AbstractSet[bytes]]:
         """Return which questions are to be asked, as sorts, and the words that are to be searched for."""

@@ -11,7 +11,6 @@ from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
 from mobius_otel.telemetry.redaction.sources import is_code
 from mobius_otel.telemetry.redaction.statements import LITERAL, STATEMENT_WORDS, may_be_statement
-from mobius_otel.telemetry.redaction.under import HEAD_WORDS, may_be_under
 
 __all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
 
@@ -161,14 +160,13 @@ _TOLD = {
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((
     *_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"changed", b"updated", b"rotated", *STATEMENT_WORDS, *_PATH_WORDS,
-    *HEAD_WORDS,
 ))  # fmt: skip
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
     (word, f"(?i:{'|'.join(first + ' ' for first in firsts) or '[^0-9A-Za-z]'})(?i:{word.decode()}){behind}")
     for word in sorted(TELLING_WORDS)
-    for firsts in [() if word in HEAD_WORDS else _FIRST_WORDS.get(word.decode(), ())]
+    for firsts in [_FIRST_WORDS.get(word.decode(), ())]
     for behind in ["(?:[^0-9A-Za-z]|$)"]
 ] + [(b"otp", "(?i: is your )")]
 
@@ -186,8 +184,6 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
     mine = "my " in low or "mi " in low
     if not low.isascii():
         places += [found.start() for found in _FOREIGN.finditer(low)]
-    if not HEAD_WORDS.isdisjoint(words):
-        places += may_be_under(low)
     if not _PATH_WORDS.isdisjoint(words):
         places += [found.start() for found in _PATH.finditer(low) if _is_token(found.group(1))]
     if " from " in low and " to " in low:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "ADDRESS", "ANYTHING", "AT", "CARD", "COLOUR", "DOCUMENT", "ESCAPED", "FLAG", "IBAN", "INNER", "JWT", "OWN", "PAIR",
-    "PEM", "PHONE", "SENTENCE", "SIBLING", "SSN", "TOKEN",
+    "ADDRESS", "ANYTHING", "AT", "CARD", "COLOUR", "DOCUMENT", "ESCAPED", "FLAG", "HEAD", "IBAN", "INNER", "JWT", "OWN",
+    "PAIR", "PEM", "PHONE", "SENTENCE", "SIBLING", "SSN", "TOKEN",
 ]  # fmt: skip
 
 PEM: Final = 1
@@ -27,4 +27,5 @@ INNER: Final = 16384
 SIBLING: Final = 32768
 ESCAPED: Final = 65536
 COLOUR: Final = 131072
-ANYTHING: Final = 262143
+HEAD: Final = 262144
+ANYTHING: Final = 524287

@@ -10,15 +10,10 @@ from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
 
-__all__ = ["HEAD_WORDS", "may_be_under", "under_spans"]
+__all__ = ["may_be_under", "under_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
-#: What a text holds one of, in lower case and as a whole word, where a head in it may tell something.
-HEAD_WORDS = frozenset({
-    b"password", b"passwords", b"passwd", b"pwd", b"secret", b"secrets", b"token", b"tokens", b"credentials", b"key",
-    b"keys", b"apikey", b"ssn", b"pin", b"cvv", b"iban", b"otp", b"cookie", b"hash",
-})  # fmt: skip
 #: A line of two names or more, and what stands between them.
 _CELL, _PAD = r"\"?[A-Za-z_][\w.\-]{0,40}+\"?", r"[ ]{0,64}+"
 _END = r"[ \t\r]{0,8}+(?=\n|\Z)"
@@ -32,28 +27,26 @@ _SECTION = re.compile(r"\n\[([\w.\-]{2,64}+)\][ \t\r]{0,8}+(?=\n)")
 _ENTRY = re.compile(
     rf"\n[ \t]{{0,8}}+([\w.\-]{{1,64}}+)[ \t]{{0,8}}+=[ \t]{{0,8}}+[\"']?+([^\s\"'\[\]{{}}#;]{{5,1024}}+)[\"']?+{_END}"
 )
-_KEY = re.compile(r"\n([ \t]{0,32}+)[\"']?([A-Za-z_][\w.\-]{1,64}+)[\"']?:[ \t\r]{0,8}+(?=\n[ \t])")
+# What stands below a key stands farther in: the end of its line is found quickly, and the line read then.
+_KEY_END = re.compile(r":[ \t\r]{0,8}+(?=\n[ \t])")
+_KEY = re.compile(r"([ \t]{0,32}+)[\"']?([A-Za-z_][\w.\-]{1,64}+)[\"']?")
+_LONGEST_KEY = 100
 _ITEM = re.compile(
     rf"\n([ \t]{{1,32}}+)[\"']?([\w.\-/]{{1,64}}+)[\"']?:[ \t]{{1,8}}+[\"']?+"
     rf"([^\s\"'\[\]{{}}|>&*!]{{6,1024}}+)[\"']?+{_END}"
 )
 _MASS = frozenset({"password", "secret", "token", "api_key", "credential"})
+_CODES = frozenset({"pin", "cvv", "otp"})
 
 
-def may_be_under(low: str) -> list[int]:
-    """Return the places of heads below which :func:`under_spans` may find something.
-
-    Args:
-        low: Texts in lines of their own, in lower case.
-    """
-    places: list[int] = []
-    if "|" in low or "," in low or ";" in low or "\t" in low:
-        places += [head.start() + 1 for head in _HEAD.finditer(low)]
-    if "\n[" in low:
-        places += [head.start() + 1 for head in _SECTION.finditer(low)]
-    if "\n " in low or "\n\t" in low:  # what stands below a key stands farther in
-        places += [head.start() + 1 for head in _KEY.finditer(low)]
-    return places
+def may_be_under(text: str, of: _Of) -> bool:
+    """Return whether a head in a text of several lines may tell what stands below it; see :func:`under_spans`."""
+    lines = text if text[:1] == "\n" else "\n" + text
+    return (
+        any(kind not in (SCAN, TRUST) for _, kinds in _heads(lines, of) for kind in kinds)
+        or any(True for _ in _told_sections(lines, of))
+        or any(True for _ in _told_keys(lines, of))
+    )
 
 
 def under_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
@@ -69,16 +62,19 @@ def under_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
     return sorted((start + shift, end + shift, kind) for start, end, kind in found)
 
 
+def _heads(text: str, of: _Of) -> Iterator[tuple[re.Match[str], list[str]]]:
+    """Find lines of names with what is between them, and what each of the names tells."""
+    if "|" in text or "," in text or ";" in text or "\t" in text:
+        for head in _HEAD.finditer(text):
+            yield head, [of(cell.strip(' "')) for cell in head.group().strip().strip("|").split(head.group("by"))]
+
+
 def _tables(text: str, of: _Of) -> _Spans:
     done = 0
-    for head in _HEAD.finditer(text):
-        if head.start() < done:
+    for head, kinds in _heads(text, of):
+        if head.start() < done or all(kind in (SCAN, TRUST) for kind in kinds):
             continue  # a row of the table before it
-        by, cells = head.group("by"), head.group().strip().strip("|").split(head.group("by"))
-        kinds = [of(cell.strip(' "')) for cell in cells]
-        if all(kind in (SCAN, TRUST) for kind in kinds):
-            continue
-        at = head.end()
+        by, at = head.group("by"), head.end()
         for _ in range(_MOST_ROWS):
             if rule := _RULE.match(text, at):
                 at = rule.end()
@@ -96,8 +92,7 @@ def _tables(text: str, of: _Of) -> _Spans:
                 break
             for kind, value in zip(kinds, values, strict=True):
                 bare = value.strip(' "\r')
-                secret = len(bare) > 3 and not bare.isalpha() and (by != "," or any(map(str.isdigit, bare)))
-                if secret and kind not in (SCAN, TRUST) and not keeps(kind, bare):
+                if kind not in (SCAN, TRUST) and _is_secret(kind, bare, by):
                     begin = start + value.find(bare)
                     yield begin, begin + len(bare), kind
                 start += len(value) + 1
@@ -106,11 +101,27 @@ def _tables(text: str, of: _Of) -> _Spans:
                 break
 
 
+def _is_secret(kind: str, value: str, by: str) -> bool:
+    """Return whether a cell holds a secret: no word, no number of few digits, nothing that stands for a value."""
+    if kind in _CODES:
+        return value.isdigit() and 3 <= len(value) <= 8
+    if len(value) <= 3 or value.isalpha() or (" " in value and kind not in _MASS):
+        return False
+    return (by != "," or any(map(str.isdigit, value))) and not keeps(kind, value)
+
+
+def _told_sections(text: str, of: _Of) -> Iterator[tuple[re.Match[str], str, str]]:
+    """Find sections of a file, their names, and what these tell."""
+    if "\n[" in text:
+        for section in _SECTION.finditer(text):
+            name = section.group(1).rpartition(".")[2]
+            yield section, name, of(name)
+
+
 def _sections(text: str, of: _Of) -> _Spans:
     """Find what stands in a section of a file whose name tells: ``[passwords]``, ``[api]`` with ``key = …``."""
-    for section in _SECTION.finditer(text):
-        name = section.group(1).rpartition(".")[2]
-        whole, at = of(name), section.end()
+    for section, name, whole in _told_sections(text, of):
+        at = section.end()
         while entry := _ENTRY.match(text, at):
             at = entry.end()
             key = entry.group(1)
@@ -119,13 +130,19 @@ def _sections(text: str, of: _Of) -> _Spans:
                 yield *entry.span(2), kind
 
 
+def _told_keys(text: str, of: _Of) -> Iterator[tuple[re.Match[str], int, str]]:
+    """Find keys of YAML that tell, where their line ends, and how far in they stand."""
+    for end in _KEY_END.finditer(text):
+        begin = text.rfind("\n", max(0, end.start() - _LONGEST_KEY), end.start())
+        key = _KEY.fullmatch(text, begin + 1, end.start()) if begin >= 0 else None
+        if key and (kind := of(key.group(2))) in _MASS:
+            yield end, len(key.group(1)), kind
+
+
 def _keys(text: str, of: _Of) -> _Spans:
     """Find what stands under a key of YAML that tells: ``tokens:`` and, deeper, ``ci: …``."""
-    for key in _KEY.finditer(text):
-        kind = of(key.group(2))
-        if kind not in _MASS:
-            continue
-        depth, at = len(key.group(1)), key.end()
+    for key, depth, kind in _told_keys(text, of):
+        at = key.end()
         while (item := _ITEM.match(text, at)) and len(item.group(1)) > depth:
             at = item.end()
             if item.group(2) not in HARMLESS_INSIDE and not keeps(kind, item.group(3)) and _mixed(item.group(3)):

@@ -33,7 +33,9 @@ _PIECES = [
     "://", "%40", "::", "fd12:", ":1", "10.", "203.0.113.9", "//", "user", "card", " number", "-u ", "insert into t (",
     ") values (", "-----BEGIN ", "PRIVATE KEY-----", "hvs.", "hooks.slack.com/services/", "SK", "İ", "K", "\u2003", "?",
     "\0", "cookie", "W/", ",", "('", "', '", "')", " -> ", "| ", "<pin>", "</", ")=(", 'form-data; name="pin"\r\n\r\n',
-    "ENV ", "config set ", "requirepass ", "mysql -p", "docker login -p ", " is your ", "machine a login b ", *_SECRETS,
+    "a,pin\n", "b,7531\n", "| dbPass |", "tokens:\n  ", "[secrets]\n", "where token <> ", " in ('", "LIKE '%",
+    " changed from ", " to ", "ENV ", "config set ",
+    "requirepass ", "mysql -p", "docker login -p ", " is your ", "machine a login b ", *_SECRETS,
     JWT, PEM,
 ]  # fmt: skip
 _TEXTS = st.lists(st.sampled_from(_PIECES), max_size=8).map("".join)
