@@ -10,7 +10,7 @@ from typing import Literal
 
 from mobius_otel.errors import ConfigurationError, MissingExtra
 from mobius_otel.policy import Policy
-from mobius_otel.secret_files import read_secret, warn_where_exposed
+from mobius_otel.secret_files import MAKE_ONE, SHORTEST, read_secret, warn_where_exposed
 from mobius_otel.security.api_keys import ApiKeyManager, KeyRotator, ValkeyChannel
 from mobius_otel.security.api_keys.digests import NO_PEPPER
 from mobius_otel.security.api_keys.imported import ForeignForms
@@ -178,7 +178,19 @@ def _peppers() -> list[str | None]:
     also = [
         None if line == NO_PEPPER else line for line in (_secret_setting(f"{_PEPPER}_ALSO") or "").splitlines() if line
     ]
-    return [_secret_setting(_PEPPER), *also]
+    return [_pepper(), *also]
+
+
+def _pepper() -> str | None:
+    """Return the pepper; one that is given and empty is a secret that was not mounted, and no key opens without it."""
+    pepper = _secret_setting(_PEPPER)
+    if pepper is None:
+        for name in (f"{_PEPPER}_FILE", _PEPPER):
+            if (given := os.environ.get(name)) is not None:
+                what = "" if name == _PEPPER else "a file that holds "
+                rule = f"{what}at least {SHORTEST} bytes that nobody can guess, or not set at all"
+                raise ConfigurationError(name, given, rule, f"It is empty. {MAKE_ONE}")
+    return pepper
 
 
 def _secret_setting(name: str) -> str | None:

@@ -18,7 +18,7 @@ from mobius_otel import compat
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_limits, shown_store
 from mobius_otel.cli.doctor_audit import audit_findings
 from mobius_otel.cli.output import json_line, table
-from mobius_otel.errors import KeyNotFound, KeyStoreUnavailable, MobiusError
+from mobius_otel.errors import ConfigurationError, KeyNotFound, KeyStoreUnavailable, MobiusError
 from mobius_otel.instrumentation.reach import SERVERS, UNREACHED
 from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
@@ -144,12 +144,14 @@ def _ending(policy: Policy) -> list[Finding]:
 def _pepper(policy: Policy) -> list[Finding]:
     if not policy.wants_keys:
         return []
-    if not any(os.environ.get(name) for name in ("MOBIUS_OTEL_KEY_PEPPER", "MOBIUS_OTEL_KEY_PEPPER_FILE")):
+    if not any(name in os.environ for name in ("MOBIUS_OTEL_KEY_PEPPER", "MOBIUS_OTEL_KEY_PEPPER_FILE")):
         return [Finding("pepper", "warn", "MOBIUS_OTEL_KEY_PEPPER is not set: digests are stored without a pepper")]
     found = [Finding("pepper", "ok", "keys are stored as digests under the pepper")]
     try:
         with open_keys(policy) as manager:
             counted = dict(manager.census()[1])
+    except ConfigurationError:
+        return []  # the key store's finding says why
     except MobiusError:
         return found  # the key store has a finding of its own
     newest, *also = manager.pepper_labels

@@ -204,6 +204,8 @@ def _meant(args: argparse.Namespace, manager: ApiKeyManager) -> list[ApiKey]:
         found = manager.list(lineage=manager.get(args.lineage).lineage_id)
     else:
         found = manager.list(owner=args.owner)
+        if not found:  # a name that is mistyped must not look like a key that was revoked
+            raise ConfigurationError("owner", args.owner, "somebody who has or had a key", "Nothing was revoked.")
     return [key for key in found if key.state.lets_in]
 
 

@@ -16,6 +16,7 @@ from mobius_otel.cli.common import add_json, add_policy, policy_of
 from mobius_otel.cli.keys_common import manager_of, verb
 from mobius_otel.cli.output import json_line, note, progress, table
 from mobius_otel.errors import ConfigurationError
+from mobius_otel.policy import Policy
 from mobius_otel.security.api_keys import ApiKey, ApiKeyManager
 from mobius_otel.security.api_keys.scanning import FoundKey, Scanner, pattern_for
 from mobius_otel.security.api_keys.secret import has_checksum
@@ -72,20 +73,36 @@ def _scan(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         manager = None if args.no_store or not _has_store(args) else stack.enter_context(manager_of(args))
         # Of any prefix: it may have been changed, and the checksum tells ours from others'.
-        scanner = Scanner() if manager is None else Scanner(None, _either(manager.is_genuine))
+        unseen = 0 if manager is None else _unseen(manager)
+        scanner = Scanner() if manager is None else Scanner(None, _genuine(manager, policy_of(args), unseen))
         places = list(_places(args, scanner))
-        known = _known(manager, places)
-    leaked = [place for place in places if _may_open(known, place)]
+        store = _Store(_known(manager, places), unseen)
+    leaked = [place for place in places if store.may_open(place)]
+    if any(store.is_hidden(place) for place in places):
+        note(
+            f"the store has {unseen} keys under a pepper that is not given here: what it does not find may be one of"
+            " them, and opens until it is proven dead. Scan again with MOBIUS_OTEL_KEY_PEPPER as the service has it, a"
+            " former one in MOBIUS_OTEL_KEY_PEPPER_ALSO"
+        )
     if args.json:
-        json_line({"found": [_as_json(known, place) for place in places], "leaked": len(leaked)})
+        json_line({"found": [store.as_json(place) for place in places], "leaked": len(leaked)})
     else:
-        rows = [list(_as_json(known, place).values()) for place in places]
+        rows = [list(store.as_json(place).values()) for place in places]
         table(["where", "line", "key", "state", "id", "owner"], rows, empty="none of our keys was found")
     return 1 if leaked else 0
 
 
-def _either(is_genuine: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
-    return lambda raw: has_checksum(raw) or is_genuine(raw)
+def _unseen(manager: ApiKeyManager) -> int:
+    """Return how many keys the store has under a pepper that is not given: no secret of theirs is found."""
+    _, counted = manager.census()
+    return sum(count for label, count in counted.items() if label not in manager.pepper_labels)
+
+
+def _genuine(manager: ApiKeyManager, policy: Policy, unseen: int) -> Callable[[bytes], bool]:
+    """Return what tells our keys from others'; a tag of a pepper that is not given cannot be checked."""
+    front = f"{policy.api_keys.prefix}_".encode("ascii")
+    untold = bool(unseen) and policy.api_keys.mac != "off"
+    return lambda raw: has_checksum(raw) or manager.is_genuine(raw) or (untold and raw.startswith(front))
 
 
 def _has_store(args: argparse.Namespace) -> bool:
@@ -106,24 +123,39 @@ def _known(manager: ApiKeyManager | None, places: Iterable[Place]) -> dict[bytes
     return {place.found.secret: manager.identify(place.found.secret) for place in places}
 
 
-def _may_open(known: dict[bytes, ApiKey | None] | None, place: Place) -> bool:
-    if known is None:
-        return True
-    key = known[place.found.secret]
-    return key is not None and key.state.lets_in
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """What the store knows of what was found.
 
+    Args:
+        known: The keys by their secrets; None: no store was asked.
+        unseen: How many keys it has that it cannot find.
+    """
 
-def _as_json(known: dict[bytes, ApiKey | None] | None, place: Place) -> dict[str, object]:
-    key = known[place.found.secret] if known is not None else None
-    state = "not asked" if known is None else "unknown" if key is None else key.state.value
-    return {
-        "where": place.where,
-        "line": place.found.line,
-        "key": place.found.shown,
-        "state": state,
-        "id": key.id if key is not None else None,
-        "owner": key.owner if key is not None else None,
-    }
+    known: dict[bytes, ApiKey | None] | None
+    unseen: int
+
+    def is_hidden(self, place: Place) -> bool:
+        """Return whether this may be a key that the store has and cannot find."""
+        return self.known is not None and self.known[place.found.secret] is None and self.unseen > 0
+
+    def may_open(self, place: Place) -> bool:
+        """Return whether what was found opens something, or may."""
+        key = self.known[place.found.secret] if self.known is not None else None
+        return self.known is None or self.is_hidden(place) or (key is not None and key.state.lets_in)
+
+    def as_json(self, place: Place) -> dict[str, object]:
+        """Return what is to be told of a place."""
+        key = self.known[place.found.secret] if self.known is not None else None
+        untold = "not asked" if self.known is None else "pepper missing" if self.is_hidden(place) else "unknown"
+        return {
+            "where": place.where,
+            "line": place.found.line,
+            "key": place.found.shown,
+            "state": untold if key is None else key.state.value,
+            "id": key.id if key is not None else None,
+            "owner": key.owner if key is not None else None,
+        }
 
 
 # --- where it is looked ---------------------------------------------------------------------------------------

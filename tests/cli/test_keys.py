@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from mobius_otel import configure
 from mobius_otel.cli.main import main
+from mobius_otel.errors import ConfigurationError
 from mobius_otel.security import ApiKeyManager
 from mobius_otel.security.api_keys.secret import generate
 
@@ -416,3 +418,61 @@ def test_the_doctor_knows_about_peppers_and_about_what_ends_soon(keys, monkeypat
     assert "may go" in found("pepper")[1]
     monkeypatch.delenv("MOBIUS_OTEL_KEY_PEPPER")
     assert "without a pepper" in found("pepper")[0]
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", "\r\n"])
+def test_an_empty_pepper_is_a_secret_that_was_not_mounted(keys, tmp_path, monkeypatch, content, capsys):
+    """It is refused like a short one, by every command and at start; only what is not set at all is none."""
+    name = "MOBIUS_OTEL_KEY_PEPPER"
+    monkeypatch.setenv(name, "")
+    if content is not None:
+        name += "_FILE"
+        (tmp_path / "pepper").write_text(content)
+        monkeypatch.setenv(name, str(tmp_path / "pepper"))
+    said = keys("issue", "alice")
+    assert (said.status, said.out) == (2, "")
+    assert f"{name} = " in said.err
+    assert "at least 16 bytes" in said.err
+    with pytest.raises(ConfigurationError, match=name):
+        configure()
+    assert main(["doctor", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [f["verdict"] for f in findings if f"{name} = " in f["text"]] == ["fail"]
+    assert [f for f in findings if f["what"] == "pepper"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mac"), [("another made-up pepper", "off"), ("another made-up pepper", "on"), (None, "off")]
+)
+def test_without_the_pepper_a_key_of_ours_may_open(keys, tmp_path, monkeypatch, given, mac):
+    """The store cannot find it: nobody may take that for harmless."""
+    (tmp_path / "mobius.toml").write_text(POLICY.replace("[api_keys]", f'[api_keys]\nmac = "{mac}"'))
+    (tmp_path / "x").write_text(issued(keys, "alice")["secret"])
+    monkeypatch.delenv("MOBIUS_OTEL_KEY_PEPPER")
+    if given is not None:
+        monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER", given)
+    said = keys("scan", "x", "--json")
+    assert (said.status, said.json["leaked"]) == (1, 1)
+    assert said.json["found"][0]["state"] == "pepper missing"
+    assert "MOBIUS_OTEL_KEY_PEPPER as the service has it" in said.err
+    if given is not None:
+        monkeypatch.setenv("MOBIUS_OTEL_KEY_PEPPER_ALSO", PEPPER)
+        said = keys("scan", "x", "--json")
+        assert (said.status, said.json["found"][0]["state"]) == (1, "active")
+
+
+def test_a_key_of_nobody_is_unknown_where_the_store_has_none_that_it_cannot_find(keys, tmp_path, monkeypatch):
+    """Without a pepper too."""
+    monkeypatch.delenv("MOBIUS_OTEL_KEY_PEPPER")
+    issued(keys, "alice")
+    (tmp_path / "x").write_text(generate("mob", "live"))
+    said = keys("scan", "x", "--json")
+    assert (said.status, said.json["found"][0]["state"]) == (0, "unknown")
+
+
+def test_an_owner_of_no_key_is_a_mistake(keys):
+    """Whoever revokes in a hurry must not believe that it was done; one whose keys are all dead is none."""
+    issued(keys, "alice")
+    said = keys("revoke", "--owner", "alcie", "--yes")
+    assert (said.status, "alcie" in said.err, said.out) == (2, True, "")
+    assert [keys("revoke", "--owner", "alice", "--yes").status for _ in range(2)] == [0, 0]
