@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import accumulate
 
+from mobius_otel.telemetry.redaction.idioms import (
+    IDIOM_WORDS,
+    idiom_spans,
+    is_literal,
+    is_variable,
+    may_be_idiom,
+    may_be_piped,
+    quoted,
+)
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.statements import LITERAL
 
@@ -21,6 +30,7 @@ _Of = Callable[[str], str]
 _FLAG = re.compile(r"-(?<!\S-)-?+([A-Za-z][\w\-]{0,60}+)[ \t]{1,4}+[\"']?+(?!-)([^\s\"']{1,1024}+)", re.ASCII)
 #: What every flag of a command line begins with, also as a word of a list that is printed.
 FLAG_BEGIN = re.compile(r"-(?<![^\s\"']-)[A-Za-z\-]")
+_SETS_NAME = "pulumi config set "
 # The word of a scheme before what is told: "--token Bearer …".
 _SCHEMES = frozenset({"bearer", "basic", "token"})
 _NEXT_WORD = re.compile(r"[ \t]{1,4}+([^\s\"']{1,1024}+)")
@@ -34,27 +44,40 @@ _QUOTES = frozenset("\"'")
 # The same as Java prints it: [mysql, --password, …]
 _BARE_LIST = re.compile(r"\[([\w./\-]{1,256}+(?:, [^\[\],\n]{1,1024}+){1,256}+)\]")
 _NO_WORD = re.compile(r"[\s\"'|;]")
-_LOGINS = frozenset({"u", "user", "proxy-user", "su", "sSu", "sku", "ksu", "fsSLu", "fsu", "iu", "vu", "Lu", "sLu"})
+_LOGINS = frozenset(
+    {"u", "user", "proxy-user", "U", "su", "sSu", "sku", "ksu", "fsSLu", "fsu", "iu", "vu", "Lu", "sLu"}
+)
 _JOINED_LOGIN = re.compile(r"-(?<!\S-)(?:-(?:proxy-)?user=|u=?)[\"']?+([^\s\"':=]{1,256}+:[^\s\"']{1,1024}+)", re.ASCII)
-_VARIABLE = re.compile(r"\$\{?\w{1,64}\}?|%\w{1,64}%", re.ASCII)
 # Commands that take a password behind a flag of one letter: their name, the flag, and what has to stand between.
 _SHORT = re.compile(
     r"(?<![\w.\-])(?:(?P<p>mysql\w{0,10}+|mariadb[\w\-]{0,10}+|mongo\w{0,8}+|sshpass"
-    r"|(?:docker|podman|helm|nerdctl|oc|az|cf)(?: registry)? login|twine upload|7za?|useradd|usermod)"
-    r"|(?P<a>redis-cli|valkey-cli|keydb-cli)|(?P<P>sqlcmd|bcp|osql)|(?P<w>ldap[a-z]{3,8}+))(?=[ \t])",
+    r"|(?:docker|podman|helm|nerdctl|oc|az|cf|cosign|az acr|crane auth)(?: registry)? login"
+    r"|az sql [a-z]{2,10} [a-z]{2,10}"
+    r"|(?:twine|poetry) (?:upload|publish)|7za?|rar|useradd|usermod|cqlsh|rabbitmqadmin|beeline|ncftp(?:put|get)"
+    r"|psexec|rdesktop|security unlock-keychain)"
+    r"|(?P<a>redis-cli|valkey-cli|keydb-cli)"
+    r"|(?P<P>sqlcmd|bcp|osql|isql|tsql|unzip|zip|mosquitto_[a-z]{2,3}|ipmitool|security import)"
+    r"|(?P<s>ldappasswd)|(?P<w>ldap[a-z]{3,8}+)|(?P<k>openssl [a-z0-9\-]{2,20}+)|(?P<N>ssh-keygen)"
+    r"|(?P<A>snmp[a-z]{3,8}+)|(?P<E>curl))(?=[ \t])",
     re.ASCII,
 )
-_SHORT_FLAGS = (" -p", " -a", " -P", " -w")
-_AFTER_FLAG = re.compile(r"[ \t]{0,2}+[\"']?+((?!-)[^\s\"']{1,1024}+)", re.ASCII)
-_JOINED_ONLY = ("mysql", "mariadb", "7z")  # "-p shop" names a database
-_NEVER_JOINED = (
-    "mongo", "docker", "podman", "helm", "nerdctl", "oc", "az", "cf", "ldap", "twine", "useradd", "usermod",
+#: Flags of it, and what stands in a text where few commands have them.
+_SHORT_FLAGS = (
+    (" -p", ""), (" -a", ""), (" -P", ""), (" -w", ""), (" -s", "ldappasswd"), (" -k", "openssl"),
+    (" -N", "ssh-keygen"), (" -A", "snmp"), (" -E", "curl"),
 )  # fmt: skip
+_AFTER_FLAG = re.compile(r"[ \t]{0,2}+[\"']?+((?!-)[^\s\"']{1,1024}+)", re.ASCII)
+_JOINED_ONLY = ("mysql", "mariadb", "7z", "rar")  # "-p shop" names a database
+_MAYBE_JOINED = (
+    *_JOINED_ONLY, "sshpass", "redis-cli", "valkey-cli", "keydb-cli", "sqlcmd", "bcp", "osql", "isql", "tsql",
+)  # fmt: skip
+#: Of a command that takes two.
+_MORE_FLAGS = {"A": ("X",), "N": ("P",)}
 _COMMAND_END, _FARTHEST = re.compile(r"[\n|;]"), 256
 # aws configure set NAME VALUE, npm config set NAME VALUE, ENV NAME VALUE, setx NAME VALUE
 _SET = re.compile(
     r"(?<![\w.\-])(?:config(?:ure)? set|ENV|setx|[sS]et[eE]nv|(?:fastcgi|uwsgi|scgi)_param|proxy_set_header|add_header)"
-    r"[ \t]{1,16}+[\"']?([\w.\-/:@]{2,128}+)[\"']?[ \t]{1,4}+[\"']?"
+    r"[ \t]{1,16}+[\"']?(?!--)([\w.\-/:@]{2,128}+)[\"']?[ \t]{1,4}+[\"']?"
     r"([^\s\"'=]{4,1024}+)",
     re.ASCII,
 )
@@ -75,8 +98,9 @@ _SETS = (
 )  # fmt: skip
 #: Words, in lower case, of which one stands in a text that sets something.
 SETTING_WORDS = frozenset({
-    b"set", b"env", b"setx", b"setenv", b"param", b"header", b"requirepass", b"masterauth", b"auth",
+    b"set", b"env", b"setx", b"setenv", b"param", b"header", b"requirepass", b"masterauth", b"auth", *IDIOM_WORDS,
 })  # fmt: skip
+_SET_WORDS = SETTING_WORDS - IDIOM_WORDS | {b"auth"}
 
 
 def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int, int, str]]:
@@ -92,7 +116,7 @@ def command_spans(text: str, of: _Of, *, logins: bool = True) -> list[tuple[int,
         spans += _set_spans(text, of)
     if FLAG_BEGIN.search(text):
         spans += _short_spans(text, of)
-    return sorted(spans)
+    return sorted((*spans, *idiom_spans(text, of)))
 
 
 def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS) -> list[int]:
@@ -113,10 +137,13 @@ def may_be_command(text: str, of: _Of, words: AbstractSet[bytes] = SETTING_WORDS
         places += [found.start() for found in _JOINED_LOGIN.finditer(text)]
         if "'-" in text or '"-' in text or ", -" in text:
             places += [start for start, _, _ in _printed(text, of)]
-        if any(flag in text for flag in _SHORT_FLAGS):
+        if [flag for flag, command in _SHORT_FLAGS if flag in text and command in text]:
             places += [found.start() for found in _SHORT.finditer(text)]
-    if not words.isdisjoint(SETTING_WORDS):
+        places += may_be_piped(text, of)
+    if not words.isdisjoint(_SET_WORDS):
         places += [start for start, _, _ in _set_spans(text, of)]
+    if not words.isdisjoint(IDIOM_WORDS):
+        places += may_be_idiom(text, of, words)
     return places
 
 
@@ -132,7 +159,7 @@ def argument_spans(items: Sequence[str], of: _Of, *, logins: bool = True) -> lis
     line = " ".join([_NO_WORD.sub("_", item) for item in items])
     ends = list(accumulate([len(item) + 1 for item in items]))
     found = []
-    for start, end, kind in sorted((*_flag_spans(line, of, logins), *_short_spans(line, of))):
+    for start, end, kind in sorted((*_flag_spans(line, of, logins), *_short_spans(line, of), *idiom_spans(line, of))):
         number = bisect_right(ends, start)
         begin = ends[number] - len(items[number]) - 1
         found.append((number, start - begin, end - begin, kind))
@@ -179,27 +206,33 @@ def _flag_spans(text: str, of: _Of, logins: bool) -> _Spans:
         start, end = found.span(2)
         if name in _LOGINS:
             if logins:
-                yield from _login(text, start, end)
+                yield from _login(text, start, end, "%" if name == "U" and ":" not in text[start:end] else ":")
         elif (kind := of(name)) not in (SCAN, TRUST):
+            if name == "secret" and text.endswith(_SETS_NAME, 0, found.start()):
+                continue  # what follows is a name
             if text[start:end].lower() in _SCHEMES and (word := _NEXT_WORD.match(text, end)):
                 start, end = word.span(1)
-            if not keeps(kind, text[start:end]):
+            else:
+                end = quoted(text, start, end)
+            if is_literal(text, start, text[start:end]) or not keeps(kind, text[start:end]):
                 yield start, end, kind
     if logins:
         for found in _JOINED_LOGIN.finditer(text):
             yield from _login(text, *found.span(1))
 
 
-def _login(text: str, start: int, end: int) -> _Spans:
-    colon = text.find(":", start, end)
+def _login(text: str, start: int, end: int, by: str = ":") -> _Spans:
+    colon = text.find(by, start, end)  # "-U ann%…" of Samba
     while colon > 0 and text.startswith("[redacted:", colon - 9):
         colon = text.find(":", colon + 1, end)
     if colon <= 0 or text.startswith("//", colon + 1):
         return
+    end = quoted(text, start, end)
     password = text[colon + 1 : end]
     if text[start] == "<" and keeps("url_credential", text[start:end]):
         return  # "--user <user:password>"
-    if not keeps("url_credential", password) and not _VARIABLE.fullmatch(password):
+    literal = password[:1] == "$" and text[start - 1] == "'" and is_literal(f"'{password}", 1, password)
+    if literal or not (keeps("url_credential", password) or is_variable(text, start, password)):
         yield colon + 1, end, "url_credential"
 
 
@@ -222,13 +255,31 @@ def _short_spans(text: str, of: _Of) -> _Spans:
         at = command.end()
         end = _COMMAND_END.search(text, at, at + _FARTHEST)
         stop = end.start() if end else min(len(text), at + _FARTHEST)
-        at = text.find(f" -{flag}", at, stop)
-        value = _AFTER_FLAG.match(text, at + 3) if at >= 0 else None
+        for letter in (flag, *_MORE_FLAGS.get(flag, ())):
+            if span := _after(text, name, letter, at, stop):
+                yield *span, "password"
+
+
+def _after(text: str, name: str, flag: str, at: int, stop: int) -> tuple[int, int] | None:
+    """Return the secret behind a flag of one letter, between two places of a text."""
+    while (at := text.find(f" -{flag}", at, stop)) >= 0:
+        at += 3
+        value = _AFTER_FLAG.match(text, at)
         if value is None or value.start(1) >= stop:
             continue
-        joined = value.start(1) == at + 3 or text[at + 3] in "\"'"
-        if name.startswith(_JOINED_ONLY if not joined else _NEVER_JOINED):
+        joined = value.start(1) == at or text[at] in "\"'"
+        if (name.startswith(_JOINED_ONLY) and not joined) or (joined and not name.startswith(_MAYBE_JOINED)):
             continue
-        secret = value.group(1)
-        if not keeps("password", secret) and not _VARIABLE.fullmatch(secret):
-            yield *value.span(1), "password"
+        start, end = value.start(1), quoted(text, *value.span(1))
+        if flag == "E":  # "cert.pem:…"
+            colon = text.find(":", start, end)
+            if colon < 0 or text[colon + 1] in "/\\":
+                return None
+            start = colon + 1
+        secret = text[start:end]
+        if start < end and (
+            is_literal(text, start, secret) or not (keeps("password", secret) or is_variable(text, start, secret))
+        ):
+            return start, end
+        return None
+    return None

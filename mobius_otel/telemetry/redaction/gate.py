@@ -12,6 +12,7 @@ from functools import lru_cache, reduce
 from operator import or_
 
 from mobius_otel.compat import linear_set
+from mobius_otel.telemetry.redaction.idioms import WIDE_IDIOMS
 from mobius_otel.telemetry.redaction.sentences import WIDE_PATTERNS
 from mobius_otel.telemetry.redaction.sorts import (
     ADDRESS,
@@ -50,6 +51,7 @@ _QUESTIONS = (
     ),
     (HEAD, b"", rf"\n[ \t]*\|?[ ]*\"?{_CELL}+\"?[ ]*[|,;\t][\w.\-?\x80-\xff\" |,;\t\r]*\n"),
     (HEAD, b"", rf"\n\[{_CELL}+\][ \t\r]*\n|:[ \t\r]*\n[ \t]"),
+    *((FLAG, word, pattern) for word, pattern in WIDE_IDIOMS),
     *((SENTENCE, word, pattern) for word, pattern in WIDE_PATTERNS),
     (JWT, b"", r"eyJ"),
     (ADDRESS, b"", r"::|:(?:[0-9A-Fa-f]{1,4}:){6}|\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),

@@ -30,6 +30,10 @@ FRAGMENTS = [
     "pin='a''",
     "pin changed from 'a", "pin changed from a to ", "where a)::a a)::",
     "MAAAAAAAAAAAAAAAAAAAAAAA.aaaaaa.", "state=&code=", "11111111:AA", "password password ", "api key", " is",
+    "echo a|", "echo aaa | sudo ", "htpasswd -b ", "sqlplus a/",
+    "net use \\\\a ", "AUTH\\r\\n$1\\r\\na", "AUTH a ", "-p'a ",
+    "put-parameter --name ", "put-parameter --value 'a", "pulumi config set a ", "rabbitmqctl add_user a ", "zip -P",
+    "::add-mask::a", "setuser a >", "sudo -S <<<", "snmpget -A a -X ", "curl -E a:", ".auth('a', '",
 ]  # fmt: skip
 
 

@@ -34,8 +34,10 @@ _PIECES = [
     ") values (", "-----BEGIN ", "PRIVATE KEY-----", "hvs.", "hooks.slack.com/services/", "SK", "İ", "K", "\u2003", "?",
     "\0", "cookie", "W/", ",", "('", "', '", "')", " -> ", "| ", "<pin>", "</", ")=(", 'form-data; name="pin"\r\n\r\n',
     "a,pin\n", "b,7531\n", "| dbPass |", "tokens:\n  ", "[secrets]\n", "where token <> ", " in ('", "LIKE '%",
-    " changed from ", " to ", "ENV ", "config set ",
-    "requirepass ", "mysql -p", "docker login -p ", " is your ", "machine a login b ", *_SECRETS,
+    " changed from ", " to ",
+    "echo x1y2z3 | sudo -S ",
+    "AUTH ", "AUTH\r\n$1\r\n", "vault login ", "net user a ", "userPassword:: ", "-U ", "-p'$",
+    "ENV ", "config set ", "requirepass ", "mysql -p", "docker login -p ", " is your ", "machine a login b ", *_SECRETS,
     JWT, PEM,
 ]  # fmt: skip
 _TEXTS = st.lists(st.sampled_from(_PIECES), max_size=8).map("".join)
