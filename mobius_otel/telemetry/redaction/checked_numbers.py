@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mobius_otel.telemetry.redaction.hits import Hits, each, replace_spans
+from mobius_otel.telemetry.redaction.hits import Hits, each, is_alnum, replace_spans
 from mobius_otel.telemetry.redaction.names import word_set
 
 __all__ = [
@@ -73,6 +73,8 @@ def _compact_cards(text: str) -> Iterator[tuple[int, int, str]]:
             continue
         if text[start - 1 : start] == "." and text[max(0, start - 2) : start - 1].isdigit():
             continue  # the digits behind a decimal point
+        if end - start > 16 and text[start - 1 : start] == "_":
+            continue  # an id: "blk_4568377692254637284"
         if not _inside_hash(text, start, end):
             yield start, end, "card"
 
@@ -141,7 +143,7 @@ def _iban_end(text: str, start: int, length: int) -> int:
         elif character not in " -\u00a0" or text[at - 1] == character:
             return -1
         at += 1
-    ends = seen == length and not (at < len(text) and text[at].isalnum())
+    ends = seen == length and not (at < len(text) and is_alnum(text[at]))
     return at if ends else -1
 
 
@@ -149,7 +151,7 @@ def _iban_at(text: str, start: int) -> int:
     """Return where an IBAN that begins at a place ends, or -1 where there is none."""
     country = text[start : start + 2].upper()
     length = _IBAN_LENGTHS.get(country)
-    if length is None or (start and text[start - 1].isalnum()):
+    if length is None or (start and is_alnum(text[start - 1])):
         return -1
     if _UUID_BEGIN.match(text, start):
         return -1  # one in a hundred that begin like a country's pass the check
@@ -178,7 +180,7 @@ def _ssn_spans(text: str) -> Iterator[tuple[int, int, str]]:
         start, end = found.span()
         number = found.group()
         around = text[max(0, start - 1) : start] + text[end : end + 1]
-        if any(character.isalnum() or character in "-_" for character in around):
+        if any(is_alnum(character) or character in "-_" for character in around):
             continue
         if number[:3] in {"000", "666"} or number[0] == "9" or number[4:6] == "00" or number[7:] == "0000":
             continue  # was never given out

@@ -13,6 +13,7 @@ __all__ = [
     "Hits",
     "each",
     "echoes",
+    "is_alnum",
     "marker",
     "replace_spans",
 ]
@@ -58,6 +59,11 @@ def each(text: AnyStr, part: AnyStr) -> list[int]:
         places.append(at)
         at = text.find(part, at + 1)
     return places
+
+
+def is_alnum(character: str) -> bool:
+    """Return whether a character may go on a number or a name of ASCII: Chinese is written without blanks."""
+    return character.isascii() and character.isalnum()
 
 
 def marker(kind: str) -> str:

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from mobius_otel.telemetry.redaction.hits import Hits, each, replace_spans
+from mobius_otel.telemetry.redaction.hits import Hits, each, is_alnum, replace_spans
 
 __all__ = [
     "FEWEST_COLONS",
@@ -73,9 +73,12 @@ _NATIONAL = re.compile(
     r"\(?0(?:[1-9](?:[ .\-][0-9]{2}){4}|[1-9][0-9]{1,4}\)?"
     r"(?:[ /\-][0-9]{3,4}[ \-][0-9]{3,4}|[ /\-]{1,3}[0-9]{5,9}))(?![0-9])"
 )
-_GLUE_BEFORE = frozenset("_+&#$-/:.")
+_GLUE_BEFORE, _GLUE_AFTER, _GLUE = frozenset("_+&#$-/."), frozenset("_%"), frozenset("-.:")
 _FEWEST_DIGITS = 8
-_GLUE_AFTER = frozenset("_:%")
+# A day and a time, as some logs write them: "081109 203615".
+_STAMP = re.compile(r"[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]) (?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]")
+_DUMP_BEFORE = re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}) \Z")
+_DUMP_BEHIND = re.compile(r" (?:[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})(?![0-9A-Za-z])")
 
 
 def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
@@ -83,18 +86,33 @@ def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int
         start, end = found.span()
         digits = len(_NOT_DIGITS.sub("", found.group()))
         before, after = text[start - 1 : start], text[end : end + 2]
-        if not _FEWEST_DIGITS <= digits <= 15 or before.isalnum() or before in _GLUE_BEFORE:
+        if not _FEWEST_DIGITS <= digits <= 15 or is_alnum(before) or before in _GLUE_BEFORE:
             continue
-        if after[:1].isalnum() or after[:1] in _GLUE_AFTER or (after[:1] in {"-", "."} and after[1:].isdigit()):
+        if before == ":" and found[0][0] != "+":
+            continue  # a part of a time
+        if is_alnum(after[:1]) or after[:1] in _GLUE_AFTER or (after[:1] in _GLUE and after[1:].isdigit()):
+            continue
+        if found[0][0] == "0" and (_STAMP.fullmatch(found[0]) or _in_dump(text, start, end)):
             continue
         yield start, end, "phone"
 
 
+def _in_dump(text: str, start: int, end: int) -> bool:
+    """Return whether digits stand among others of their kind: ``72 06 92 85 09 77 8a``, ``4c46 0201 0100 0000``."""
+    return (_DUMP_BEFORE.search(text[max(0, start - 6) : start]) or _DUMP_BEHIND.match(text, end)) is not None
+
+
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
-_IPV6 = re.compile(r"(?<![0-9A-Za-z:._])(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])")
+_IPV6 = re.compile(
+    r"(?:(?<![0-9A-Za-z:._])|(?<=[G-Zg-z]:)(?!:))(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])"
+)
+_WORLD_WIDE_NAME = re.compile(r"(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}")
 # What stands before a host, which is no person's, and around a version, which looks like an address.
 _NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
+# But Java writes "/192.0.2.1:443" for an address, and of "192.0.2.1-192.0.2.9" both are.
+_JAVA_BEFORE, _JAVA_BEHIND = re.compile(r"(?:\A|[\s:(,=\[])/\Z"), re.compile(r"[\s:,;)\]]|\Z")
+_RANGE_BEFORE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}-\Z")
 _VERSION_NEAR = re.compile(r"(?<![\w/])v(?:er)?[0-9 .:]", re.ASCII)
 _VERSION_BEHIND = re.compile(r"[ ,(]{1,2}(?:version|release|patch|build[ .#]?[0-9])")
 _MANY = 100  # no version counts two of its parts so far
@@ -104,7 +122,7 @@ def _is_version(near: str) -> bool:
     """Return whether what stands before four numbers, in lower case, speaks of a version."""
     return (
         "version" in near or "releas" in near or "upgrad" in near or "downgrad" in near or "build" in near
-        or "install" in near or "package" in near or "bump" in near or "patch" in near
+        or "install" in near or "package" in near or "bump" in near or "patch" in near or "firmware" in near
         or _VERSION_NEAR.search(near) is not None
     )  # fmt: skip
 
@@ -117,17 +135,30 @@ def _octets(address: str) -> list[int]:
     return octets
 
 
+def _is_glued(text: str, start: int, end: int) -> bool:
+    """Return whether four numbers are a part of something else, or a host."""
+    before, after = text[start - 1 : start], text[end : end + 2]
+    if is_alnum(after[:1]) or after[:1] == "_" or (after[:1] == "." and after[1:].isdigit()):
+        return True
+    if after[:1] == "-" and not _IPV4.match(text, end + 1):
+        return True
+    if before == "/":
+        return not (_JAVA_BEFORE.search(text[max(0, start - 2) : start]) and _JAVA_BEHIND.match(text, end))
+    if before == "-":
+        return _RANGE_BEFORE.search(text[max(0, start - 17) : start]) is None
+    return _NO_ADDRESS.search(text[max(0, start - 3) : start]) is not None
+
+
 def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _IPV4.finditer(text):
         start, end = found.span()
-        after = text[end : end + 2]
-        if after[:1].isalnum() or after[:1] in {"_", "-"} or (after[:1] == "." and after[1:].isdigit()):
+        if _is_glued(text, start, end):
             continue
-        if _NO_ADDRESS.search(text[max(0, start - 3) : start]):
-            continue
-        octets = _octets(found.group())
-        if not octets or (after[:1] == "/" and octets[3] == 0):
+        octets, after = _octets(found.group()), text[end : end + 1]
+        if not octets or (after == "/" and octets[3] == 0):
             continue  # a network
+        if after == "=" and octets[:2] == [2, 5]:
+            continue  # an attribute of X.500
         if sum(octet >= _MANY for octet in octets) < 2 and (
             _is_version(text[max(0, start - 32) : start].lower()) or _VERSION_BEHIND.match(text[end : end + 16].lower())
         ):
@@ -136,8 +167,8 @@ def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_ipv6(value: str) -> bool:
-    if sum(map(str.isdigit, value)) < 2 or len(value) < 6:
-        return False  # a name of C++, a time, ::1
+    if sum(map(str.isdigit, value)) < 2 or len(value) < 6 or _WORLD_WIDE_NAME.fullmatch(value):
+        return False  # a name of C++, a time, ::1; the name of a port, an address of hardware
     try:
         ipaddress.IPv6Address(value)
     except ValueError:
@@ -230,7 +261,10 @@ def may_be_ipv4(text: str, raw: bytes) -> list[int]:
         at = found.start()
         while 48 <= raw[at - 1] <= 57:
             at -= 1
-        glued = raw[at - 1 : at].isalpha() or raw[at - 1] in b"_.$-/@"  # "Chrome/125.0.0.0"
+        before = raw[at - 1]
+        glued = raw[at - 1 : at].isalpha() or before in b"_.$@"
+        if before in b"/-":  # "Chrome/125.0.0.0", but "/192.0.2.1:443" and "192.0.2.1-192.0.2.9"
+            glued = raw[at - 2 : at - 1].isalnum() if before == 47 else not raw[at - 2 : at - 1].isdigit()
         if not glued and (address := _IPV4.match(text, at)) and _octets(address.group()):
             places.append(at)
     return places
@@ -245,6 +279,8 @@ def may_be_ipv6(text: str) -> list[int]:
     for at in colons:
         begin = max(0, at - _LONGEST_IPV6)
         start = begin + len(text[begin:at].rstrip(_IN_IPV6))
+        if text[start] == ":" != text[start + 1 : start + 2]:
+            start += 1  # "ip:2001:db8::1"
         if (address := _IPV6.match(text, start)) and _is_ipv6(address.group()):
             places.append(at)
     return places

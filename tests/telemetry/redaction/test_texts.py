@@ -93,6 +93,10 @@ CLEAN = [
     "a == b and password == expected", "the secret to success is work", "Token bucket is full", "password: ********",
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+    "WWPN 50:06:01:60:3b:a0:11:2c logged in", "00000000: 7f45 4c46 0201 0100 0000 0000 0000 0000",
+    "72 06 92 85 09 77 8a 27 48 f0", "2.5.4.42=Ann", "081109 203615 148 INFO dfs.DataNode: ok", "firmware: 6.1.34.0",
+    "block blk_4568377692254637284 terminating", "/usr/93.184.216.34/x", "time 08:15:30 0612345678",
+    "request 89516ad2-0546-404b-be65-cb3e9e5ec5b6 done", "1.2.3.4-rc1",
 ]  # fmt: skip
 
 
@@ -232,3 +236,27 @@ def test_of_a_text_full_of_secrets_goes_what_is_glued_to_them():
     start = "dsn amqp://ann:[redacted:url_credential]@mq/shop mail [redacted:email][redacted:unreadable] done dsn "
     assert clean.startswith(start)
     assert Redactor().text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("refused: /93.184.216.34:443", "refused: /[redacted:ipv4]:443"),
+        ("L:/10.0.0.5:8080 - R:/93.184.216.34:5 READ", "L:/[redacted:ipv4]:8080 - R:/[redacted:ipv4]:5 READ"),
+        ("93.184.216.34-93.184.216.40", "[redacted:ipv4]-[redacted:ipv4]"),
+        ("ip:2001:db8::1 ok", "ip:[redacted:ipv6] ok"),
+        ("SMS to +14155552671: delivered", "SMS to [redacted:phone]: delivered"),
+        ("call (415) 555-2671: busy", "call [redacted:phone]: busy"),
+        ("TEL;TYPE=CELL:+14155552671", "TEL;TYPE=CELL:[redacted:phone]"),
+        ("call 06 12 34 56 78 now", "call [redacted:phone] now"),
+        ("IP 93.184.216.34\u88ab\u5c01", "IP [redacted:ipv4]\u88ab\u5c01"),
+        ("\u624b\u673a+8613812345678\u5df2", "\u624b\u673a[redacted:phone]\u5df2"),
+        ("\u53e3\u5ea7DE89370400440532013000\u3078", "\u53e3\u5ea7[redacted:iban]\u3078"),
+        ("\u53f7123-45-6789\u5165", "\u53f7[redacted:ssn]\u5165"),
+    ],
+)
+def test_addresses_and_numbers_are_found_as_java_vcards_and_chinese_write_them(text, clean):
+    redactor = Redactor()
+    assert redactor.text(text) == clean
+    assert redactor.redact({"a": "x", "b": text}).value["b"] == clean
+    assert redactor.text(clean) == clean
