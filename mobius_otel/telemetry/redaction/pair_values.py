@@ -97,13 +97,15 @@ _CLOSE = {
     quote: re.compile(rf"(?:[^{quote}\\]++|\\.{twice})*+", re.DOTALL)
     for quote, twice in (('"', ""), ("'", r"|''(?=[^\s',;)\]}][^'\n]{0,512}+')"), ("`", ""))
 }
+#: As nginx, .NET and CSV write one.
+_CODED_QUOTES = frozenset({"\\x22", "\\x27", "\\u0022", "\\u0027", '""'})
 # A quote as it is written in HTML.
 _QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"
 _HTML_OPEN = re.compile(rf"&(?:{_QUOTE});")
 # It goes on over what may end one, unless another name stands behind that.
 _BARE = re.compile(
     r"(?:[^\s,;&|)\]}\"'<>\\`\x1b\0]++|\\(?![nrt\"'])"
-    r"|[,;&)\]}](?![\s\"'`,;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]"
+    r"|[,;&)\]}](?![\s\"'`,;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]|\\(?:x|u00)2[27]"
     rf"|(?<=[^\s=:]&)(?:lt;/|(?:{_QUOTE}|gt);(?=[\s,;&<)\]}}]|$))"
     r"|(?:User|Data|Initial|Integrated|Persist|Trust|Connect|Connection|Application) [A-Z][A-Za-z ]{1,40}=)"
     # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
@@ -170,6 +172,10 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     if separator == ">":
         return _element(text, pair, kind)
     begin = text[at : at + 1]
+    if pair.quote in _CODED_QUOTES and text.startswith(pair.quote, at):
+        start = at + len(pair.quote)
+        end = text.find(pair.quote, start)
+        return _checked(text, start, end if end >= 0 else len(text), kind, quoted=True)
     if begin == "[" and text.startswith("[redacted:", at) and (marked := _MARKED_LOGIN.match(text, at)):
         return marked.end(), marked.end()  # "https://x-access-token:[redacted:url_credential]@host/path"
     if separator == ":" and text.startswith("//", pair.start - 2) and (masked := _MASKED_LOGIN.match(text, at)):

@@ -30,18 +30,18 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 # A colour of a terminal may stand between a name, its separator and its value.
 # Over the text turned around: a separator is found quickly, and the name that stands before it is read from there.
 # Read forwards it is => := = : or >, and no == :: :// >= or >>, and no = that ends its line: what stands before that is
-# mostly no name but base64, and not to be learned.
+# mostly no name but base64, and not to be learned. Its quote may be doubled, or be \x22, \u0022, &quot;.
 _PAIR = (
     r"(>=|=:|=(?<!==)(?<!\n=)(?<!\A=)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
-    r"((?:\](?=[\"']))?+[\"'`]?\\{0,128}+)"
+    r"((?:\](?=[\"']))?+(?:\"\"|[27]2(?:x|00u)\\|;touq&|[\"'`]?\\{0,128}+))"
     r"([\w.\-%\[\]$]{1,256}+)"
 )
 _TURNED_PAIR = re.compile(_PAIR, re.ASCII)
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
 _RUN = (
-    r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+[\"'`]?+"
-    r"\\{0,128}+"
+    r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+"
+    r"(?:\"\"|[27]2(?:x|00u)\\|;touq&|[\"'`]?+\\{0,128}+)"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)"
 )
 _TURNED_RUN = re.compile(_RUN, re.ASCII)
@@ -51,7 +51,10 @@ _WIDE_PAIR, _WIDE_RUN = (
     re.compile(_RUN.replace("[:=>]", "[:=>\uff1a]", 1)),
 )
 _LONGEST_RUN = 256
-_SEPARATED = re.compile(r"\\{0,128}+(?:[\"']\]?|`)?+(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>\uff1a]")
+_SEPARATED = re.compile(
+    r"(?:\"\"|\\(?:x|u00)2[27]|&quot;|\\{0,128}+(?:[\"']\]?|`)?+)"
+    r"(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>\uff1a]"
+)
 _BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([^\W\d].*|\$.*)")  # "-Ddb.password=…"
