@@ -25,13 +25,13 @@ from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError
 from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
-from mobius_otel.security.rate_limit.reporting import tell_the_rest
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
 from mobius_otel.telemetry.audit.logger import prepare
 from mobius_otel.telemetry.audit.observe import observe_ledger
 from mobius_otel.telemetry.audit.shipper import Shipper
+from mobius_otel.telemetry.audit.windows import tell_the_rest
 from mobius_otel.telemetry.redaction import (
     Redactor,
     configured_redactor,
@@ -105,6 +105,7 @@ class Runtime:
 
     def arm(self) -> None:
         """Put the guard in front of the service and redaction in front of every exit."""
+        tell_the_rest()  # what was refused before is none of this ledger's
         self._before = defaults.install(self._defaults)
         self._installed = True
         prepare()
@@ -167,9 +168,9 @@ class Runtime:
         if self._installed:
             self._installed = False
             self._reach.stop()
-            tell_the_rest()
             install_guard(None)
             unbridge_logging()
+            tell_the_rest()  # after the last refusal, while there is a ledger
             detach_sidecar()
             defaults.install(self._after())
             self._defaults.emitter.close()

@@ -54,9 +54,11 @@ class TelemetryCapture:
         if self._opened:
             raise ConfigurationError("TelemetryCapture", self, "entered once", "Make a new one for every block.")
         # Here and not above: pytest loads this module at every start, also for tests that capture nothing.
+        from mobius_otel.telemetry.audit.windows import tell_the_rest
         from mobius_otel.telemetry.safety import raise_errors
         from mobius_otel.testing.taps import taps
 
+        tell_the_rest()  # refusals that were counted before
         taps.open(self)
         _audit_listeners().append(self.on_audit)
         self._lines.attach()
@@ -67,10 +69,12 @@ class TelemetryCapture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from mobius_otel.telemetry.audit.windows import tell_the_rest
         from mobius_otel.telemetry.safety import raise_errors
         from mobius_otel.testing.taps import taps
 
         raise_errors(self._raised_before)
+        tell_the_rest()
         self._lines.detach()
         _audit_listeners().remove(self.on_audit)
         taps.close(self)

@@ -6,6 +6,7 @@ its window in one record when the window is over, with a count and the keys that
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -131,6 +132,11 @@ class Denials:
                 return self._over()
             self._gather()
             return []
+
+    def left(self) -> float:
+        """Return the nanoseconds until the window is over; infinite where none is open."""
+        due = self.due
+        return math.inf if due == _NO_WINDOW else due - self.now()
 
     def top(self, number: int) -> list[tuple[Hashable, int]]:
         """Return the keys that were denied most in this window and the one before."""

@@ -130,6 +130,7 @@ class RateLimiter(FastPaths):
             saturation=self._counts.saturation,
             tracked=self._counts.__len__,
             now=memory.now if memory is not None else time.monotonic_ns,
+            clock=clock if memory is not None else None,
             gone=self._remote.look if self._remote is not None else None,
         )
         self._choose_paths(self._counts, _acquire)
@@ -358,7 +359,7 @@ class RateLimiter(FastPaths):
             Pairs of a pseudonym and how often it was denied, at least: a sketch of 64 keys counts them, which
             of N denials counts each key N/65 too low at most.
         """
-        return self._reporter.top(number)
+        return self._reporter.trail.top(number)
 
     @property
     def tracked_keys(self) -> int:
@@ -373,7 +374,7 @@ class RateLimiter(FastPaths):
 
     def flush(self) -> None:
         """Record the denials that are being counted for the next audit record."""
-        self._reporter.flush()
+        self._reporter.trail.flush(everything=True)
 
     # --- how it works -----------------------------------------------------------------------------------------
 

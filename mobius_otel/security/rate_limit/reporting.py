@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
-import hashlib
 import logging
-import os
-import secrets
 import time
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from mobius_otel import compat, conventions
+from mobius_otel.clock import Clock
 from mobius_otel.errors import AuditUnavailable
-from mobius_otel.forks import on_fork
 from mobius_otel.security.observed import observe_together
 from mobius_otel.security.rate_limit.decision import Decision
-from mobius_otel.security.rate_limit.denials import Denials, Told
 from mobius_otel.security.rate_limit.limit import RateLimit
+from mobius_otel.security.rate_limit.trail import Trail
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor
 from mobius_otel.telemetry.audit.logger import record_event
 from mobius_otel.telemetry.metrics import BoundSeries, MetricEmitter
-from mobius_otel.telemetry.redaction.actions import Pseudonyms
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.telemetry.spans import report
 
-__all__ = ["Reporter", "tell_the_rest"]
+__all__ = ["Reporter"]
 
 _log = logging.getLogger("mobius_otel")
-_SHORTEST_WINDOW: Final = 1.0
-_LONGEST_WINDOW: Final = 3600.0
-_NANOSECONDS: Final = 1_000_000_000
-#: Who has denials that nobody was told of yet when the process ends.
-_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
 
 
 class Reporter:
@@ -49,6 +38,7 @@ class Reporter:
         saturation: Returns the highest used share since it was last asked.
         tracked: Returns how many keys are remembered.
         now: Returns the time that decisions are made by, in nanoseconds.
+        clock: What it goes by, where somebody has set that.
         gone: Returns whether the backend is gone; None: it never is.
     """
 
@@ -62,6 +52,7 @@ class Reporter:
         saturation: Callable[[], float],
         tracked: Callable[[], int],
         now: Callable[[], int],
+        clock: Clock | None = None,
         gone: Callable[[], bool] | None = None,
     ) -> None:
         self.name = name
@@ -69,10 +60,8 @@ class Reporter:
         self.gone = gone or bool
         self.saturation = saturation
         self.tracked = tracked
-        self.audit = audit
-        self._limit = limits[0].limit
-        window = min(max(limit.per for limit in limits), _LONGEST_WINDOW)
-        self.denials = Denials(round(max(window, _SHORTEST_WINDOW) * _NANOSECONDS), now)
+        self.trail = Trail(name, limits, audit=audit, now=now, clock=clock)
+        self.denials, self.fold = self.trail.denials, self.trail.fold
         self.allowed: BoundSeries
         self.denied: BoundSeries
         #: Whether a decision outside of every span has nothing but a number to tell.
@@ -80,11 +69,7 @@ class Reporter:
         self._may_be_quiet = quiet
         self._in_context = compat.context_reader()
         self._emitter: MetricEmitter | None = None
-        # Records shall tell two clients apart and name neither.
-        self._own_key = secrets.token_bytes(32)
         self.bind()
-        on_fork(self)
-        _reporters.add(self)
 
     def decided(self, result: str, decision: Decision, key: Hashable, start_ns: int, error: str | None = None) -> None:
         """Tell of one decision, after it has been taken, with all that belongs to it; never raises.
@@ -114,16 +99,6 @@ class Reporter:
                 self.denials.keys.append(key)
                 self.fold(self.denials.now(), decision.limit)
 
-    def fold(self, now: int, limit: int) -> None:
-        """Count the denied keys, and record what is to be recorded; never raises.
-
-        Args:
-            now: The time in nanoseconds.
-            limit: The limit that denied.
-        """
-        self._limit = limit
-        self._tell(self.denials.fold(now))
-
     def change(self, degraded: bool, error: str | None = None) -> None:
         """Tell, at the change of state alone, that the backend is gone or back."""
         if degraded == self.degraded:
@@ -143,50 +118,6 @@ class Reporter:
         except AuditUnavailable:  # strict: the limiter goes on deciding, as it does without its server
             _log.debug("mobius_otel: a change of limit %r has no audit record", self.name)
 
-    def top(self, number: int) -> list[tuple[str, int]]:
-        """Return the pseudonyms of the keys that were denied most, each with how often at least."""
-        return [(self.pseudonym(key), count) for key, count in self.denials.top(number)]
-
-    def pseudonym(self, key: Hashable) -> str:
-        """Return what stands for a key in records.
-
-        With ``MOBIUS_OTEL_PSEUDONYM_KEY`` it is the same in every process, and ``mobius-otel redact lookup --kind
-        client`` finds it; else it is the same for as long as this limiter lives.
-        """
-        plain = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
-        if os.environ.get("MOBIUS_OTEL_PSEUDONYM_KEY"):
-            return Pseudonyms.from_environment().of("client", plain)
-        raw = plain.encode("utf-8", "surrogatepass")
-        return "client-" + hashlib.blake2b(raw, key=self._own_key, digest_size=8).hexdigest()
-
-    def flush(self, *, everything: bool = True) -> None:
-        """Record the denials that are being counted.
-
-        Args:
-            everything: Also those whose window is not over.
-        """
-        self._tell(self.denials.flush(everything=everything))
-
-    def _tell(self, told: list[Told]) -> None:
-        for count, top in told if self.audit else ():
-            with guarded("rate_limit"):
-                self._record(count, top)
-
-    def _record(self, count: int, top: list[tuple[Hashable, int]]) -> None:
-        named = [(self.pseudonym(key), often) for key, often in top]
-        attributes = {
-            conventions.RATE_LIMIT_POLICY: self.name,
-            conventions.RATE_LIMIT_LIMIT: self._limit,
-            conventions.RATE_LIMIT_TOP: [f"{pseudonym}={often}" for pseudonym, often in named],
-            conventions.COUNT: count,
-        }
-        # Of many clients that nobody stands out of, the limit itself speaks.
-        actor = Actor(named[0][0], "user") if named else Actor(self.name, "system")
-        try:
-            record_event(conventions.RATE_LIMIT_EXCEEDED, actor=actor, outcome="failure", attributes=attributes)
-        except AuditUnavailable:  # strict: nothing may happen without its record, and a denial lets nothing happen
-            _log.debug("mobius_otel: a denial of limit %r has no audit record", self.name)
-
     def bind(self) -> None:
         """Tell what is configured now, from here on."""
         slot = defaults.slot()
@@ -204,9 +135,6 @@ class Reporter:
             observe_together(slot.emitter, conventions.RATE_LIMIT_SATURATION, self, _saturations)
             observe_together(slot.emitter, conventions.RATE_LIMIT_TRACKED_KEYS, self, _tracked)
             observe_together(slot.emitter, conventions.RATE_LIMIT_DEGRADED, self, _degraded)
-
-    def _after_fork_in_child(self) -> None:
-        self.denials.begin()  # the parent tells of its own
 
 
 def _attributes(result: str, decision: Decision, notable: bool) -> Mapping[str, Any]:
@@ -237,17 +165,8 @@ def _saturations(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str
 
 
 def _tracked(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, Any]]]:
-    for reporter in reporters:  # whoever collects is a good moment: else a window's end is noticed by the next denial
-        reporter.flush(everything=False)
     return _by_policy(reporters, lambda reporter: reporter.tracked(), lambda a, b: a + b)
 
 
 def _degraded(reporters: list[Reporter]) -> Iterable[tuple[float, Mapping[str, Any]]]:
     return _by_policy(reporters, lambda reporter: float(reporter.gone()), max)
-
-
-@atexit.register
-def tell_the_rest() -> None:
-    """Record every denial that nobody was told of yet: at the end of the process, or of what is configured."""
-    for reporter in list(_reporters):
-        reporter.flush()

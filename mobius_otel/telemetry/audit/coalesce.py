@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
+from mobius_otel.telemetry.audit.windows import expect
 from mobius_otel.telemetry.safety import guarded
 
 __all__ = ["Coalescer"]
@@ -22,8 +23,9 @@ K = TypeVar("K", bound=Hashable)
 class Coalescer(Generic[K]):
     """Emits the first occurrence of a key at once, and the rest of its window as one with a count.
 
-    A window's end is noticed at the next :meth:`add` of any key, or at :meth:`flush`. When more keys than
-    `max_sources` have a window open, the oldest one is ended early, so nothing goes uncounted.
+    A window's end is noticed within a second or so by a thread that runs while one is open, by a clock that says when
+    it is moved (a method ``watch``) at once; and at the end of the process. When more keys than `max_sources` have a
+    window open, the oldest one is ended early, so nothing goes uncounted.
 
     Args:
         emit: Called with a key and how many occurrences it stands for; what it raises is swallowed.
@@ -41,7 +43,6 @@ class Coalescer(Generic[K]):
         >>> for _ in range(5):
         ...     coalescer.add("198.51.100.7")
         >>> _ = clock.advance(60)
-        >>> coalescer.flush()
         >>> seen
         [('198.51.100.7', 1), ('198.51.100.7', 4)]
     """
@@ -65,6 +66,10 @@ class Coalescer(Generic[K]):
         # Key -> when its window ends, and how many came since it was emitted; the oldest window first.
         self._open: OrderedDict[K, list[float]] = OrderedDict()
         self._next_end = math.inf
+        watch = getattr(clock, "watch", None)
+        self._look_after = math.inf if watch is not None else window
+        if watch is not None:
+            watch(self.flush)
         on_fork(self)
 
     def add(self, key: K) -> None:
@@ -86,17 +91,25 @@ class Coalescer(Generic[K]):
                 self._open[key] = [now + self._window, 0]
                 self._next_end = min(self._next_end, now + self._window)
                 due.append((key, 1))
+                if len(self._open) == 1:  # the others end after it
+                    expect(self, self._look_after)
         self._tell(due)
 
-    def flush(self, *, everything: bool = False) -> None:
+    def flush(self, *, everything: bool = False) -> float:
         """Emit the counts of windows that are over.
 
         Args:
             everything: Also of those that are not, for the end of a process.
+
+        Returns:
+            Seconds until the next window is over; infinite where none is open.
         """
         with self._lock:
-            due = self._ended(float("inf") if everything else self._clock())
+            now = self._clock()
+            due = self._ended(math.inf if everything else now)
+            left = self._next_end - now
         self._tell(due)
+        return left
 
     def _ended(self, now: float) -> list[tuple[K, int]]:
         due = []
