@@ -135,6 +135,11 @@ def check_policy(policy: Policy) -> None:
             )
         )  # fmt: skip
     _check_audit(policy)
+    gauges = {name.lower() for name in policy.metrics.gauges}
+    for number, spec in enumerate(policy.instrument):
+        if spec.timer.lower() in gauges:
+            setting, rule = f"instrument[{number}].timer", "another name than a gauge of [metrics] gauges has"
+            raise policy.placed(ConfigurationError(setting, spec.timer, rule))
     if policy.metrics.path is not None:
         registry()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -18,6 +19,7 @@ from mobius_otel.telemetry.audit.blocks import wrap
 from mobius_otel.telemetry.audit.event import Outcome
 from mobius_otel.telemetry.audit.fail_modes import configured_mode
 from mobius_otel.telemetry.audit.logger import record_event
+from mobius_otel.telemetry.rules import check_name
 from mobius_otel.telemetry.safety import guarded, swallow
 from mobius_otel.web import current_principal
 from mobius_otel.web.recorder import told_actor
@@ -35,10 +37,14 @@ def time_function(target: str, timer: str) -> None:
     Args:
         target: ``"package.module:name"``.
         timer: The name of the histogram, in seconds.
+
+    Raises:
+        ConfigurationError: The name breaks the rule.
     """
+    check_name(timer)
 
     def around(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-        timing = defaults.emitter().timer(timer).time()
+        timing = _timing(timer)
         if inspect.iscoroutinefunction(wrapped):
 
             async def timed() -> Any:
@@ -50,6 +56,15 @@ def time_function(target: str, timer: str) -> None:
             return wrapped(*args, **kwargs)
 
     _wrap_when_imported(target, around)
+
+
+def _timing(timer: str) -> AbstractContextManager[object]:
+    """Return what times a call; where the name is in use for something else, the call goes on untimed."""
+    try:
+        return defaults.emitter().timer(timer).time()
+    except Exception as error:
+        swallow("metrics", error)
+        return nullcontext()
 
 
 def audit_function(target: str, actor: str | None = None) -> None:

@@ -123,7 +123,7 @@ class ApiKeysSection:
 class RateLimitRule:
     """``[[rate_limit.rules]]``: one limit, for some paths, counted by something."""
 
-    name: str = _required("The rule's name, as telemetry and the RateLimit headers show it.", rules.NAME)
+    name: str = _required("The rule's name, as telemetry and the RateLimit headers show it.", rules.RULE_NAME)
     paths: tuple[str, ...] = _key(("/*",), "The paths that it holds for.", rules.PATH)
     limit: tuple[str, ...] = _required('"100/minute", or a list: all must allow.', rules.LIMIT)
     by: str = _key("api_key", "What is counted; api_key on an open path: the address.", rules.BY)
@@ -260,7 +260,7 @@ class HeadersSection:
     """
 
     preset: Literal["api", "web", "off"] = _key("api", "The set of headers.", rules.choice("api", "web", "off"))
-    override: Mapping[str, str] = _key({}, "Headers by name.", rules.ANY, names=rules.HEADER_NAME)
+    override: Mapping[str, str] = _key({}, "Headers by name.", rules.HEADER_VALUE, names=rules.HEADER_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +282,7 @@ class InstrumentSection:
     """``[[instrument]]``: any function of the service, by name."""
 
     target: str = _required("The function.", rules.FUNCTION)
-    timer: str = _required("The name of the timer that its calls are recorded in.", rules.NAME)
+    timer: str = _required("The name of the timer that its calls are recorded in.", rules.TIMER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

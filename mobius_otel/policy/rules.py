@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from mobius_otel.conventions import METRICS
 from mobius_otel.policy import routes
 
 __all__ = [
-    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "ENDPOINT", "FUNCTION",
-    "HEADER_NAME", "IDENTIFIER", "LEASE", "LIMIT", "LOCATION", "NAME", "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE",
-    "ROUTE", "SCOPE", "SHARE", "SIDECAR", "SINK", "STORE", "WHOLE", "Rule", "choice",
+    "ADDRESSES", "ANY", "AT_MOST_FIVE", "BOOL", "BY", "CHANNEL", "COUNTED", "DATA", "DEADLINE", "ENDPOINT",
+    "FAILURES", "FUNCTION", "HEADER_NAME", "HEADER_VALUE", "IDENTIFIER", "LEASE", "LIMIT", "LOCATION", "NAME",
+    "NOT_NEGATIVE", "PATH", "PATTERN", "POSITIVE", "ROUTE", "RULE_NAME", "SCOPE", "SHARE", "SIDECAR", "SINK", "STORE",
+    "TIMER", "WHOLE", "Rule", "choice",
 ]  # fmt: skip
 
 
@@ -38,11 +40,13 @@ class Rule:
     instead: Callable[[object], str] = lambda _: ""
 
 
-def _matching(text: str, pattern: str, instead: Callable[[object], str] = lambda _: "") -> Rule:
+def _matching(
+    text: str, pattern: str, instead: Callable[[object], str] = lambda _: "", taken: Collection[str] = ()
+) -> Rule:
     compiled = re.compile(pattern)
     return Rule(
         text,
-        lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None,
+        lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None and value.lower() not in taken,
         f"^(?:{pattern})$",
         instead=instead,
     )
@@ -69,6 +73,19 @@ ANY = Rule("text", lambda value: isinstance(value, str))
 BOOL = Rule("true or false", lambda value: isinstance(value, bool))
 DATA = Rule("a text or a table", lambda value: isinstance(value, str | dict))
 NAME = _matching("a name of letters, digits, '_', '.' or '-'", r"[A-Za-z0-9_.-]{1,64}")
+#: What the limiter of wrong keys is called.
+FAILURES = "api_key.failures"
+RULE_NAME = _matching(
+    f"a name of letters, digits, '_', '.' or '-', and not \"{FAILURES}\", the limiter of [api_keys] failures",
+    r"[A-Za-z0-9_.-]{1,64}",
+    taken={FAILURES},
+)
+TIMER = _matching(
+    "the name of a metric: a letter and at most 254 letters, digits, '_', '.', '-' or '/', and none of this package's"
+    " own metrics",
+    r"[A-Za-z][A-Za-z0-9_./-]{0,254}",
+    taken=METRICS.keys(),
+)
 IDENTIFIER = _matching("lower-case letters and digits, beginning with a letter", r"[a-z][a-z0-9]{0,15}")
 PATH = _matching(
     'a path such as "/v1/items", or one with a trailing /* such as "/v1/*"', routes.PATH_PATTERN, routes.instead_of_path
@@ -95,6 +112,10 @@ DEADLINE = Rule("a number of seconds above 0 and up to 10", lambda value: _betwe
 LEASE = Rule("a part of a limit above 0 and up to 0.5", lambda value: _between(value, 0, 0.5))
 SHARE = Rule("a part of a limit above 0 and up to 1", lambda value: _between(value, 0, 1))
 HEADER_NAME = _matching("the name of a header", r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+# A server refuses what is no field value when it is sent, and then every answer fails (RFC 9110 section 5.5).
+HEADER_VALUE = _matching(
+    "text that a header can hold: one line of ASCII, without blanks around it", r"(?:[!-~](?:[\t -~]*[!-~])?)?"
+)
 SCOPE = _matching("a scope without blanks", r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")  # RFC 6749 section 3.3
 FUNCTION = _matching(
     'a function such as "shop.billing:refund"', r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"

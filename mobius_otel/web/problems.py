@@ -47,7 +47,7 @@ def _problem(
 
 def _challenge(realm: str, header: str, extra: str = "") -> Headers:
     """Return the challenges of RFC 6750 section 3 and of the key's own header."""
-    realm = realm.replace("\\", "").replace('"', "")
+    realm = "".join(letter for letter in realm if " " <= letter <= "~" and letter not in '"\\')
     return (
         ("www-authenticate", f'Bearer realm="{realm}"{extra}'),
         ("www-authenticate", f'ApiKey realm="{realm}", header="{header}"'),

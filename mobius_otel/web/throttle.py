@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mobius_otel.policy.rules import FAILURES
 from mobius_otel.security.rate_limit import RateLimiter
 
 __all__ = ["FailureThrottle"]
@@ -24,7 +25,7 @@ class FailureThrottle:
     __slots__ = ("_limiter",)
 
     def __init__(self, limit: str) -> None:
-        self._limiter = RateLimiter(limit, name="api_key.failures", audit=False)
+        self._limiter = RateLimiter(limit, name=FAILURES, audit=False)
 
     def wait(self, source: str) -> float:
         """Return the seconds that `source` has to wait; 0: it may try."""

@@ -172,6 +172,13 @@ def test_the_doctor_says_a_thing_once(said, monkeypatch, caplog):
     assert found(said, policy, "rate limits") == [("ok", "a (1/hour, only counted); counted in each worker by itself")]
 
 
+def test_a_timer_that_is_a_gauge_too_is_refused_with_the_line(said):
+    """One name is one instrument."""
+    policy = '[metrics.gauges]\n"Queue.depth" = "sum"\n[[instrument]]\ntarget = "jobs:run"\ntimer = "queue.depth"\n'
+    status, _, err = said(policy, "policy", "check")
+    assert (status, "mobius.toml:5: instrument[0].timer" in err, "another name than a gauge" in err) == (1, True, True)
+
+
 def test_what_serves_and_is_not_reached_is_named(said):
     """A policy in front of aiohttp guards nothing."""
     ((_, text),) = found(said, "", "not reached")

@@ -106,6 +106,29 @@ def test_the_whole_file_is_read(tmp_path):
             "redaction.rules[0].location",
             "did you mean 'span'?",
         ),
+        *(
+            ('timer = "billing.charge"', f'timer = "{name}"', 41, "instrument[0].timer", "the name of a metric")
+            for name in ("9x", "_x", ".x", "a b", "a" * 256, "mobius.guard.requests", "Mobius.API_key.store.duration")
+        ),
+        *(
+            ('"SAMEORIGIN"', value, 36, "headers.X-Frame-Options", "one line of ASCII")
+            for value in (
+                r'"a\nb"',
+                r'"a\r\nSet-Cookie: x=1"',
+                r'"a\u0000"',
+                r'"caf\u2026"',
+                '"é"',
+                '" a"',
+                r'"a\u007f"',
+            )
+        ),
+        (
+            'name = "all"',
+            'name = "api_key.failures"',
+            21,
+            "rate_limit.rules[1].name",
+            "the limiter of [api_keys] failures",
+        ),
         ("[service]\n", "service = 1\n[x]\n", 1, "service", "must be a table"),
         ('name = "shop"', 'name = "shop', 2, "", "not valid TOML"),
     ],
@@ -251,3 +274,16 @@ def test_a_byte_order_mark_is_no_part_of_a_policy(tmp_path):
     policy = load_policy(tmp_path / "mobius.toml")
     assert policy is not None
     assert policy.service.name == "shop"
+
+
+def test_a_header_is_left_out_by_an_empty_text_and_may_hold_blanks():
+    """What a server sends as it is."""
+    headers = parse_policy("[headers]\nX-A = ''\nX-B = 'max-age=1; b c\t\"d\"'").headers.override
+    assert dict(headers) == {"X-A": "", "X-B": 'max-age=1; b c\t"d"'}
+
+
+def test_a_header_from_the_environment_is_checked_and_not_shown():
+    """Whatever a deployment puts in."""
+    with pytest.raises(PolicyError, match=r"mobius\.toml:2: .*one line of ASCII") as caught:
+        parse_policy('[headers]\nX-A = "${V}"', file="mobius.toml", environ={"V": "s3cret\n"})
+    assert "s3cret" not in str(caught.value)

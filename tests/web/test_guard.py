@@ -1,6 +1,7 @@
 """The guard: facts in, verdict out."""
 
 import json
+import re
 
 import pytest
 
@@ -231,3 +232,10 @@ def test_a_key_that_is_sent_twice_is_a_wrong_one(guard, keys):
     assert bare.problem == ask(guard).problem
     assert ask(guard, headers={"authorization": ["Basic YTpi", "Basic YTpi"], "x-api-key": [secret]}).result == "passed"
     assert ask(guard, headers={"authorization": [f" bearer  {secret}"]}).result == "passed"
+
+
+def test_a_service_may_be_called_anything(keys):
+    """Its name is a part of a header, which servers send in one line of ASCII or not at all."""
+    guard = Guard(parse_policy('[service]\nname = "caf\\u2026 \\"é\\"\\r\\nshop"\n[api_keys]\nrequire = ["/*"]'), keys)
+    for name, value in ask(guard).problem.headers:
+        assert re.fullmatch("[ -~]*", value), name
