@@ -22,6 +22,7 @@ __all__ = [
     "TRUST",
     "NameRules",
     "keeps",
+    "says_count",
     "says_id",
     "word_set",
     "words",
@@ -186,6 +187,16 @@ def words(name: str) -> tuple[str, ...]:
     """
     end = name[-_LONGEST:]
     return tuple(word.lower() for word in _WORD.findall(end if end.isascii() else languages.plain(end)))
+
+
+def says_count(name: str, value: str) -> bool:
+    """Return whether a value is how many of something there are: ``tokens`` of 512.
+
+    Example:
+        >>> says_count("tokens", "512"), says_count("token", "512"), says_count("DB_PASS", "1234")
+        (True, False, False)
+    """
+    return value.isdigit() and name[-1:] in {"s", "S"} and not name.lower().endswith("pass")
 
 
 def says_id(name: str) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 
 from mobius_otel.telemetry.redaction.braces import is_empty_field
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, word_set
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count, word_set
 from mobius_otel.telemetry.redaction.sources import is_code
 from mobius_otel.telemetry.redaction.statements import LITERAL, STATEMENT_WORDS, may_be_statement
 
@@ -284,7 +284,9 @@ def _changes(text: str, of: _Of) -> _Spans:
             start, end = found.span(quoted if found.group(quote) else bare)
             value = text[start:end] if found.group(quote) else text[start:end].rstrip(".,;!?)")
             sure = found.group(quote) and kind in {"password", "secret"}
-            if kind not in (SCAN, TRUST) and not keeps(kind, value) and (sure or any(map(str.isdigit, value))):
+            if kind in (SCAN, TRUST) or keeps(kind, value) or says_count(names[-1], value):
+                continue
+            if sure or any(map(str.isdigit, value)):
                 yield start, start + len(value), kind
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Iterator
 
 from mobius_otel.telemetry.redaction.hits import each
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count
 
 __all__ = ["LITERAL", "STATEMENT_WORDS", "may_be_statement", "statement_spans"]
 
@@ -217,15 +217,16 @@ def _compared(text: str, low: str, of: _Of) -> _Spans:
             end = at + len(mark)
             begin = at - 1 if mark == "like " and low.startswith("i", at - 1) else at
             column = _TURNED_COLUMN.match(text[max(0, begin - _LONGEST_COLUMN) : begin][::-1])
-            kind = of(column.group(1)[::-1]) if column else SCAN
+            name = column.group(1)[::-1] if column else ""
+            kind = of(name) if name else SCAN
             if kind not in (SCAN, TRUST):
-                end = yield from _operands(text, end, kind, mark)
+                end = yield from _operands(text, end, (name, kind), mark)
             at = low.find(mark, end)
 
 
-def _operands(text: str, at: int, kind: str, mark: str) -> Generator[tuple[int, int, str], None, int]:
-    """Find the literals that a column of this kind is compared with; return where they end."""
-    done = at
+def _operands(text: str, at: int, column: tuple[str, str], mark: str) -> Generator[tuple[int, int, str], None, int]:
+    """Find the literals that a column of a name and a kind is compared with; return where they end."""
+    (name, kind), done = column, at
     while operand := _OPERAND.match(text, at):
         at = operand.end()
         if number := next((number for number in (1, 2, 3) if operand.group(number)), 0):
@@ -234,11 +235,12 @@ def _operands(text: str, at: int, kind: str, mark: str) -> Generator[tuple[int, 
             if mark == "like ":
                 start = end - len(text[start:end].lstrip("%"))
                 end = start + len(text[start:end].rstrip("%"))
-                if end - start < _SHORTEST_PATTERN:
+                if end - start < _SHORTEST_PATTERN and not (text[start:end].isdigit() and end - start > 2):
                     break
             # A name in double quotes is one of another column, but for MySQL.
-            name = number == 2 and not any(map(str.isdigit, text[start:end]))
-            if not name and not keeps(kind, text[start:end]):
+            value = text[start:end]
+            other = number == 2 and not any(map(str.isdigit, value))
+            if not (other or keeps(kind, value) or says_count(name, value)):
                 yield start, end, kind
         if not operand.group(4) or "(" not in mark:
             break

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, keeps, says_count
 
 __all__ = ["may_be_under", "under_spans"]
 
@@ -36,14 +36,14 @@ _ITEM = re.compile(
     rf"([^\s\"'\[\]{{}}|>&*!]{{6,1024}}+)[\"']?+{_END}"
 )
 _MASS = frozenset({"password", "secret", "token", "api_key", "credential"})
-_CODES = frozenset({"pin", "cvv", "otp"})
+_CODES, _SIGNS = frozenset({"pin", "cvv", "otp"}), frozenset("!@#$%^&*?+~")
 
 
 def may_be_under(text: str, of: _Of) -> bool:
     """Return whether a head in a text of several lines may tell what stands below it; see :func:`under_spans`."""
     lines = text if text[:1] == "\n" else "\n" + text
     return (
-        any(kind not in (SCAN, TRUST) for _, kinds in _heads(lines, of) for kind in kinds)
+        any(kind not in (SCAN, TRUST) for _, cells in _heads(lines, of) for _, kind in cells)
         or any(True for _ in _told_sections(lines, of))
         or any(True for _ in _told_keys(lines, of))
     )
@@ -62,17 +62,18 @@ def under_spans(text: str, of: _Of) -> list[tuple[int, int, str]]:
     return sorted((start + shift, end + shift, kind) for start, end, kind in found)
 
 
-def _heads(text: str, of: _Of) -> Iterator[tuple[re.Match[str], list[str]]]:
-    """Find lines of names with what is between them, and what each of the names tells."""
+def _heads(text: str, of: _Of) -> Iterator[tuple[re.Match[str], list[tuple[str, str]]]]:
+    """Find lines of names with what is between them, the names, and what each of them tells."""
     if "|" in text or "," in text or ";" in text or "\t" in text:
         for head in _HEAD.finditer(text):
-            yield head, [of(cell.strip(' "')) for cell in head.group().strip().strip("|").split(head.group("by"))]
+            cells = [cell.strip(' "') for cell in head.group().strip().strip("|").split(head.group("by"))]
+            yield head, [(cell, of(cell)) for cell in cells]
 
 
 def _tables(text: str, of: _Of) -> _Spans:
     done = 0
-    for head, kinds in _heads(text, of):
-        if head.start() < done or all(kind in (SCAN, TRUST) for kind in kinds):
+    for head, cells in _heads(text, of):
+        if head.start() < done or all(kind in (SCAN, TRUST) for _, kind in cells):
             continue  # a row of the table before it
         by, at = head.group("by"), head.end()
         for _ in range(_MOST_ROWS):
@@ -88,11 +89,11 @@ def _tables(text: str, of: _Of) -> _Spans:
                 start += bar + 1
                 row = row[bar + 1 :].rstrip(" \t\r|")
             values = row.split(by)
-            if not row or len(values) != len(kinds):
+            if not row or len(values) != len(cells):
                 break
-            for kind, value in zip(kinds, values, strict=True):
+            for (name, kind), value in zip(cells, values, strict=True):
                 bare = value.strip(' "\r')
-                if kind not in (SCAN, TRUST) and _is_secret(kind, bare, by):
+                if kind not in (SCAN, TRUST) and _is_secret(kind, bare, by) and not says_count(name, bare):
                     begin = start + value.find(bare)
                     yield begin, begin + len(bare), kind
                 start += len(value) + 1
@@ -103,11 +104,13 @@ def _tables(text: str, of: _Of) -> _Spans:
 
 def _is_secret(kind: str, value: str, by: str) -> bool:
     """Return whether a cell holds a secret: no word, no number of few digits, nothing that stands for a value."""
-    if kind in _CODES:
+    if kind in _CODES and (kind != "otp" or value.isdigit()):
         return value.isdigit() and 3 <= len(value) <= 8
     if len(value) <= 3 or value.isalpha() or (" " in value and kind not in _MASS):
         return False
-    return (by != "," or any(map(str.isdigit, value))) and not keeps(kind, value)
+    # A list of names has commas, too.
+    sure = by != "," or any(map(str.isdigit, value)) or (kind == "password" and not _SIGNS.isdisjoint(value))
+    return sure and not keeps(kind, value)
 
 
 def _told_sections(text: str, of: _Of) -> Iterator[tuple[re.Match[str], str, str]]:
