@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from mobius_otel.telemetry.redaction.detectors import value_detectors
-from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, replace_escaped, without_colours
+from mobius_otel.telemetry.redaction.escapes import MOST_TIMES, escaped_runs, replace_escaped, without_colours
 from mobius_otel.telemetry.redaction.hits import MARKER, Detector, Hits, echoes, marker, replace_spans
 from mobius_otel.telemetry.redaction.names import NameRules
 from mobius_otel.telemetry.redaction.own import own_detectors
@@ -45,6 +45,7 @@ _MANY = 256
 _MARKERS = re.compile(MARKER)
 _RUN_BEFORE, _RUN_BEHIND = re.compile(r"[\w.+\-]{1,256}+"), re.compile(r"[.:+\-(]{0,2}+[^\W_][\w.:+\-]{0,256}+")
 _FIRST = PEM | DOCUMENT
+_TOO_DEEP = "\\" * 129
 _SHORTEST = 5  # "pin=1"
 _WORD_BREAK = 256
 
@@ -103,6 +104,9 @@ class TextScanner:
                 text = pem(text, hits)
             if sorts & DOCUMENT and walk is not None and (document := _document(text)) is not None:
                 return _redacted_json(text, document, hits, walk)
+            if sorts & DOCUMENT and _TOO_DEEP in text:  # a text in a text, and so on: its names are not read any more
+                hits.append("depth")
+                return marker("depth")
         text = self._detect(text, hits, sorts)
         for _ in range(_PASSES):
             if len(hits) == before or not (_GLUED_BEHIND.search(text) or _GLUED_BEFORE.search(text)):
@@ -146,7 +150,9 @@ class TextScanner:
         return replace_escaped(text, lambda said: self.suspects(said, times), scan)
 
     def _detect(self, text: str, hits: Hits, sorts: int, times: int = 0) -> str:
-        if sorts & ESCAPED and times < MOST_TIMES:
+        if sorts & ESCAPED and times >= MOST_TIMES:
+            text = replace_spans(text, [(*run.span(), "depth") for run in escaped_runs(text)], hits)
+        elif sorts & ESCAPED:
             text = self._logins(text, hits)  # what of "user:pass%21word@host" is escaped is no address by itself
             text = self._unescaped(text, hits, times + 1)
         wanted = self._wanted.get(sorts)

@@ -232,8 +232,9 @@ class Screen:
             and (places := self._pairs.suspect_siblings(text))
         ):  # fmt: skip
             found.append((SIBLING, places))
-        if "%" in text and times < MOST_TIMES and (runs := escaped_runs(text)):
-            few = len(runs) < _MANY  # of many, whoever scans them finds out, and once is enough
+        if "%" in text and (runs := escaped_runs(text)):
+            # Of many, whoever scans them finds out, and once is enough; what is escaped too often is blanked.
+            few = len(runs) < _MANY and times < MOST_TIMES
             escaped = self.suspects([read(run.group()) for run in runs], times + 1) if few else range(len(runs))
             found.append((ESCAPED, [runs[index].start() for index in escaped]))
         if asked & AT and ("@" in text or ("%" in text and "%40" in text)) and (places := may_be_login_or_email(text)):

@@ -1,5 +1,6 @@
 """What stands behind percent signs is read as its receiver reads it; the rest of the text stays as it was."""
 
+import json
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -95,3 +96,26 @@ def test_any_mixture_of_escapes_is_read_and_written(text):
     clean = redactor.text(text + "%2Ftoken%3Dx1y2z3")
     assert "x1y2z3" not in clean
     assert redactor.text(clean) == clean
+
+
+def test_what_is_escaped_too_often_is_blanked_and_not_passed():
+    """An address in an address is read three times over; whoever hides a secret deeper gets nothing through."""
+    redactor, address = Redactor(), f"https://a.example/cb?access_token={CANARY}&x=1"
+    for _ in range(8):
+        clean = redactor.text(f"go {address}")
+        assert CANARY not in clean
+        assert redactor.text(clean) == clean
+        address = quote(address, safe="")
+    assert clean == "go [redacted:depth]"
+    assert redactor.text("100%25 sure, %252525 of 50%25252525") == "100%25 sure, %252525 of 50%25252525"
+
+
+def test_json_in_json_and_so_on_is_blanked_where_nobody_reads_it_any_more():
+    document = {"password": CANARY}
+    redactor = Redactor()
+    for _ in range(12):
+        text = json.dumps(document)
+        clean = redactor.text(text)
+        assert CANARY not in clean
+        assert redactor.text(clean) == clean
+        document = {"a": text}
