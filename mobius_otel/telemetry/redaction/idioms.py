@@ -38,10 +38,12 @@ _WORD = r"(?:'[^'\n]{1,128}+'|\"[^\"\n]{1,128}+\"|(?![\-\"'])[^\s\"'|;&<>()]{1,1
 # The end of a line is none behind a backslash.
 _REST = r"(?:[^\n|;&\\]|\\\n|\\.)"
 _STDIN = (
-    r"(?:--password-stdin|--passwd-on-stdin|passwd[ \t]+--stdin|--with-token|chpasswd"
+    r"(?:--password-stdin|--passwd-on-stdin|passwd[ \t]+--stdin|--with-token|\bchpasswd"
     r"|sudo[ \t]{1,4}+(?:-\w{1,8}+[ \t]{1,4}+){0,2}-S)"
 )
 _FLAG = r"(?:-[A-Za-z]{1,8}+[ \t]{1,4}+(?:[0-9]{1,2}[ \t]{1,4}+)?)"
+# As a word, also behind a line break written as two characters.
+_AUTH = r"(?:(?<![0-9A-Za-z])|(?<=\\n))AUTH"
 _PIPED = ("-stdin", "chpasswd", "--with-token", " -S")
 #: What stands in a text that holds it, the pattern, and whether a word alone is a secret there, too: it may be the
 #: rest of a sentence, "vault login failed".
@@ -115,7 +117,8 @@ _IDIOMS: tuple[tuple[tuple[str, ...], re.Pattern[str], bool], ...] = tuple(
         (
             ("AUTH\r", "AUTH\\r"),
             (
-                r"AUTH(\r\n|\\r\\n)(?:\$[0-9]{1,4}\1[^\s\\]{1,64}\1)??\$[0-9]{1,4}\1([^\s\\]{3,512}+)"
+                rf"{_AUTH}"
+                r"(\r\n|\\r\\n)(?:\$[0-9]{1,4}\1[^\s\\]{1,64}\1)??\$[0-9]{1,4}\1([^\s\\]{3,512}+)"
                 r"(?=\1\*|\1[^$]|(?:\1)?$)"
             ),
             True,
@@ -147,7 +150,7 @@ _PULUMI = re.compile(
     re.ASCII,
 )
 # What Redis prints where its password is a line of its own.
-_AUTH_LINE = re.compile(r"AUTH(?:\r|\\r)")
+_AUTH_LINE = re.compile(rf"{_AUTH}(?:\r|\\r)")
 
 
 def quoted(text: str, start: int, end: int) -> int:

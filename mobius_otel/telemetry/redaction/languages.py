@@ -21,7 +21,8 @@ _WORDS_OF: Final = {
     "credential": "zugangsdaten anmeldedaten",
     "card": "kartennummer kreditkartennummer kaartnummer",
     "cvv": "prufziffer pruefziffer prufnummer pruefnummer kartenprufnummer kartenpruefnummer",
-    "otp": "bestatigungscode bestaetigungscode",
+    "otp": "bestatigungscode bestaetigungscode verifizierungscode einmalcode verificatiecode inlogcode"
+    " 验证码 驗證碼 校验码 認証コード 確認コード 認証番号 인증번호 인증코드",
     "pin": "geheimzahl 暗証番号",
     "private_key": "密钥 密鑰 秘密鍵",
     "phone": "telefon telefono telefone telefonnummer telefoonnummer handynummer mobilnummer rufnummer телефон",
@@ -32,6 +33,7 @@ SUFFIXES: Final = (
     ("passwort", "password"), ("kennwort", "password"), ("wachtwoord", "password"), ("contrasena", "password"),
     ("motdepasse", "password"), ("пароль", "password"), ("密码", "password"), ("密碼", "password"),
     ("パスワード", "password"), ("비밀번호", "password"), ("zugangsdaten", "credential"), ("kartennummer", "card"),
+    ("验证码", "otp"), ("驗證碼", "otp"), ("認証コード", "otp"), ("確認コード", "otp"), ("인증번호", "otp"),
 )  # fmt: skip
 #: Two words, where what something is for stands behind it.
 PHRASES: Final = {
@@ -47,6 +49,19 @@ PHRASES: Final = {
         ("cle privee", "clave privada", "chave privada", "chiave privata", "klucz prywatny"), "private_key"
     ),
     **dict.fromkeys(("token acceso", "token acesso", "token secreto", "jeton acces"), "token"),
+    **dict.fromkeys(
+        (
+            "codigo verificacion",
+            "codigo verificacao",
+            "codigo confirmacion",
+            "codigo confirmacao",
+            "codice verifica",
+            "codice conferma",
+            "kod weryfikacyjny",
+            "код подтверждения",
+        ),
+        "otp",
+    ),
     **dict.fromkeys(("numero carte", "numero carta", "numero tarjeta", "numero cartao"), "card"),
 }
 #: Words between the two that are left out.

@@ -100,6 +100,8 @@ _API_KEYS = word_set(
 _PRIVATE_KEYS = word_set(
     "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"
 )
+#: Frameworks whose cookie is called after them: laravel_session. Any other owner's is mostly a state, or an object.
+_SESSIONS = word_set("laravel ci rails codeigniter october symfony koa play")
 _CODES = word_set(
     "mfa otp totp fa tfa factor verification verify confirmation auth authorization authenticator sms recovery backup"
     " access reset login time pass"
@@ -132,6 +134,7 @@ _SUFFIXES = (
     ("appsecret", "secret"), ("apitoken", "token"), ("authtoken", "token"), ("accesstoken", "token"),
     ("refreshtoken", "token"), ("idtoken", "token"), ("csrftoken", "token"), ("xsrftoken", "token"),
     ("middlewaretoken", "token"), ("bearertoken", "token"), ("sessiontoken", "token"), ("usertoken", "token"),
+    ("rootpw", "password"), ("bindpw", "password"),
     ("sastoken", "token"), ("bottoken", "token"), ("phonenumber", "phone"), ("mobilenumber", "phone"),
     ("dbpass", "password"), ("dbpwd", "password"), ("requirepass", "password"), ("masterauth", "password"),
     ("userpass", "password"), ("userpwd", "password"), ("sshpass", "password"),
@@ -219,7 +222,7 @@ def _key(owner: str, all_words: tuple[str, ...]) -> str:
 
 
 def _code(owner: str) -> str:
-    if owner == "security":
+    if owner in {"security", "cvv", "cvc"}:
         return "cvv"
     if owner == "pin":
         return "pin"
@@ -249,7 +252,7 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     if last == "auth":
         return "authorization" if owner in {"", "x", "http", "basic", "proxy", "bearer"} else SCAN
     if last in {"sid", "session"}:
-        return SCAN if owner else "session"
+        return SCAN if owner and owner not in _SESSIONS else "session"
     if last == "pin":
         return SCAN if owner in {"gpio", "led", "analog", "digital", "map", "board"} else "pin"
     if last == "seed":
@@ -267,7 +270,7 @@ def _judge(name: str) -> str:
     if _NO_NAME.search(name):
         return SCAN
     found = words(unquote(name) if "%" in name else name)
-    if not found or (found[0] in _FACTS and len(found) > 1):
+    if not found or (found[0] in _FACTS and len(found) > 1 and found != ("enable", "secret")):  # as Cisco calls one
         return SCAN
     end = len(found)
     while end > 1 and (found[end - 1] in _ENDINGS or found[end - 1].isdigit()):

@@ -73,13 +73,16 @@ _SAID = re.compile(
     r"|pass(?:word|phrase|code|wd|wort)|kennwort|mot de passe|clave|senha|wachtwoord|contrasena|pwd?|pin(?: code)?|otp"
     r"|secret|token|cvv|cvc|ssn|cookie"
     r"|(?:access|security|verification|sms|mfa|recovery|backup|login|confirmation|auth) code"
-    r"|your (?:[a-z0-9]{1,20} )?code|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password)"
+    r"|(?:your|ihr|dein|votre|ton|uw) (?:[a-z0-9]{1,20} )?code|(?:ihre|deine) tan"
+    r"|(?:su|tu) codigo"
+    r"|(?:bestaetigungs|verifizierungs|einmal|verificatie|inlog)code"
+    r"|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password)"
     rf"({_LINK})[ \t]{{1,2}}[\"'`]?+([^\s\"'`]{{3,512}}+)",
     re.ASCII,
 )
-# Said the other way round, as short messages do: "123456 is your Acme verification code".
+# Said the other way round, as short messages do: "123456 is your Acme verification code", "Use 123456 as your PIN".
 _TURNED = re.compile(
-    r"(?<![\w.\-])(?:g-)?([0-9]{4,8}) is your (?:[\w.]{1,20} ){0,3}(?:code|pin|otp|passcode|password)\b"
+    r"(?<![\w.\-])(?:g-)?([0-9]{4,8}) (?:is|as) your (?:[\w.\-]{1,20} ){0,3}(?:code|pin|otp|passcode|password)\b"
 )
 # A column that holds passwords, a module of PAM: "password varchar(80)", "password [success=1 …]".
 _DECLARED = re.compile(
@@ -93,9 +96,15 @@ _PASSWORDS = frozenset({
 # What has letters beyond ASCII, or stands in a script of its own.
 _FOREIGN = re.compile(
     r"(?:senha é|password è|contraseña|hasło|heslo|şifre|пароль|密码|密碼|パスワード|비밀번호"
-    r"|(?P<key>clé api|api-schlüssel|密钥|密鑰|令牌|トークン))(?: (?:es|is|to|jest|est|ist|lautet)|[是はのを]|[는은])?"
-    r"[ \t]{0,2}[:\uff1a=\-]?[ \t]{0,2}[\"'`«]?((?:(?![\"'`:=])[!-~]){3,512}+)"
+    r"|(?P<key>clé api|api-schlüssel|密钥|密鑰|令牌|トークン)"
+    r"|(?P<code>bestätigungscode|code de (?:vérification|sécurité|connexion|confirmation)|[st]e?u código"
+    r"|código de (?:verifica|segur|confirma|acces|acess)[a-zãçó]{0,8}|tuo codice"
+    r"|codice di (?:verifica|conferma|accesso)|(?:twój )?kod weryfikacyjny|twój kod|код подтверждения|ваш код"
+    r"|验证码|驗證碼|校验码|認証コード|確認コード|認証番号|인증 ?번호|인증 ?코드))"
+    r"(?: (?:es|is|to|jest|est|ist|lautet|è|é)|[是はのを为為]|[는은])?"
+    r"[ \t]{0,2}[:\uff1a=\-]?[ \t]{0,2}(?:[\"'`«【\uff08(]|\[(?!redacted:))?((?:(?![\"'`:=])[!-~]){3,512}+)"
 )
+_CODE = re.compile(r"[0-9]{4,8}(?![0-9A-Za-z])")
 # A change, as it is written down by hand: "password changed from 'X' to 'Y'", and what stands before it.
 _ONE = r"(?:([\"'`])((?:(?!\{0})[^\n]){{1,512}}+)\{0}|([^\s\"'`]{{3,512}}+))"
 _FROM_TO = re.compile(f" from {_ONE.format(1)} to {_ONE.format(4)}")
@@ -133,6 +142,7 @@ _SURE_MARKS = ("login ", "user ", "role ", " is:", " was:", "with password", "al
                "identified ", "password for")  # fmt: skip
 _ACCOUNT = re.compile(r"\b(?:create|alter|grant|user|role|login|set)\b")
 _SURE_WORDS = frozenset({b"password", b"pwd", b"pass", b"passphrase", b"passcode", b"identified"})
+_YOURS = word_set("your ihr ihre dein deine votre ton uw su tu")
 _CODES_OF_OTHERS = word_set(
     "postal zip promo discount country area status error exit booking order reference voucher coupon referral dress"
     " source bar qr product response return language currency"
@@ -142,7 +152,8 @@ _WITH_DIGIT, _LONG_ENOUGH = r"[^\s\"'`0-9]{0,512}+[0-9]", r"[^\s\"'`]{3}"
 #: Words that tell something behind another one alone.
 _FIRST_WORDS = {"key": ("api", "access", "secret", "private"), "id": ("session",)}
 _LAST_WORDS = {word: word for word in word_set(
-    "password passphrase passcode passwd passwort kennwort passe clave senha wachtwoord contrasena pw pwd pin code otp"
+    "bestaetigungscode verifizierungscode einmalcode verificatiecode inlogcode tan codigo"
+    " password passphrase passcode passwd passwort kennwort passe clave senha wachtwoord contrasena pw pwd pin code otp"
     " secret token cvv cvc ssn cookie"
 )} | {
     word: f"{word}(?:{'|'.join(f'(?<={first} {word})' for first in firsts)})" for word, firsts in _FIRST_WORDS.items()
@@ -168,7 +179,7 @@ WIDE_PATTERNS = [
     for word in sorted(TELLING_WORDS)
     for firsts in [_FIRST_WORDS.get(word.decode(), ())]
     for behind in ["(?:[^0-9A-Za-z]|$)"]
-] + [(b"otp", "(?i: is your )")]
+] + [(b"otp", "(?i: [ia]s your )")]
 
 
 def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
@@ -192,7 +203,7 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
         places += [found.start() for found in _LOW_PASS.finditer(low)]
     if not _SURE_WORDS.isdisjoint(words) and [mark for mark in _SURE_MARKS if mark in low]:
         places += [found.start() for found in _SURE.finditer(low)]
-    if " is your " in low:
+    if " is your " in low or " as your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]
     for word in words:
         if tells := _TOLD.get(word):
@@ -248,7 +259,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
                 continue  # "identified by 'name and date'"
             if not word and not keeps("password", value) and value.lower() not in PROSE:
                 yield start, start + len(value), "password"
-    if " is your " in low and of("otp") != SCAN:
+    if (" is your " in low or " as your " in low) and of("otp") != SCAN:
         for found in _TURNED.finditer(low):
             yield *found.span(1), "otp"
     if " from " in low and " to " in low:
@@ -263,8 +274,11 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
                 yield *found.span(1), "token"
     if not low.isascii():
         for found in _FOREIGN.finditer(low):
-            start, end = found.span(2)
+            start, end = found.span(3)
             value, kind = text[start:end].rstrip(".,;!?)"), of("token" if found.group("key") else "password")
+            if found.group("code"):
+                digits = _CODE.match(value)
+                value, kind = digits.group() if digits else "", of("otp")
             if kind != SCAN and not keeps(kind, value) and _tells(kind, value, said=True):
                 yield start, start + len(value), kind
 
@@ -309,8 +323,9 @@ def _told(what: str, of: _Of) -> str:
     """Return the kind that a name in a sentence tells."""
     if what in _PASSWORDS:
         return of("password")
-    if what.startswith("your "):
-        return SCAN if what.split()[1] in _CODES_OF_OTHERS else of("otp")
+    first, _, rest = what.partition(" ")
+    if first in _YOURS:
+        return SCAN if rest.partition(" ")[0] in _CODES_OF_OTHERS else of("otp")
     return of("otp") if what.startswith("one-time ") else of(what)
 
 

@@ -355,6 +355,9 @@ HARMLESS = [
     "copied the token from cache1 to cache2", "phone changed from 'home' to 'work'",
     "password='', user=''", "WHERE token_count IN ('a1b2c3')",
     "<td class='a'>12</td>", "Key (email_id, n)=(17, 4) is not present",
+    "código 404 não encontrado", "code de postal 75001", "код ошибки 40412", "kod pocztowy 12345",
+    "Ihr Code ist falsch",
+    "the code is as your friend says 1234", "2024 as your target year",
     # what has passed, what a parser met
     "--- PASS: TestTokenRefresh (0.03s)", "    --- PASS: TestAuth/with_password (0.00s)", "PASS: test-strtol",
     "PASS src/auth/token.test.ts (5.123 s)", "PASS internal/auth", "PASS pkg/auth.TestLogin (0.01s)",
@@ -412,7 +415,12 @@ def test_a_form_is_suspected_behind_any_text(text, clean):
 @pytest.mark.parametrize(
     "text",
     ["953372 is your Acme verification code", "Your Acme code is 953372. Do not share it", "one-time password 953372",
-     "Your code is 953372"],
+     "Your code is 953372", "Use 953372 as your one-time password", "Ihr Bestätigungscode lautet 953372.",
+     "Dein Code ist: 953372", "Ihre TAN lautet 953372", "Votre code est 953372",
+     "Votre code de vérification est : 953372", "Su código es 953372", "Tu código de verificación es 953372",
+     "Seu código de verificação é 953372", "Il tuo codice di verifica è 953372", "Uw verificatiecode is 953372",
+     "Twój kod weryfikacyjny to 953372", "Код подтверждения: 953372", "Ваш код 953372", "您的验证码是953372\uff0c请勿",
+     "【店】验证码\uff1a953372", "認証コードは953372です", "인증번호 [953372]", "인증번호는 953372입니다"],
 )  # fmt: skip
 def test_a_one_time_code_in_a_short_message_goes(text):
     """Whichever way round it is said."""

@@ -22,6 +22,8 @@ primary_account_number
 SECRET_KEY_BASE secretKeyBase fernetKey FERNET_KEY psk wifi_psk preSharedKey x-functions-key security_answer
 twoFactorCode tfa_code 2fa_code confirmation_code authenticatorCode code_verifier oauth_verifier client_assertion
 SAMLResponse samlRequest id_token_hint TF_TOKEN_app_terraform_io
+cvv_code cvcCode rootpw bindpw enable_secret laravel_session verificatiecode
+验证码 您的验证码 認証コード código_de_verificación
 """.split()  # noqa: SIM905 - a list that can be read
 HARMLESS = """
 author monkey token_count password_changed_at secret_rotation_days auth_method session_count compass
@@ -31,7 +33,9 @@ cookie_consent secretary pass_rate passed code status_code error_code order_numb
 password_policy ssh_public_key idempotency_key partition_key primary_key session_duration spinner pan_zoom
 signature_algorithm authenticated password_strength key_count api_key_count secret_name credential_type
 card_type card_brand account_id apiKeyId access_key_id primary_no boarding_pass gpio_pin design_token data_key
-response saml_provider assertion_count code_challenge_method factor knowledge_base clave clavel chave_type cle_de_sol
+
+http_session db_session enable_password_reset PublicKeyToken response saml_provider assertion_count
+code_challenge_method factor knowledge_base clave clavel chave_type cle_de_sol
 numero passerelle parole schlüsselbund haslohn tokenkurs passwort_vergessen contraseña_olvidada größe straße naïve
 密码策略 パスワード設定
 """.split()  # noqa: SIM905 - a list that can be read
