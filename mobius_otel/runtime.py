@@ -18,9 +18,11 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 
 from mobius_otel import compat, conventions
+from mobius_otel.compat import logs_api
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
 from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
@@ -57,6 +59,9 @@ __all__ = [
 #: The status of a process that refuses to start: EX_CONFIG of sysexits.h.
 EXIT_REFUSED = 78
 _FLUSH_SECONDS = 3.0
+#: What a SIGTERM is delayed by at most, and how much of it the audit stream lets the last metrics go first.
+_END_SECONDS = _FLUSH_SECONDS + 1
+_METRICS_SECONDS = 1.0
 
 _log = logging.getLogger("mobius_otel")
 _lock = threading.RLock()
@@ -311,16 +316,15 @@ def _arm_or_exit() -> None:
             _refuse(error)
         _current = runtime
     atexit.register(_leave, runtime)
-    if runtime.ledger is not None:
-        _end_on_sigterm()
+    _end_on_sigterm()
 
 
 def _end_on_sigterm() -> None:
     """Let SIGTERM, where it would end the process at once, end the audit stream and send what it can first.
 
-    What is in the ledger would not be lost without that, but it would wait for the next start; and a pod whose volume
-    goes with it has none. A server that has a handler of its own keeps it: uvicorn puts this one back when it is done
-    and raises the signal again, gunicorn leaves by ``sys.exit``.
+    What was counted since the last report would be lost without that. What is in the ledger would not, but it would
+    wait for the next start; and a pod whose volume goes with it has none. A server that has a handler of its own keeps
+    it: uvicorn puts this one back when it is done and raises the signal again, gunicorn leaves by ``sys.exit``.
     """
     global _armed_in
     _armed_in = os.getpid()
@@ -338,15 +342,38 @@ def _terminated(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)
     try:
         runtime = _current
-        if runtime is not None and runtime.ledger is not None:
-            # A forked child ends its own stream alone: its parent ships, and may be waiting for it.
-            end = runtime.shutdown if os.getpid() == _armed_in else runtime.ledger.close
-            ending = threading.Thread(target=end, name="mobius_otel-sigterm", daemon=True)
+        if runtime is not None:
+            ending = threading.Thread(target=_end, args=(runtime,), name="mobius_otel-sigterm", daemon=True)
             ending.start()
-            ending.join(_FLUSH_SECONDS + 1)
+            ending.join(_END_SECONDS)
     finally:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def _end(runtime: Runtime) -> None:
+    """Send what providers hold, and shut down. They would do it at exit, which a signal does not come to."""
+    tell_the_rest()
+    metrics, *others = [
+        threading.Thread(target=_flush, args=(provider,), name="mobius_otel-flush", daemon=True)
+        for provider in (metrics_api.get_meter_provider(), trace.get_tracer_provider(), logs_api.get_logger_provider())
+    ]
+    for flushing in (metrics, *others):
+        flushing.start()
+    metrics.join(_METRICS_SECONDS)  # the package's own have to be collected before the emitter is closed
+    if os.getpid() == _armed_in:
+        runtime.shutdown()
+    elif runtime.ledger is not None:
+        runtime.ledger.close()  # a forked child ends its own stream alone: its parent ships, and may be waiting for it
+    for flushing in (metrics, *others):
+        flushing.join()
+
+
+def _flush(provider: object) -> None:
+    flush = getattr(provider, "force_flush", None)
+    if flush is not None:
+        with guarded("runtime"):
+            flush(round(_FLUSH_SECONDS * 1000))
 
 
 def _leave(runtime: Runtime) -> None:
