@@ -115,9 +115,9 @@ _FACTS = word_set(
     "is has had no num max min total count n use uses used using needs require requires required allow allows enable"
     " enabled disable disabled show hide supports missing invalid per"
 )
-#: What may follow the telling word without changing what it tells.
+#: What may follow the telling word without changing what it tells; digits too: "password_b64", "token_sha256".
 _ENDINGS = word_set(
-    "value val raw plain plaintext text string str input new old current confirm confirmation again repeat b64 base64"
+    "value val raw plain plaintext text string str input new old current confirm confirmation again repeat b base sha md"
     " hex encoded encrypted hash hashed primary secondary prod production dev staging live env bytes header"
 )
 _ENDINGS |= languages.ENDINGS
