@@ -117,8 +117,8 @@ _FACTS = word_set(
 )
 #: What may follow the telling word without changing what it tells; digits too: "password_b64", "token_sha256".
 _ENDINGS = word_set(
-    "value val raw plain plaintext text string str input new old current confirm confirmation again repeat b base sha md"
-    " hex encoded encrypted hash hashed primary secondary prod production dev staging live env bytes header"
+    "value val raw plain plaintext text string str input new old current confirm confirmation again repeat b base"
+    " sha md hex encoded encrypted hash hashed primary secondary prod production dev staging live env bytes header"
 )
 _ENDINGS |= languages.ENDINGS
 #: Names written in one piece, by what they end with.

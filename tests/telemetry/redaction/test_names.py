@@ -15,7 +15,8 @@ user_pin passwd clientSecret client_secret authorization auth http.request.heade
 cookie sessionId session_id JSESSIONID ssn iban card_number cardNumber cc-number pan privateKey secret_key
 aws_secret_access_key awsSecretAccessKey AWSAccessKeyId X-Amz-Signature X-Amz-Credential
 X-Amz-Security-Token sig csrf_token csrfmiddlewaretoken _csrf otp mfa_code one_time_password security_code
-verificationCode passphrase password_confirmation password_hash password_b64 token_sha256 clientSecretBase64 PGPASSWORD pepper salt user[password]
+password_b64 token_sha256 clientSecretBase64
+verificationCode passphrase password_confirmation password_hash PGPASSWORD pepper salt user[password]
 DB_PASSWORD_1 OAuth2Token proxy-authorization x-auth-token AccountKey SharedAccessKey signature
 x-hub-signature-256 recoveryCodes secrets credentials refresh_token bearer pAssWord api%5Fkey
 primary_account_number
