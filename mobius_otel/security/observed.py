@@ -14,7 +14,7 @@ from mobius_otel.conventions import Metric
 from mobius_otel.forks import on_fork
 from mobius_otel.telemetry.metrics import MetricEmitter
 
-__all__ = ["observe_together"]
+__all__ = ["leave", "observe_together"]
 
 Observation = tuple[float, Mapping[str, Any]]
 
@@ -41,6 +41,11 @@ class _Groups:
                 emitter.observe(spec.name, lambda: read(list(members)), spec.unit, spec.meaning)
             group.add(member)
 
+    def leave(self, emitter: MetricEmitter, member: Any) -> None:
+        with self._lock:
+            for group in self._members.get(emitter, {}).values():
+                group.discard(member)
+
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
 
@@ -64,3 +69,11 @@ def observe_together(
         ConfigurationError: The emitter has another instrument of this name.
     """
     _groups.join(emitter, spec, member, read)
+
+
+def leave(emitter: MetricEmitter, member: Any) -> None:
+    """Ask `member` for no gauge of `emitter` any more.
+
+    Two emitters of one scope are collected together: who is asked for both, and begins anew each time, tells nothing.
+    """
+    _groups.leave(emitter, member)

@@ -10,7 +10,7 @@ from typing import Any
 from mobius_otel import compat, conventions
 from mobius_otel.clock import Clock
 from mobius_otel.errors import AuditUnavailable
-from mobius_otel.security.observed import observe_together
+from mobius_otel.security.observed import leave, observe_together
 from mobius_otel.security.rate_limit.decision import Decision
 from mobius_otel.security.rate_limit.limit import RateLimit
 from mobius_otel.security.rate_limit.trail import Trail
@@ -130,8 +130,10 @@ class Reporter:
         self.quiet = self._may_be_quiet and slot.spans != "always"
         if slot.emitter is self._emitter:
             return
-        self._emitter = slot.emitter
+        before, self._emitter = self._emitter, slot.emitter
         with guarded("rate_limit"):
+            if before is not None:
+                leave(before, self)
             observe_together(slot.emitter, conventions.RATE_LIMIT_SATURATION, self, _saturations)
             observe_together(slot.emitter, conventions.RATE_LIMIT_TRACKED_KEYS, self, _tracked)
             observe_together(slot.emitter, conventions.RATE_LIMIT_DEGRADED, self, _degraded)
