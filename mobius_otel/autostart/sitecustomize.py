@@ -38,6 +38,13 @@ def _arm() -> None:
         if service:
             os._exit(78)
         return
+    except Exception as error:  # Python itself would say it and run the service without a guard
+        print(
+            f"mobius-otel: the service does not start: mobius_otel cannot be imported: {type(error).__name__}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(78)
     start_process()
 
 

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,8 +18,8 @@ from urllib.parse import urlsplit
 from mobius_otel import compat
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, shown_limits, shown_store
 from mobius_otel.cli.doctor_audit import audit_findings
-from mobius_otel.cli.output import json_line, table
-from mobius_otel.errors import ConfigurationError, KeyNotFound, KeyStoreUnavailable, MobiusError
+from mobius_otel.cli.output import json_line, table, talking_aside
+from mobius_otel.errors import ConfigurationError, KeyNotFound, KeyStoreUnavailable, MobiusError, shown
 from mobius_otel.instrumentation.reach import SERVERS, UNREACHED
 from mobius_otel.opening import check_policy, open_keys, open_ledger
 from mobius_otel.policy import Policy, load_policy
@@ -29,6 +30,9 @@ from mobius_otel.telemetry.defaults import version_
 from mobius_otel.web.limits import open_server
 
 __all__ = ["add_parser"]
+
+
+_SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ def _run(args: argparse.Namespace) -> int:
     before = log.level
     log.setLevel(logging.ERROR)  # what is opened warns of what the findings say
     try:
-        findings = _findings(args)
+        with talking_aside():
+            findings = _findings(args)
     finally:
         log.setLevel(before)
     if args.json:
@@ -227,6 +232,7 @@ def _telemetry() -> list[Finding]:
         found.append(Finding("collector", "warn", "OTEL_EXPORTER_OTLP_ENDPOINT is not set: nothing leaves by OTLP"))
     if compat.installed("opentelemetry-exporter-otlp-proto-http") is None:
         found.append(Finding("otlp", "fail" if given else "warn", "not there: pip install 'mobius_otel[otlp]'"))
+    found.extend(_named())
     conventions = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")
     if compat.has_configurator() and "http" not in [name.strip() for name in conventions]:
         text = (
@@ -241,6 +247,21 @@ def _telemetry() -> list[Finding]:
             " hooks are reached: an unknown exporter name keeps them from being reached, and the service runs open",
         )
     )
+    return found
+
+
+def _named() -> list[Finding]:
+    """Say which exporters and propagators are named and not there: OpenTelemetry's SDK is then not set up at all."""
+    groups = {f"OTEL_{kind}_EXPORTER": f"opentelemetry_{kind.lower()}_exporter" for kind in _SIGNALS}
+    found = []
+    for variable, group in {**groups, "OTEL_PROPAGATORS": "opentelemetry_propagator"}.items():
+        known = {name for name in entry_points(group=group).names if not name.startswith("mobius_")} | {"none"}
+        known |= {"otlp"} if variable in groups else set()  # what is missing for that one has a finding of its own
+        named = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+        missing = [name for name in named if name not in known and name.lower() != "none"]
+        if missing:
+            text = f"{variable} names {', '.join(map(shown, missing))}, which is not installed: no telemetry leaves"
+            found.append(Finding("exporters", "fail", f"{text}. There are: {', '.join(sorted(known))}"))
     return found
 
 

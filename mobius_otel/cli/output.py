@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 __all__ = [
-    "fields", "json_line", "note", "plain_table", "printable", "progress", "speak_any_encoding", "table", "utc",
+    "fields", "json_line", "note", "plain_table", "printable", "progress", "speak_any_encoding", "table",
+    "talking_aside", "utc",
 ]  # fmt: skip
 
 _PLAIN = "mobius_otel.plain"
@@ -53,6 +54,11 @@ def json_line(data: Any) -> None:
 def note(text: str) -> None:
     """Tell a person something, on standard error, where it does not mix with the answer."""
     print(text, file=sys.stderr)
+
+
+def talking_aside() -> contextlib.AbstractContextManager[object]:
+    """Let what the service's own modules print when they are imported or called go to standard error."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "nothing") -> None:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
 from mobius_otel.cli.encodings import utf16_of
-from mobius_otel.cli.output import json_line, note, progress, table
+from mobius_otel.cli.output import json_line, note, progress, table, talking_aside
 from mobius_otel.cli.pieces import LONGEST_LINE, Piece, pieces
 from mobius_otel.errors import ConfigurationError, MobiusError
 from mobius_otel.opening import redaction_policy
@@ -175,7 +175,8 @@ class _Run:
     """
 
     def __init__(self, args: argparse.Namespace, policy: Policy) -> None:
-        found = redaction_policy(policy)
+        with talking_aside():
+            found = redaction_policy(policy)
         wide = dataclasses.replace(found, max_length=LONGEST_LINE, max_items=1_000_000, max_depth=64)
         self._explainer = Explainer(wide)
         self._args = args
@@ -358,7 +359,8 @@ def _test(args: argparse.Namespace, rest: list[str]) -> int:
     if not examples:
         note(f"no examples in {policy.file or 'the policy'}: write [[redaction.examples]] with value and expect")
         return 2
-    failed = failed_examples(redaction_policy(policy), examples)
+    with talking_aside():
+        failed = failed_examples(redaction_policy(policy), examples)
     if args.json:
         json_line({"examples": len(examples), "failed": [dataclasses.asdict(failure) for failure in failed]})
     elif failed:
@@ -374,7 +376,8 @@ def _lookup(args: argparse.Namespace, values: list[str]) -> int:
     if not values:
         note("mobius-otel: whose pseudonym? For example: mobius-otel redact lookup ann@example.com")
         return 2
-    policy = redaction_policy(policy_of(args))
+    with talking_aside():
+        policy = redaction_policy(policy_of(args))
     known = {*MEANINGS, *(kind for kind, _ in (*policy.patterns, *policy.detectors))}
     if args.kind and args.kind not in known:
         near = difflib.get_close_matches(args.kind, known, 1)

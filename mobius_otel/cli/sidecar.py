@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mobius_otel.cli.common import Subparsers, add_json, add_policy, policy_of
-from mobius_otel.cli.output import json_line, note
-from mobius_otel.errors import ConfigurationError
+from mobius_otel.cli.output import json_line, note, talking_aside
+from mobius_otel.errors import ConfigurationError, MissingExtra
 from mobius_otel.opening import redaction_policy
 from mobius_otel.policy import Policy
 from mobius_otel.telemetry.redaction import Redactor
@@ -66,11 +66,18 @@ def _gauge(text: str) -> tuple[str, str]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mobius_otel.sidecar import Limits, Sidecar
+    try:
+        from mobius_otel.sidecar import Limits, Sidecar
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("prometheus_client"):
+            raise
+        raise MissingExtra("mobius-otel sidecar", "prometheus", "prometheus_client") from None
 
     policy = policy_of(args)
     host, port = _address(policy, args)
     merges: Any = {**policy.metrics.gauges, **dict(args.gauge)}
+    with talking_aside():
+        redaction = redaction_policy(policy)
     sidecar = Sidecar(
         host,
         port,
@@ -78,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
         state=None if args.state == "none" else args.state,
         service=args.service,
         merges=merges,
-        redactor=Redactor(redaction_policy(policy)),
+        redactor=Redactor(redaction),
         limits=Limits(series=args.max_series, workers=args.max_workers),
     )
     ended = threading.Event()

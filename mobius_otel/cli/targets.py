@@ -23,6 +23,10 @@ from mobius_otel.telemetry.audit.fail_modes import FailModes
 __all__ = ["are_demanded", "missing_functions", "why_missing"]
 
 _DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp)
+_PROPERTIES = frozenset({"property", "cached_property", "setter", "getter", "deleter"})
+#: How near a name has to be to be the one that was meant: "tasks" is not "getpass".
+_NEAR = 0.75
 _SCOPE = (*_DEFINITION, ast.Lambda)
 #: Who calls one of them at the top of a module may make any name.
 _MAKERS = frozenset({"eval", "exec", "globals", "locals", "setattr", "vars"})
@@ -95,7 +99,7 @@ def _found(module: str, folders: Sequence[str]) -> ModuleSpec | str:
         spec = spec or next(filter(None, (_ask(finder, name, where) for finder in sys.meta_path)), None)
         if spec is None:
             known = [found.name for found in pkgutil.iter_modules([*folders, *sys.path] if where is None else where)]
-            near = difflib.get_close_matches(parts[end - 1], known, 1)
+            near = difflib.get_close_matches(parts[end - 1], known, 1, _NEAR)
             return f"no module {name!r} here{_meant(['.'.join([*parts[: end - 1], *near])] if near else [])}"
         where = spec.submodule_search_locations or ()
     assert spec is not None
@@ -109,18 +113,41 @@ def _ask(finder: object, name: str, where: Iterable[str] | None) -> ModuleSpec |
 
 def _why_not_in(module: str, body: Sequence[ast.stmt], name: str) -> str | None:
     place = f"the module {module}"
-    for part in name.split("."):
+    for part in (parts := name.split(".")):
         names = list(_names(body))
         if None in names or "__getattr__" in names:
             return None
         if part not in names:
-            near = difflib.get_close_matches(part, list(filter(None, names)), 1)
+            near = difflib.get_close_matches(part, list(filter(None, names)), 1, _NEAR)
             return f"no {part!r} in {place}{_meant(near)}"
+        if part is parts[-1] and _is_no_function(part, body, names):
+            return f"no function {part!r} in {place}, but a value"
         made = [node for node in body if isinstance(node, _DEFINITION) and node.name == part]
         if len(made) != 1 or not isinstance(made[0], ast.ClassDef) or made[0].bases or made[0].keywords:
             return None
         body, place = made[0].body, f"the class {made[0].name} of {module}"
     return None
+
+
+def _is_no_function(name: str, body: Sequence[ast.stmt], names: Sequence[str | None]) -> bool:
+    """Return whether a name is made as a property or a value alone, which nobody can call."""
+    made = [node for node in body if name in _bound(node)]
+    return bool(made) and len(made) == names.count(name) and all(map(_is_value, made))
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _is_value(node: ast.stmt) -> bool:
+    if isinstance(node, ast.FunctionDef):
+        names = (getattr(made, "id", None) or getattr(made, "attr", None) for made in node.decorator_list)
+        return not _PROPERTIES.isdisjoint(names)
+    return isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, _VALUES)
 
 
 def _names(body: Iterable[ast.AST]) -> Iterator[str | None]:

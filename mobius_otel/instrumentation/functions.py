@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from mobius_otel.web.recorder import told_actor
 __all__ = ["RISK_OF_A_CALL", "audit_function", "time_function"]
 
 _log = logging.getLogger("mobius_otel")
+#: What stands in a class for a function and is none itself.
+_DESCRIPTORS = (staticmethod, classmethod, functools.partialmethod, functools.singledispatchmethod)
 #: The risk score of an audited call.
 RISK_OF_A_CALL = conventions.FUNCTION_CALLED.risk
 
@@ -141,6 +144,9 @@ def _wrap_when_imported(target: str, around: Callable[..., Any], demanded: Calla
 
     def hook(imported: Any) -> None:
         try:
+            found: Any = wrapt.resolve_path(imported, name)[2]
+            if not callable(found) and not isinstance(found, _DESCRIPTORS):
+                raise AttributeError
             wrapt.wrap_function_wrapper(imported, name, around)
         except AttributeError:
             if demanded():  # what cannot be recorded must not happen

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 
 from mobius_otel import conventions
 from mobius_otel.telemetry.defaults import SCOPE, version_
@@ -194,6 +194,8 @@ def _title(name: str) -> str:
 
 def _refusal_span(environ: Environ, verdict: Verdict, status: int, start_ns: int) -> None:
     """Make the server span that Flask's instrumentation would have made, had the request gone on."""
+    from opentelemetry import propagate  # not before: it raises where OTEL_PROPAGATORS names what is not there
+
     carrier = {name: values[0] for name, values in _headers(environ)}
     span = trace.get_tracer(SCOPE, version_).start_span(
         verdict.facts.method,

@@ -4,6 +4,8 @@ import json
 import os
 import shlex
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -177,6 +179,47 @@ def test_a_timer_that_is_a_gauge_too_is_refused_with_the_line(said):
     policy = '[metrics.gauges]\n"Queue.depth" = "sum"\n[[instrument]]\ntarget = "jobs:run"\ntimer = "queue.depth"\n'
     status, _, err = said(policy, "policy", "check")
     assert (status, "mobius.toml:5: instrument[0].timer" in err, "another name than a gauge" in err) == (1, True, True)
+
+
+@pytest.mark.parametrize(
+    "variable", ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_PROPAGATORS"]
+)
+def test_an_exporter_or_a_propagator_that_is_not_there_is_found(said, monkeypatch, variable):
+    """With it OpenTelemetry sets nothing up, and the guard stands without telemetry."""
+    good = "baggage, none" if variable == "OTEL_PROPAGATORS" else "console,otlp"
+    monkeypatch.setenv(variable, good)
+    assert found(said, "", "exporters") == []
+    monkeypatch.setenv(variable, f"{good},nosuch")
+    ((verdict, text),) = found(said, "", "exporters")
+    assert (verdict, f"{variable} names 'nosuch'" in text) == ("fail", True)
+
+
+NOISY = "import sys\nprint('NOISE')\ndef find_vouchers(text):\n    print('NOISE')\n    return []\n"
+
+
+@pytest.mark.parametrize("command", ["policy check --json", "doctor --json", "redact test --json"])
+def test_what_a_detector_prints_is_not_in_the_answer(said, tmp_path, command):
+    """Standard output holds one line of JSON."""
+    name = f"edge_noisy_{command.partition(' ')[0]}"
+    (tmp_path / f"{name}.py").write_text(NOISY)
+    example = '[[redaction.examples]]\nvalue = "some text"\nexpect = "some text"\n'
+    _, out, err = said(f'[redaction]\ndetectors = ["{name}:find_vouchers"]\n{example}', *command.split())
+    assert "NOISE" in err
+    assert len(out.splitlines()) == 1
+    json.loads(out)
+
+
+def test_the_sidecar_without_its_extra_says_what_to_install():
+    """One line, and no traceback."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "from mobius_otel.cli.main import main; sys.exit(main(['sidecar']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    line = (
+        "mobius-otel: mobius-otel sidecar needs the package 'prometheus_client': pip install 'mobius_otel[prometheus]'"
+    )
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (2, "", [line])
 
 
 def test_what_serves_and_is_not_reached_is_named(said):

@@ -28,6 +28,10 @@ if True:
 later = made = lambda: None
 class Till:
     def open(self): inner = 1
+    @property
+    def total(self): return 1
+    @total.setter
+    def total(self, value): pass
 class Inherited(Till): pass
 @contextlib.contextmanager
 def decorated(): yield
@@ -35,6 +39,10 @@ def declare():
     global declared
     declared = refund
 for looped in (): pass
+VALUE = 3
+NAMES: list = ["a"]
+later_a_function = None
+later_a_function = refund
 """
 
 
@@ -57,6 +65,7 @@ def service(tmp_path):
         *(f"edge_shop.billing:{name}" for name in (
             "refund", "charge", "either", "later", "made", "Till", "Till.open", "Inherited.open", "decorated", "looped",
             "declared", "dump", "os", "refund.attribute",
+            "later_a_function",
         )),
         "edge_shop:refund", "edge_star:refund", "edge_made:refund", "edge_lazy:refund",
         "edge_spaces.inner.billing:refund",
@@ -78,6 +87,9 @@ def test_what_is_there_or_may_be_is_not_spoken_of(service, target):
         ("edge_shp.billing:refund", "no module 'edge_shp' here, but 'edge_shop'"),
         ("edge_star.inner:refund", "no module 'edge_star.inner' here"),
         ("zzz9:refund", "no module 'zzz9' here"),
+        ("edge_shop.billing:VALUE", "no function 'VALUE' in the module edge_shop.billing, but a value"),
+        ("edge_shop.billing:NAMES", "no function 'NAMES' in"),
+        ("edge_shop.billing:Till.total", "no function 'total' in the class Till of edge_shop.billing, but a value"),
         ("edge_broken:f", "no Python in the module edge_broken"),
     ],
 )
@@ -178,3 +190,28 @@ def test_a_configuration_that_fails_half_way_leaves_nothing_behind(tmp_path):
         configure(policy=parse_policy(policy, file=tmp_path / "mobius.toml"))
     with configure(policy=parse_policy('[audit]\nledger = "audit.db"', file=tmp_path / "mobius.toml")) as runtime:
         assert runtime.ledger is not None
+
+
+def test_a_name_that_is_no_near_one_is_not_offered(tmp_path):
+    """`tasks` is missing, and nobody has meant `getpass`."""
+    assert why_missing("tasks:run", [str(tmp_path)]) == "no module 'tasks' here"
+
+
+@pytest.mark.parametrize("name", ["VALUE", "Job.prop", "Job.cached"])
+def test_strict_takes_no_value_for_a_function(tmp_path, monkeypatch, name):
+    """Nothing of it could be audited; a static method, a class method and a partial one can."""
+    module = f"edge_strict_{name.partition('.')[2] or 'value'}"
+    (tmp_path / f"{module}.py").write_text(
+        "from functools import cached_property, partialmethod\nVALUE = 3\nclass Job:\n    prop = property(len)\n"
+        "    cached = cached_property(len)\n    @staticmethod\n    def one(): return 1\n    @classmethod\n"
+        "    def two(cls): return 2\n    def of(self, n): return n\n    three = partialmethod(of, 3)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    functions = [f"{module}:Job.{good}" for good in ("one", "two", "three")]
+    text = '[audit]\nledger = "audit.db"\nfail_mode = "strict"\nfunctions = {}\n'
+    with configure(policy=parse_policy(text.format(json.dumps(functions)), file=tmp_path / "a.toml")):
+        job = __import__(module).Job
+        assert (job.one(), job.two(), job().three()) == (1, 2, 3)
+    policy = parse_policy(text.format(json.dumps([f"{module}:{name}"])), file=tmp_path / "a.toml")
+    with pytest.raises(ConfigurationError, match="a function of edge_strict"):
+        configure(policy=policy)

@@ -52,6 +52,23 @@ def test_an_exporter_that_does_not_exist_opens_nothing(fastapi_shop):
     assert closed(fastapi_shop.start(ready=False, OTEL_TRACES_EXPORTER="no_such_exporter"))
 
 
+def test_a_propagator_that_does_not_exist_opens_nothing(fastapi_shop):
+    """OpenTelemetry raises where its propagators are imported: the guard needs none of them."""
+    assert closed(fastapi_shop.start(ready=False, OTEL_PROPAGATORS="no_such_propagator"))
+
+
+def test_a_package_that_breaks_while_it_is_imported_opens_nothing(fastapi_shop):
+    """Python goes on after an error in sitecustomize; the service must not."""
+    site = fastapi_shop.folder / "site"
+    site.mkdir()
+    (site / "wrapt.py").write_text("raise RuntimeError('boom')\n")
+    python = "import sys; print('served')"
+    start = f'PYTHONPATH=$PYTHONPATH:{site} {sys.executable} -c "{python}"'
+    done = fastapi_shop.cli("run", "--", "sh", "-c", start, check=False)
+    assert (done.returncode, "served" in done.stdout) == (78, False)
+    assert "RuntimeError: boom" in done.stderr
+
+
 def test_another_instrumentor_that_raises_opens_nothing(fastapi_shop):
     """A broken neighbour costs spans and never the guard."""
     site = fastapi_shop.folder / "site"
