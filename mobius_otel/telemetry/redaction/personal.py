@@ -221,7 +221,8 @@ def may_be_login_or_email(text: str) -> list[int]:
     """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
     places, before = [], 0
     for at in each(text, "@"):
-        if _may_be_mail(text, at) or _PASSWORD.match(text, text.rfind(":", before, at) + 1, at + 1):
+        begin = max(text.rfind(":", before, at), text.rfind("//", before, at) + 1)  # "//TOKEN@host" has no colon
+        if _may_be_mail(text, at) or _PASSWORD.match(text, begin + 1, at + 1):
             places.append(at)
         before = at
     if "%40" in text:

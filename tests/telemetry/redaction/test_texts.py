@@ -251,6 +251,7 @@ def test_of_a_text_full_of_secrets_goes_what_is_glued_to_them():
         ("L:/10.0.0.5:8080 - R:/93.184.216.34:5 READ", "L:/[redacted:ipv4]:8080 - R:/[redacted:ipv4]:5 READ"),
         ("93.184.216.34-93.184.216.40", "[redacted:ipv4]-[redacted:ipv4]"),
         ("ip:2001:db8::1 ok", "ip:[redacted:ipv6] ok"),
+        ("pass//0eY7pDkvqtDkJtDWIRsU6NXF@h", "pass//[redacted:url_credential]@h"),
         ("SMS to +14155552671: delivered", "SMS to [redacted:phone]: delivered"),
         ("call (415) 555-2671: busy", "call [redacted:phone]: busy"),
         ("TEL;TYPE=CELL:+14155552671", "TEL;TYPE=CELL:[redacted:phone]"),
