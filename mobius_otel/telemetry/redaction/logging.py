@@ -29,11 +29,11 @@ _PRINTS_ERRORS = logging.Handler.handleError
 _cover = Cover()
 
 
-def _redacted(line: Any, logger: str) -> Any:
+def _redacted(line: Any, record: logging.LogRecord) -> Any:
     """Return a formatted line without its secrets; some handlers format to bytes or to a dictionary."""
     redactor = _cover.redactor()
     if type(line) is str:
-        return redacted_message(logger, line, lambda text: redactor.text(text, "logging"))
+        return redacted_message(record.name, line, lambda text: redactor.text(text, "logging"), record.getMessage)
     return redactor.redact(line, "logging").value
 
 
@@ -43,7 +43,7 @@ def _wrap_format(original: Callable[..., Any]) -> Callable[..., Any]:
         if _cover.getter is None:
             return original(self, record)
         try:
-            return _redacted(original(self, record), record.name)
+            return _redacted(original(self, record), record)
         except Exception as error:
             # The standard library would print the record as it is, with its arguments.
             place = f"{record.pathname}:{record.lineno}"

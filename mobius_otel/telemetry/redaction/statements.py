@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterator
+from itertools import count
 
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count
@@ -55,7 +56,7 @@ _FARTHEST, _MOST_PARAMETERS = 20_000, 1000
 # What stands in the place of a parameter, and the column before it where it is compared or set; the next one of a list.
 _PLACE = re.compile(
     r"(?:([\w.]{1,128}+)[\"`\]]?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b|(?:\bnot\s{1,4}+)?+\bin\s{0,4}+\()\s{0,4}+)?+"
-    r"(?:\?|%s|[$:]([0-9]{1,4}))",
+    r"(?:\?|%s|(?<!\w)[$:]([0-9]{1,4}))",
     re.IGNORECASE,
 )
 _NEXT_OF_LIST = re.compile(r"(?:::[\w ]{1,40}+)?+\s{0,4}+,\s{0,4}+")
@@ -163,9 +164,10 @@ def _parameters(text: str, low: str, of: _Of, mark: str, before: str) -> _Spans:
 def _parameter_kinds(statement: str, of: _Of) -> list[str]:
     """Return what the columns tell that a statement has parameters for, in the order of the parameters."""
     told: dict[int, str] = {}
+    counted = count()
 
     def tell(place: re.Match[str], column: str) -> None:
-        number = int(place.group(2)) - 1 if place.group(2) else len(told)
+        number = int(place.group(2)) - 1 if place.group(2) else next(counted)
         told[number] = of(column.rpartition(".")[2]) if column else SCAN
 
     at = 0

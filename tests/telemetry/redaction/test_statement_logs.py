@@ -8,7 +8,13 @@ import sqlalchemy as sa
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from mobius_otel.telemetry.redaction import RedactingFilter, RedactingLogRecordExporter, Redactor
+from mobius_otel.telemetry.redaction import (
+    RedactingFilter,
+    RedactingLogRecordExporter,
+    Redactor,
+    cover_logging,
+    uncover_logging,
+)
 from mobius_otel.telemetry.redaction.statement_logs import redacted_message
 
 USERS = sa.Table(
@@ -24,12 +30,16 @@ def rows(number):
     return [{"name": f"ann-{n}", "password": f"hunter-{n}"} for n in range(number)]
 
 
-@pytest.fixture
-def echoed():
-    """A connection to a database, and what its logger wrote."""
+@pytest.fixture(params=["filter", "cover"])
+def echoed(request):
+    """A connection to a database, and what its logger wrote; a time in a line looks like the place of a parameter."""
     out = io.StringIO()
     handler = logging.StreamHandler(out)
-    handler.addFilter(RedactingFilter(Redactor()))
+    handler.setFormatter(logging.Formatter("12:34:56,789 %(asctime)s %(filename)s:%(lineno)d $1 %(message)s"))
+    if request.param == "filter":
+        handler.addFilter(RedactingFilter(Redactor()))
+    else:
+        cover_logging(Redactor)
     logger = logging.getLogger("sqlalchemy.engine.Engine")
     level = logger.level
     logger.addHandler(handler)
@@ -38,6 +48,7 @@ def echoed():
     USERS.metadata.create_all(engine)
     with engine.begin() as connection:
         yield connection, out
+    uncover_logging()
     logger.removeHandler(handler)
     logger.setLevel(level)
     engine.dispose()
