@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.commands import argument_spans
@@ -61,9 +62,8 @@ MOST_SCREENED: Final = 32768
 _DOCUMENT_BEGINS: Final = frozenset({b"{", b"[", b'"'})
 _WHEN: Final = re.compile(r"[0-9]{4}-[0-9]{2}-|[0-9]{10,19}\Z")
 _MOST_LINES = 64  # that are looked at alone because of one text
-_MOST_TEXTS = 16384
-_MOST_MASKED = 2048
-_MOST_CHARACTERS = 2_000_000
+_MOST_TEXTS = 32768  # of each sort that is remembered
+_MOST_CHARACTERS = 4_000_000  # of all that is remembered
 _LONGEST_NAME = 64
 _LONGEST_TOLD = 128
 _MOST_SHAPES = 1024
@@ -221,8 +221,7 @@ class Memory:
             kinds: The kinds of what was found in it.
         """
         if len(text) <= LONGEST_REMEMBERED:
-            if len(self.masked) >= _MOST_MASKED:
-                self.masked.clear()
+            self._make_room(len(clean))
             self.masked[hash(text)] = clean, [*kinds]
 
     def remember(self, texts: Mapping[str, bytes]) -> None:
@@ -247,14 +246,17 @@ class Memory:
         self._make_room(characters)
 
     def _make_room(self, characters: int) -> None:
+        """Forget a half of everything when there is too much, whichever half: what comes again is looked at again."""
         self._size += characters
-        if len(self.clean) >= _MOST_TEXTS or self._size > _MOST_CHARACTERS:
-            self.clean.clear()
-            self._templates.clear()
-            self._seen.clear()
-            self._lines.clear()
-            self._seen_lines.clear()
-            self._size = 0
+        if max(len(self.clean), len(self.masked)) < _MOST_TEXTS and self._size <= _MOST_CHARACTERS:
+            return
+        for texts in (self.clean, self._templates, self._lines):
+            texts.difference_update([*islice(texts, 0, None, 2)])
+        for known in (self.masked, self._seen, self._seen_lines):
+            for each in [*islice(known, 0, None, 2)]:
+                known.pop(each, None)  # type: ignore[call-overload]
+        kept = (self.clean, self._seen_lines, [text for text, _ in [*self.masked.values()]])
+        self._size = sum(sum(map(len, texts)) for texts in kept)
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""

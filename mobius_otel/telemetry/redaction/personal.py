@@ -212,6 +212,7 @@ NATIONAL_BEGIN = re.compile(
 #: What follows the first number of an address of IPv4.
 THREE_NUMBERS = re.compile(rb"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _LONGEST_IPV6 = 40
+_FLOOD = 500  # of one sign: whoever scans it finds out sooner what it is than each would be asked for
 _IN_IPV6 = "0123456789abcdefABCDEF:"
 FEWEST_COLONS = 6  # of an address in which no two stand together
 _SEVEN_COLONS = re.compile(r":(?:[0-9A-Fa-f]{1,4}:){6}")
@@ -220,7 +221,10 @@ _SEVEN_COLONS = re.compile(r":(?:[0-9A-Fa-f]{1,4}:){6}")
 def may_be_login_or_email(text: str) -> list[int]:
     """Return where an at sign may belong to an e-mail address, or to a login in a URL or a DSN."""
     places, before = [], 0
-    for at in each(text, "@"):
+    signs = each(text, "@")
+    if len(signs) > _FLOOD:
+        return signs
+    for at in signs:
         begin = max(text.rfind(":", before, at), text.rfind("//", before, at) + 1)  # "//TOKEN@host" has no colon
         if _may_be_mail(text, at) or _PASSWORD.match(text, begin + 1, at + 1):
             places.append(at)
@@ -276,6 +280,8 @@ def may_be_ipv6(text: str) -> list[int]:
     colons = each(text, "::")
     if text.count(":") > FEWEST_COLONS:
         colons += [found.start() for found in _SEVEN_COLONS.finditer(text)]
+    if len(colons) > _FLOOD:
+        return [start for start, _, _ in _ipv6_spans(text)]
     places = []
     for at in colons:
         begin = max(0, at - _LONGEST_IPV6)

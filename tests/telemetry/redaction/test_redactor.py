@@ -321,8 +321,25 @@ def test_the_memory_of_clean_texts_is_bounded_and_holds_no_secret():
     redactor.redact({"password": CANARY, "x": SAID})
     memory = redactor._memory
     known = (memory.clean, memory.names, memory._templates, memory._seen, memory.beside, memory.masked, memory._namers)
-    assert all(0 < len(each) <= 16384 for each in known)
+    assert all(0 < len(each) <= 32768 for each in known)
     assert not any(CANARY in repr(each) for each in known)
+
+
+def test_a_full_memory_forgets_a_half():
+    """What a service says again and again is mostly known still, and the longest texts do not make it grow."""
+    memory = Redactor()._memory
+    for number in range(30_000):
+        memory.remember_masked(f"token={number}", "token=[redacted:token]", ["token"])
+    for number in range(32_768):
+        memory.remember_scanned(f"text {number}")
+    assert (len(memory.clean), len(memory.masked)) == (32_768, 30_000)
+    memory.remember_scanned("one more")
+    assert (len(memory.clean), len(memory.masked)) == (16_385, 15_000)
+    for number in range(20_000):
+        memory.remember_scanned(f"{number} " + "x" * 1000)
+        memory.remember_masked(f"{number} token=", f"{number} " + "y" * 1000, ["token"])
+    kept = [*memory.clean, *(text for text, _ in memory.masked.values())]
+    assert 1_000_000 < sum(map(len, kept)) <= 4_000_000
 
 
 def test_a_text_with_a_secret_that_comes_again_is_masked_and_counted_again():

@@ -267,3 +267,13 @@ def test_addresses_and_numbers_are_found_as_java_vcards_and_chinese_write_them(t
     assert redactor.text(text) == clean
     assert redactor.redact({"a": "x", "b": text}).value["b"] == clean
     assert redactor.text(clean) == clean
+
+
+@pytest.mark.parametrize("sign", ["@", "a@ ", "::", "x:: ", "1:2:3:4:5:6:7:", "a:b@"])
+def test_a_flood_of_one_sign_hides_nothing(sign):
+    """Where a sign comes a thousand times, each is not asked for alone; what it is a part of is found all the same."""
+    flood = sign * 1000
+    clean = REDACTOR.text(f"{flood} mail ann@shop.example from 2001:db8::17 and {flood}")
+    assert "ann@shop.example" not in clean
+    assert "2001:db8::17" not in clean
+    assert " mail [redacted:email] from [redacted:ipv6] and " in clean
