@@ -2,7 +2,8 @@
 
 Both need the same care: a file that only its owner may read (0600), write-ahead logging so that several
 processes share it, a version that is migrated forward under a lock and refused when it is newer than the
-code, one lock around every use, and a new handle after a fork (SQLite must not be carried across).
+code, one lock around every use, and no open handle during a fork: SQLite counts its locks for each file of a process,
+so a child that inherits an open one takes its parent's locks for its own, and writes without any.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["SqliteFile", "SqliteFileGone", "damage_in", "lost_pages"]
 
 _log = logging.getLogger("mobius_otel")
 
-# A handle that was open when the process forked is kept here for ever: closing it in the child would run
+# A handle that was in use when the process forked is kept here for ever: closing it in the child would run
 # SQLite's shutdown on a file the parent still uses (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 _abandoned: list[sqlite3.Connection] = []
 _files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -208,6 +209,8 @@ class SqliteFile:
         self._log_identity = (0, 0)
         self._log_size = 0
         self._look_again_at = 0.0
+        self._opens_again = False  # after the fork that is under way
+        self._inherited: tuple[int, int] | None = None
         #: Set by who found the disk full: the next write first makes room in the log, or fails before it takes more.
         self.full = False
         _files.add(self)
@@ -216,6 +219,10 @@ class SqliteFile:
 
     def _open(self) -> sqlite3.Connection:
         self._check_place()
+        if self._inherited is not None and self._is_at_place(self._inherited):
+            raise sqlite3.OperationalError(
+                f"the {self._what} was in use in the middle of a fork; this process cannot open it again"
+            )
         if lost := lost_pages(self.path):
             self._say(
                 logging.ERROR,
@@ -424,7 +431,10 @@ class SqliteFile:
             raise
 
     def _usable(self) -> sqlite3.Connection:
-        connection = self._connection or self._open()
+        try:
+            connection = self._connection or self._open()
+        except ConfigurationError as error:
+            raise sqlite3.OperationalError(str(error)) from error
         if self._beginning:  # whoever began was interrupted before anybody could end it
             if connection.in_transaction:
                 connection.rollback()
@@ -460,6 +470,10 @@ class SqliteFile:
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
         return found.st_size
+
+    def _is_at_place(self, identity: tuple[int, int]) -> bool:
+        found = os.stat(self._place)
+        return (found.st_dev, found.st_ino) == identity
 
     def is_still_there(self) -> bool:
         """Return whether the file that was opened last is the one at its path, and no shorter than it was."""
@@ -585,19 +599,33 @@ class SqliteFile:
         self._connection = self._reader = None
 
     def _before_fork(self) -> None:
+        # A signal handler that forks may have come upon this thread in the middle of a use.
+        used = any(lock._is_owned() for lock in (self.lock, self._reader_lock))  # type: ignore[attr-defined]
         self.lock.acquire()
         self._reader_lock.acquire()
+        # A file that is gone is another one to the child; closing it would remove the log of what is at its path now.
+        self._opens_again = not used and self._connection is not None and self.is_still_there()
+        if self._opens_again:
+            with contextlib.suppress(sqlite3.Error):
+                self.close()
 
     def _after_fork_in_parent(self) -> None:
-        self._reader_lock.release()
-        self.lock.release()
+        try:
+            if self._opens_again:  # else the next use would, but readers ask first whether it is open
+                with contextlib.suppress(ConfigurationError, sqlite3.Error, OSError):
+                    self._open()
+        finally:
+            self._reader_lock.release()
+            self.lock.release()
 
     def _after_fork_in_child(self) -> None:
         self.lock = threading.RLock()
         self._reader_lock = threading.RLock()
         self._beginning = False
         self._forget_log()
-        self._abandon()
+        if self._connection is not None:
+            self._inherited = self._identity
+            self._abandon()
 
     def __repr__(self) -> str:
         return f"SqliteFile({self._what}, {'open' if self._connection else 'closed'})"

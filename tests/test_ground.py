@@ -240,6 +240,76 @@ def test_a_fork_while_threads_write_harms_nobody(tmp_path):
     assert done.stdout.strip() == "[('child', 100), ('parent', 600)] ('ok',)", done.stderr
 
 
+def _in_a_child(work):
+    """Run `work` in a forked child; return its status: 0 where all went well."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_holds_locks_of_its_own(tmp_path):
+    """A process that closes the file as the last one it knows of removes no log beneath a child that it forked."""
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
+    before = file.version()
+
+    def add(name):
+        with file.lock, file.writing() as connection:
+            connection.execute("INSERT INTO things (name) VALUES (?)", (name,))
+
+    def child():
+        add("child")
+        code = f"""
+        from mobius_otel.sqlite import SqliteFile
+        file = SqliteFile({str(tmp_path / "x.db")!r}, {SCHEMA!r}, what="test file", table="things")
+        with file.lock, file.writing() as connection:
+            connection.execute("INSERT INTO things (name) VALUES ('other')")
+        file.close()
+        """
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=forking.environment())
+        assert (tmp_path / "x.db-wal").exists()
+        add("child again")
+
+    add("parent")
+    pid = os.fork()
+    if pid == 0:
+        file.close()  # the one that began it is gone, and the next process is the child of nobody
+        os._exit(_in_a_child(child) or _in_a_child(child))
+    assert file.version() is not None, "a fork does not close the parent's"
+    assert file.version() != before
+    file.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with file.lock, file.reading() as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM things ORDER BY name")]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert names == ["child", "child", "child again", "child again", "other", "other", "parent"]
+    file.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_in_the_middle_of_a_use_leaves_the_parents_alone(tmp_path):
+    """A signal handler may fork; its child would take the parent's locks for its own, and does not write."""
+    file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
+
+    def child():
+        with pytest.raises(sqlite3.OperationalError, match="in use in the middle of a fork"), file.lock:
+            file.writing()
+
+    with file.lock, file.writing() as connection:
+        connection.execute("INSERT INTO things (name) VALUES ('before')")
+        assert _in_a_child(child) == 0
+        connection.execute("INSERT INTO things (name) VALUES ('after')")
+    with file.lock, file.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM things").fetchone() == (2,)
+    file.close()
+
+
 def test_threads_share_one_handle(tmp_path):
     """One short lock; every write is there."""
     file = SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
