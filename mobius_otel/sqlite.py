@@ -239,7 +239,7 @@ class SqliteFile:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 self._check_owner(connection, version)  # before anything is written to it
                 connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode=WAL")
+                self._to_wal(connection)
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 connection.execute(f"PRAGMA wal_autocheckpoint={self._log_pages()}")
                 self._migrate(connection)
@@ -257,6 +257,18 @@ class SqliteFile:
         self._look_at_log()
         self._connection = connection
         return connection
+
+    def _to_wal(self, connection: sqlite3.Connection) -> None:
+        """Have a log written ahead; SQLite does not wait for another process that is just doing the same."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_RESCUE_SECONDS)
 
     def _log_pages(self) -> int:
         """Return how long the log gets before it is brought into the file: on a small disk not the half of it."""
@@ -470,6 +482,15 @@ class SqliteFile:
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
         return found.st_size
+
+    def check_kept(self) -> None:
+        """Look after a commit whether what was committed is in the file at the path; the caller holds :attr:`lock`.
+
+        Raises:
+            SqliteFileGone: The file was deleted, replaced or cut meanwhile.
+        """
+        if self.check_still_there() < self._size and self._connection is not None:
+            self._mend(self._connection)
 
     def _is_at_place(self, identity: tuple[int, int]) -> bool:
         found = os.stat(self._place)

@@ -292,6 +292,26 @@ def test_a_child_holds_locks_of_its_own(tmp_path):
     file.close()
 
 
+def test_a_file_that_another_process_is_just_making_is_waited_for(tmp_path):
+    """SQLite itself does not wait when it begins its write-ahead log."""
+    path = tmp_path / "x.db"
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    let_go = threading.Timer(0.2, other.rollback)
+    let_go.start()
+    SqliteFile(path, SCHEMA, what="test file", table="things").close()
+    let_go.join()
+    other.close()
+    path = tmp_path / "y.db"
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ConfigurationError, match="database is locked"):
+        SqliteFile(path, SCHEMA, what="test file", table="things", busy_timeout=0.1)
+    other.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_in_the_middle_of_a_use_leaves_the_parents_alone(tmp_path):
     """A signal handler may fork; its child would take the parent's locks for its own, and does not write."""

@@ -224,6 +224,7 @@ class Intake(Books, ABC):
                 work = Work(stream, stream.count, stream.head, row)
                 write(connection, work)
                 last = insert(connection, row, work.links, newest_of(connection)) if work.links else 0
+            self._file.check_kept()
             self._place(stream, *brought)
         return work, last
 
@@ -245,6 +246,7 @@ class Intake(Books, ABC):
                         raise
                     most = len(tail.pending)
             else:
+                self._file.check_kept()
                 self._place(stream, *brought)
 
     def _brought(

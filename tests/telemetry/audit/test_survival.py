@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 import urllib.request
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
+from mobius_otel.sqlite import SqliteFile
 from mobius_otel.telemetry import safety
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger, Source, Target
 from mobius_otel.telemetry.audit.browse import find_records, walk_records
@@ -666,7 +668,15 @@ def checkpointed(path):
 
 
 def told_by(children, count=100):
-    return [child.stdout.readline().decode().strip() for child in children for _ in range(count)]
+    """Return so many ids of each child's records that are made from now on, behind those that its pipe held already."""
+    now, old, new = time.time() * 1000, [], []
+    for child in children:
+        enough = len(new) + count
+        while len(new) < enough:
+            record_id = child.stdout.readline().decode().strip()
+            made = int(record_id.replace("-", "")[:12], 16)  # RFC 9562, 5.7: the milliseconds stand first
+            (new if made > now else old).append(record_id)
+    return old, new
 
 
 @posix
@@ -680,9 +690,9 @@ def test_a_ledger_that_is_cut_while_it_is_open_takes_no_later_record_with_it(tmp
                          env=forking.environment())
         for _ in range(processes)
     ]  # fmt: skip
-    told = told_by(children)
+    told = [*told_by(children)]
     if left is not None:
-        until(lambda: stored(path) >= len(told))
+        until(lambda: stored(path) >= sum(map(len, told)))
         checkpointed(path)
         before = stored(path)
         told += told_by(children)  # and everybody has seen how large it is
@@ -690,16 +700,16 @@ def test_a_ledger_that_is_cut_while_it_is_open_takes_no_later_record_with_it(tmp
     os.truncate(path, left or 0)
     told += told_by(children)
     until(lambda: path.exists() and path.stat().st_size and (left is None or aside.exists()))
-    last = told_by(children)
+    told += told_by(children)
     for child in children:
         child.kill()
     output = str([child.communicate() for child in children])
     assert "Traceback" not in output
     result = verify_ledger(path)
     found = {record["attributes"]["audit.record.id"] for _, record in read_records(path)}
-    assert found.issuperset(last)
+    assert found.issuperset(told[-1])
     if left is None:
-        assert found.issuperset(told)
+        assert found.issuperset(chain.from_iterable(told))
         assert result.ok
         assert not aside.exists()
         assert "its log held what was cut off, nothing is lost" in output
@@ -712,6 +722,31 @@ def test_a_ledger_that_is_cut_while_it_is_open_takes_no_later_record_with_it(tmp
         ledger.seal(adopt=True)
     assert tails_of(path) == {}
     assert {record["attributes"]["audit.record.id"] for _, record in read_records(path)} == found
+
+
+@posix
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_a_ledger_that_is_moved_away_during_a_commit_takes_no_record_with_it(tmp_path, durability, monkeypatch):
+    """Another process may find that it was cut, between a look and the end of the transaction that followed it."""
+    path, check, moved = tmp_path / "audit.db", SqliteFile.check_kept, []
+
+    def moving(file):
+        if not moved and len(told) == 3:
+            for suffix in ("-wal", "-shm", ""):
+                Path(f"{path}{suffix}").rename(f"{path}.cut{suffix}")
+            moved.append(path)
+        check(file)
+
+    monkeypatch.setattr(SqliteFile, "check_kept", moving)
+    told = []
+    with Ledger(path, durability=durability) as ledger:
+        audit = AuditLogger(ledger=ledger, fail_mode="strict")
+        for number in range(6):
+            told.append(audit.record("order.placed", actor=Actor(f"u-{number}")).record_id)
+            ledger.flush()
+    found = {record["attributes"]["audit.record.id"] for _, record in read_records(path)}
+    assert moved
+    assert found >= set(told[3:] if durability == "power" else told[2:])
 
 
 @posix
