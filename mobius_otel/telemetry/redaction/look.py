@@ -15,6 +15,7 @@ from mobius_otel.telemetry.redaction.checked_numbers import is_card
 from mobius_otel.telemetry.redaction.memory import DEPENDS, MOST_SCREENED, NAMERS, Memory
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST
 from mobius_otel.telemetry.redaction.sorts import ANYTHING
+from mobius_otel.telemetry.safety import STRANGE, of_handler
 
 __all__ = ["Look", "Place", "changed", "depth_of", "way"]
 
@@ -75,23 +76,29 @@ class Look:
             name: The name that it stands under, which tells nothing.
         """
         sort = type(value)
-        if sort is str:
-            if value in self._memory.clean:
-                return True
-            if len(value) > self._memory.policy.max_length:
-                return False
-            self._texts.append(value)
-            self._screen()
-            return not self.suspects
-        if sort is dict or sort is list or sort is tuple:
-            self._inside((value, name, SCAN, None, None))
-        elif not _is_plain(value):
+        try:
+            if sort is str:
+                if value in self._memory.clean:
+                    return True
+                if len(value) > self._memory.policy.max_length:
+                    return False
+                self._texts.append(value)
+                self._screen()
+                return not self.suspects
+            if sort is dict or sort is list or sort is tuple:
+                self._inside((value, name, SCAN, None, None))
+            elif not _is_plain(value):
+                self.plain = False
+            if self._texts:
+                self._screen()
+            if self._wholes:
+                self._settle()
+            return self.plain and not self.spots
+        except STRANGE as error:  # the walk finds out which of the values cannot be read
+            if of_handler(error):
+                raise
             self.plain = False
-        if self._texts:
-            self._screen()
-        if self._wholes:
-            self._settle()
-        return self.plain and not self.spots
+            return False
 
     def _inside(self, outermost: Place) -> None:
         memory, texts, places, spots, left = self._memory, self._texts, self._places, self.spots, self.left
@@ -220,7 +227,7 @@ class Look:
                 del unknown[text]
         if unknown and (sum(map(len, unknown)) <= memory.most or self._is_little(unknown)):
             texts = list(unknown)
-            for index, sorts in memory.scanner.suspects(texts).items():
+            for index, sorts in self._suspected(texts).items():
                 suspects[texts[index]] = sorts
                 del unknown[texts[index]]
             if unknown:
@@ -230,6 +237,15 @@ class Look:
         for name, told in self._new:
             if name not in suspects:
                 memory.remember_name(name, told)
+
+    def _suspected(self, texts: list[str]) -> dict[int, int]:
+        """Return what each text may hold; where that cannot be said, anything: each is scanned by itself then."""
+        try:
+            return self._memory.scanner.suspects(texts)
+        except STRANGE as error:
+            if of_handler(error):
+                raise
+            return dict.fromkeys(range(len(texts)), ANYTHING)
 
     def _is_little(self, unknown: dict[str, bytes]) -> bool:
         """Return whether texts of many characters are screened all the same; one that will be cut is suspected."""

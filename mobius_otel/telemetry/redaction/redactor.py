@@ -139,10 +139,10 @@ class Redactor:
 
     def _run(self, name: str, value: Any, location: str, tenant: str = "") -> RedactionResult:
         memory = self._memory
-        kind = memory.rules.of(name) if name else SCAN
         look = Look(memory)
         show = deciding(self.policy, self._pseudonyms, location, tenant) if self._acts else None
         try:
+            kind = memory.rules.of(name) if name else SCAN
             if kind == SCAN and look.at(value, name):
                 return RedactionResult(value)
             walk = Walk(memory, show, look.suspects)

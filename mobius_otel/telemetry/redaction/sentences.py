@@ -88,6 +88,8 @@ _TURNED = re.compile(
 _DECLARED = re.compile(
     r"(?:n?(?:var)?char2?|character|varbinary|binary|string)\([0-9]{1,5}|\[(?:success|default)=", re.IGNORECASE
 )
+# What is said of it, and not itself: "invalid token (request_id=req-123)".
+_SAID_OF_IT = re.compile(r"\([a-z_][\w.\-]{0,40}=", re.ASCII)
 _METHOD = re.compile(r"[A-Za-z_]\w{0,60}(?:\.[A-Za-z_]{1,60}){1,4}\(", re.ASCII)
 _QUOTES = frozenset({"'", '"'})
 _PASSWORDS = frozenset({
@@ -237,6 +239,7 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
             kind in (SCAN, TRUST)
             or keeps(kind, value)
             or value.startswith("[redacted:")  # and whatever stands behind it
+            or _SAID_OF_IT.match(low, found.start(3))
             or (what == "password" and _DECLARED.match(value))
             or ("](" in value and value[: value.index("](")].isalpha())  # the end of a link: "Token Usage](https://…"
             or (text[end : end + 1] in _QUOTES and _METHOD.fullmatch(value))  # a pair tells what it is given
@@ -307,7 +310,7 @@ def _changes(text: str, of: _Of) -> _Spans:
 def _unwrapped(text: str, start: int, end: int) -> tuple[int, str]:
     """Return where a word begins without what is around it in a sentence, and the word: ``(…)``, ``**…**``."""
     value = text[start:end].rstrip(".,;!?)")
-    if value[:1] == "(" and text[start + len(value)] == ")":
+    if value[:1] == "(" and text.startswith(")", start + len(value)):
         return start + 1, value[1:]
     if value[:2] == value[-2:] == "**" and len(value) > 6:
         return start + 2, value[2:-2]

@@ -119,27 +119,27 @@ class Walk:
             depth: How many containers it stands in.
         """
         sort = type(value)
-        if sort is str:
-            self._name = name
-            if kind == SCAN:
-                if self._memory.is_known(value):
-                    return value
-                found = self._scanned(value, name, depth)
-                return DROPPED if not found and value and self._show is not None else found
-            if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
-                return self.text(value, depth)  # where a process stands, not what it knows
-            return self._named(value, name, kind)
-        if value is None or sort is bool:
-            return value
-        if sort is int or sort is float:
-            return self._number(value, name, kind)
-        if sort is dict:
-            return self._container(value, name, kind, depth, self._mapping)
-        if sort is list or sort is tuple:
-            return self._container(value, name, kind, depth, self._sequence)
         try:
+            if sort is str:
+                self._name = name
+                if kind == SCAN:
+                    if self._memory.is_known(value):
+                        return value
+                    found = self._scanned(value, name, depth)
+                    return DROPPED if not found and value and self._show is not None else found
+                if value[:1] == "/" and kind == "password" and name.lower() in {"pwd", "oldpwd"}:
+                    return self.text(value, depth)  # where a process stands, not what it knows
+                return self._named(value, name, kind)
+            if value is None or sort is bool:
+                return value
+            if sort is int or sort is float:
+                return self._number(value, name, kind)
+            if sort is dict:
+                return self._container(value, name, kind, depth, self._mapping)
+            if sort is list or sort is tuple:
+                return self._container(value, name, kind, depth, self._sequence)
             return self._other(value, name, kind, depth)
-        except STRANGE as error:
+        except STRANGE as error:  # of a class of strangers, or of a detector: this one value is blanked, no other
             if of_handler(error):
                 raise
             return self._blank("unreadable")
@@ -204,10 +204,16 @@ class Walk:
             clean, kinds = masked
             self.matches += [[kind, ""] for kind in kinds]
             return clean
-        hits = self._hits()
+        hits, before = self._hits(), len(self.matches)
         sorts = self._suspects.get(text, ANYTHING)
         walk = self._document(depth + depth_of(place)) if sorts & DOCUMENT else None
-        clean = self._scanner.scan(text, hits, walk, sorts)
+        try:
+            clean = self._scanner.scan(text, hits, walk, sorts)
+        except STRANGE as error:  # what else it would have found is not known
+            if of_handler(error):
+                raise
+            del self.matches[before:]
+            return self._blank("unreadable")
         if hits:
             self.matches += [[kind, ""] for kind in hits]
             if len(clean) > self._policy.max_length:  # markers may be longer than what they stand for
@@ -331,7 +337,7 @@ class Walk:
 
     def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
         pairs = dict.items(value) if isinstance(value, dict) else value.items()
-        told = self._memory.told(value) if type(value) is dict else SCAN
+        told = self._told(value) if type(value) is dict else SCAN
         clean: dict[Any, Any] = {}
         changed = type(value) is not dict
         for key, item in islice(pairs, self._items + 1):
@@ -352,6 +358,15 @@ class Walk:
                 clean[shown] = new
         return clean if changed else value
 
+    def _told(self, value: dict[Any, Any]) -> str:
+        """Return what a dictionary tells of its values; where that cannot be said, they are blanked."""
+        try:
+            return self._memory.told(value)
+        except STRANGE as error:
+            if of_handler(error):
+                raise
+            return "unreadable"
+
     def _pair(self, key: Any, item: Any, name: str, around: tuple[str, str], depth: int) -> tuple[Any, Any]:
         """Return one key and its value without their secrets."""
         kind, told = around
@@ -362,9 +377,15 @@ class Walk:
         if type(said) is not str:
             new = self.value(item, "", kind if kind in _HANDED_ON else SCAN, depth)
         else:
-            tells = self._tells(said, item, name, kind, told)
             self._owner = name
-            new = self.value(item, said, tells, depth)
+            try:
+                tells = self._tells(said, item, name, kind, told)
+            except STRANGE as error:
+                if of_handler(error):
+                    raise
+                new = self._blank("unreadable")
+            else:
+                new = self.value(item, said, tells, depth)
         if len(self.matches) > before:
             self._under(before, said if shown is key and type(said) is str else str(shown))
         return shown, new
