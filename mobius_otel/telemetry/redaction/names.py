@@ -91,6 +91,7 @@ _CURSORS = word_set(
     "next page continuation pagination sync resume cursor prev previous stop eos bos pad unk mask special first last"
     " cancellation cancel design"
 )
+_LIMITS = word_set("ratelimit limit limits")
 _API_KEYS = word_set(
     "api access account shared subscription service app application license licence deploy webhook auth storage client"
     " function functions project integration consumer admin write developer preshared validation"
@@ -246,6 +247,8 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     if last == "pass":
         return SCAN if owner in _PASSES else "password"
     if last in _TOKEN:
+        if last == "tokens" and not _LIMITS.isdisjoint(all_words):  # x-ratelimit-reset-tokens
+            return SCAN
         return SCAN if owner in _CURSORS or (owner == "key" and "public" in all_words) else "token"  # PublicKeyToken
     if last in {"key", "keys"}:
         return _key(owner, all_words)

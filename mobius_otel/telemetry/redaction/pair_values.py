@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mobius_otel.telemetry.redaction.braces import is_empty_field, span_in_braces
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.scopes import is_scope
 from mobius_otel.telemetry.redaction.sentences import PROSE
 from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, in_frame, is_code, is_field, names_alone
 from mobius_otel.telemetry.redaction.values import is_message, is_statement_id
@@ -98,6 +99,7 @@ _CLOSE = {
     for quote, twice in (('"', ""), ("'", r"|''(?=[^\s',;)\]}][^'\n]{0,512}+')"), ("`", ""))
 }
 #: As nginx, .NET and CSV write one.
+_NO_QUOTES = frozenset({"", '"]', "']"})  # "input[type='password']:hover"
 _CODED_QUOTES = frozenset({"\\x22", "\\x27", "\\u0022", "\\u0027", '""'})
 # A quote as it is written in HTML.
 _QUOTE = r"quot|apos|\#0?3[49]|\#[xX]2[27]"
@@ -172,6 +174,10 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     if separator == ">":
         return _element(text, pair, kind)
     begin = text[at : at + 1]
+    if separator == ":" and text[at - 1] == ":" and pair.quote in _NO_QUOTES and is_scope(text, pair.start, at, kind):
+        return at, at
+    if text.endswith("xmlns:", 0, pair.start):
+        return at, at  # the name of a namespace
     if pair.quote in _CODED_QUOTES and text.startswith(pair.quote, at):
         start = at + len(pair.quote)
         end = text.find(pair.quote, start)

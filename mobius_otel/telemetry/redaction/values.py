@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from mobius_otel.telemetry.redaction.scopes import ACTIONS, RIGHTS
+
 __all__ = ["is_message", "is_message_of_a_list", "is_statement_id", "is_word", "keeps"]
 
 
@@ -76,6 +78,7 @@ _PLACE = re.compile(
 _ARN = re.compile(
     r"arn:aws[a-z\-]{0,10}:secretsmanager:[a-z0-9\-]{0,32}:[0-9]{0,12}:secret:[\w/+=.!\-]{1,512}", re.ASCII
 )
+_RIGHTS_ON = _set("secret api_key private_key")
 _FETCH = _set("include omit same-origin")
 _NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])[0-9]{1,2}", re.IGNORECASE)
 _DATE = re.compile(
@@ -150,7 +153,9 @@ def keeps(kind: str, value: str) -> bool:
     if kind == "session":
         return (len(value) < 8 and not any(map(str.isdigit, value))) or _DATE.fullmatch(value) is not None
     if kind == "token":
-        return value in _SMALL_WORDS
+        return value in _SMALL_WORDS or value in ACTIONS
+    if kind in _RIGHTS_ON:
+        return value in RIGHTS
     if kind == "pin":
         return _NOT_A_PIN.fullmatch(value) is not None
     if kind == "cvv":

@@ -29,6 +29,7 @@ from mobius_otel.telemetry.redaction.memory import (
 from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
 from mobius_otel.telemetry.redaction.pair_values import mask_header
 from mobius_otel.telemetry.redaction.scanner import cut
+from mobius_otel.telemetry.redaction.scopes import ACTIONS
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
 from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_word, keeps
 from mobius_otel.telemetry.safety import STRANGE, of_handler
@@ -49,6 +50,7 @@ _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key",
 _LABELS = word_set("label labels i18n l10n translation translations captions placeholders headings")
 _LONGEST_NAME = 256  # what counts of one
 _MOST_COUNTED = 100_000  # tests that pass
+_DIGITS = frozenset({"pin", "cvv", "otp", "ssn", "card", "phone"})
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
 
 
@@ -63,6 +65,11 @@ def _name_of(key: Any) -> Any:
 def _holds_labels(name: str) -> bool:
     """Return whether names of fields stand under a name, beside what a person reads in their place."""
     return (words(name) or ("",))[-1] in _LABELS
+
+
+def _is_counted(name: str, kind: str) -> bool:
+    """Return whether a name is a route or a permission, and what stands under it says how often."""
+    return (":" in name or "/" in name) and kind not in _DIGITS  # {"token:create": 1, "/users/:id/password": 17}
 
 
 def _below(key: str, path: str) -> str:
@@ -292,6 +299,8 @@ class Walk:
         if kind == "session" and is_statement_id(name, value):
             return True
         if self._listed:
+            if value in ACTIONS:  # {"password": ["change", "reset"]}: what one may do
+                return True
             if kind == "token":
                 return name[-6:].lower() == "tokens" and is_word(value)
             return kind == "password" and is_message_of_a_list(value)
@@ -318,7 +327,7 @@ class Walk:
         elif kind == SCAN:
             # No one's number; and a number of thousands of digits takes long to be written.
             return value if not isinstance(value, int) or value.bit_length() < 4096 else self._blank("length")
-        if is_count(name) or (name.lower() == "pass" and value < _MOST_COUNTED):
+        if is_count(name) or (value < _MOST_COUNTED and (name.lower() == "pass" or _is_counted(name, kind))):
             return value
         self._name = name
         return self._whole(kind, str(value), value)
