@@ -130,7 +130,7 @@ def newest(session: nox.Session) -> None:
     """Run the tests on the newest dependencies there are, whatever is pinned."""
     session.install("uv")
     session.run(
-        "uv", "pip", "install", "-q", "-r", "requirements-dev.in", "-e", ".[all,demo]", external=True,
+        "uv", "pip", "install", "-q", "-r", "requirements-dev.in", "-e", ".[all,imports,demo]", external=True,
         env={"VIRTUAL_ENV": session.virtualenv.location},
     )  # fmt: skip
     session.run("python", "-m", "pytest", *session.posargs)
@@ -141,8 +141,8 @@ def lock(session: nox.Session) -> None:
     """Write requirements-dev.txt anew: one set of pins for every Python and platform, told apart by markers."""
     session.install("uv")
     session.run(
-        "uv", "pip", "compile", "pyproject.toml", "requirements-dev.in", "--extra", "all", "--extra", "demo",
-        "--universal", "--python-version", PYTHONS[0], "--no-header", "--upgrade", "-o", "requirements-dev.txt",
+        "uv", "pip", "compile", "pyproject.toml", "requirements-dev.in", "--extra", "all", "--extra", "imports",
+        "--extra", "demo", "--universal", "--python-version", PYTHONS[0], "--no-header", "--upgrade", "-o", "requirements-dev.txt",
     )  # fmt: skip
 
 

@@ -154,6 +154,7 @@ AUDIT_INVALID = "mobius.audit.invalid"
 AUDIT_SIGNATURE = "mobius.audit.signature"
 AUDIT_CHECKPOINT_COUNT = "mobius.audit.checkpoint.count"
 AUDIT_CHECKPOINT_HEAD = "mobius.audit.checkpoint.head"
+AUDIT_STREAM_NUMBER = "mobius.audit.stream.number"
 GUARD_RESULT = "mobius.guard.result"
 COMPONENT = "mobius.component"
 REDACTION_KIND = "mobius.redaction.kind"
@@ -228,6 +229,10 @@ _ATTRIBUTES = (
     Attribute(AUDIT_SIGNATURE, "The signature of the record's hash: algorithm, key id, what is signed, signature."),
     Attribute(AUDIT_CHECKPOINT_COUNT, "How many records a stream had when its state was noted."),
     Attribute(AUDIT_CHECKPOINT_HEAD, "The hash of its last record then."),
+    Attribute(
+        AUDIT_STREAM_NUMBER,
+        "The stream's number in its ledger, from 1; on its first record and on what it notes about itself.",
+    ),
     Attribute(
         AUDIT_INVALID, "The rule of its event that a record breaks which had to be kept: its action had happened."
     ),

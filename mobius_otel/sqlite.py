@@ -9,6 +9,7 @@ so a child that inherits an open one takes its parent's locks for its own, and w
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
@@ -48,6 +49,7 @@ _LOOK_SECONDS = 0.05
 _RESCUES = 10
 _RESCUE_SECONDS = 0.01
 _LOG_PAGES = 1000  # SQLite's own default
+_LONGEST_NAME = 255 - 38  # of a file; the longest of those beside the ledger is named so much longer
 _LOG_SHARE = 8
 _BEING_MADE_SECONDS = 5  # by another process that starts now
 # Not OSError: a signal handler's TimeoutError is one, and says nothing of a file.
@@ -88,8 +90,10 @@ def lost_pages(path: str | os.PathLike[str]) -> int:
             with open(f"{place}-shm", "rb") as index:
                 found = index.read(2 * _INDEX.size + _BACKFILLED.size)
             log = os.stat(f"{place}-wal").st_size if os.path.exists(f"{place}-wal") else 0
-        except _ABSENT:
-            return 0
+        except OSError as error:
+            if isinstance(error, _ABSENT) or error.errno == errno.ENAMETOOLONG:
+                return 0
+            raise
         if found == before:
             return _missing(found, log)
         before = found
@@ -250,13 +254,22 @@ class SqliteFile:
                 raise
         except sqlite3.Error as error:
             raise ConfigurationError(
-                self._what, str(self.path), "a SQLite file that can be opened and written", f"SQLite says: {error}."
-            ) from error
+                self._what, str(self.path), "a SQLite file that can be opened and written",
+                f"SQLite says: {error}.{self._who_may_not()}",
+            ) from error  # fmt: skip
         found = os.stat(self.path)
         self._identity, self._size = (found.st_dev, found.st_ino), found.st_size
         self._look_at_log()
         self._connection = connection
         return connection
+
+    def _who_may_not(self) -> str:
+        """Return what this user lacks, where that is why the file cannot be opened."""
+        if not os.access(self.path, os.R_OK | os.W_OK):
+            return " It belongs to another user: run this as that one."
+        if not os.access(self.path.parent, os.W_OK):
+            return f" SQLite makes files beside it, and this user may not write in {self.path.parent}."
+        return ""
 
     def _to_wal(self, connection: sqlite3.Connection) -> None:
         """Have a log written ahead; SQLite does not wait for another process that is just doing the same."""
@@ -297,6 +310,9 @@ class SqliteFile:
             os.close(log)  # SQLite locks the file and the index, but not the log
 
     def _check_place(self) -> None:
+        if len(os.fsencode(self.path.name)) > _LONGEST_NAME:
+            hint = "The files beside it have longer names."
+            raise ConfigurationError(self._what, str(self.path), f"a name of at most {_LONGEST_NAME} bytes", hint)
         if not self.path.parent.is_dir():
             raise ConfigurationError(
                 self._what, str(self.path), "in a folder that exists", f"mkdir -p {self.path.parent}"

@@ -312,6 +312,26 @@ def test_a_file_that_another_process_is_just_making_is_waited_for(tmp_path):
     other.close()
 
 
+def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_refused(tmp_path):
+    """One clear error, before anything is made."""
+    with pytest.raises(ConfigurationError, match="a name of at most 217 bytes"):
+        SqliteFile(tmp_path / ("x" * 218), SCHEMA, what="test file", table="things")
+    assert not list(tmp_path.iterdir())
+    SqliteFile(tmp_path / ("x" * 217), SCHEMA, what="test file", table="things").close()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    """What SQLite says of it, "unable to open database file", helps nobody."""
+    SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things").close()
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ConfigurationError, match="may not write in"):
+            SqliteFile(tmp_path / "x.db", SCHEMA, what="test file", table="things")
+    finally:
+        tmp_path.chmod(0o700)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_in_the_middle_of_a_use_leaves_the_parents_alone(tmp_path):
     """A signal handler may fork; its child would take the parent's locks for its own, and does not write."""

@@ -63,6 +63,8 @@ class Chain:
     first: int = 1  # the number of the first of them
     count: int | None = None  # as the ledger says
     said: str = ""
+    number: int | None = None  # of the stream in the ledger
+    misnumbered: bool = False
 
 
 class Chains:
@@ -72,6 +74,9 @@ class Chains:
         keys: Whose signatures count; with any, what must be signed is looked at.
         expected: Checkpoints that were read elsewhere.
         retold: Whether records may come twice and out of order, as a collector has them.
+
+    Attributes:
+        complete: Whether all streams are known before the first record is seen, as a ledger has them.
     """
 
     def __init__(self, keys: Iterable[AuditKey], expected: Iterable[Checkpoint], *, retold: bool = False) -> None:
@@ -80,6 +85,7 @@ class Chains:
         self.by_id: dict[str, Chain] = {}
         self.records = self.notes = self.signed = self.unchecked = self.duplicates = 0
         self.retold = retold
+        self.complete = False
         self._early: dict[str, dict[int, Seen]] = {}
         self._aside: list[Tail] = []
         self._expected: dict[str, dict[int, str]] = {}
@@ -99,6 +105,8 @@ class Chains:
         if attributes is not None and attributes.get(conventions.AUDIT_TARGET_TYPE) == NOTES:
             self._note(seen, attributes)
         chain = self.by_id[seen.stream_id]
+        if chain.number is not None and attributes is not None and conventions.AUDIT_STREAM_NUMBER in attributes:
+            self._check_number(chain, seen, attributes[conventions.AUDIT_STREAM_NUMBER])
         if seen.sequence == chain.last + 1:
             self._follow(chain, seen)
             if self._early:
@@ -112,6 +120,18 @@ class Chains:
             chain.moved[seen.sequence] = seen.record_id
         else:
             self.name(seen, "doubled", "its number was there already")
+
+    def _check_number(self, chain: Chain, seen: Seen, number: Any) -> None:
+        """Compare the number that a stream says it has in the ledger with the one that it stands under."""
+        # A stream that went on in another file has another one there; it lacks its first records, which is named.
+        if number == chain.number or chain.misnumbered or not (seen.sequence == 1 or (chain.pruned and _is_note(seen))):
+            return
+        chain.misnumbered = True
+        text = (
+            f"stream {chain.stream_id} says that it is stream number {number} of the ledger and stands as number"
+            f" {chain.number}: others were removed, or put in"
+        )
+        self.of_stream(chain, seen.sequence, "missing", text)
 
     def aside(self, seen: Seen) -> None:
         """Take a record that lies beside its stream, because it is in quarantine and those around it were pruned."""
@@ -142,6 +162,9 @@ class Chains:
     def _adopted(self, seen: Seen, attributes: Mapping[str, Any]) -> None:
         stream, count = attributes.get(conventions.AUDIT_TARGET_ID), attributes.get(conventions.AUDIT_CHECKPOINT_COUNT)
         chain = self.by_id.get(str(stream))
+        if chain is None and self.complete:
+            text = f"stream {stream}, of which {count} records were adopted by stream {seen.stream_id}"
+            self.problems.append(Problem(None, str(stream), None, "missing", text))
         if chain is None or not isinstance(count, int):
             return
         if chain.adopted:

@@ -113,7 +113,7 @@ class Work:
 
     def add(self, record: dict[str, Any]) -> Link:
         """Chain a record."""
-        link = self.stream.link(record, self.count, self.head)
+        link = self.stream.link(record, self.count, self.head, self.row)
         self.links.append(link)
         self.count, self.head = link.sequence, link.hash
         return link

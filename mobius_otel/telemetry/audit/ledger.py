@@ -222,13 +222,12 @@ class Ledger(Intake):
         now = time.monotonic()
         count, head, links = stream.count, stream.head, []
         for one in waiting:
-            link = stream.link(one.what, count, head)
+            link = stream.link(one.what, count, head, stream.row)
             links.append(link)
             count, head = link.sequence, link.hash
         if seal := self._is_due(stream, count, now):
-            link = stream.link(
-                stream.own_record(conventions.AUDIT_CHECKPOINT, stream.checkpoint(count, head)), count, head
-            )
+            note = stream.own_record(conventions.AUDIT_CHECKPOINT, stream.checkpoint(count, head))
+            link = stream.link(note, count, head, stream.row)
             links.append(link)
             count, head = link.sequence, link.hash
         durability: Literal["process", "power"] = "power" if self.durability == "power" else "process"

@@ -109,8 +109,12 @@ class Stream:
     sealed_at: float = field(default_factory=time.monotonic)
     ending: bool = False  # whether the record of its end may be written: nothing comes behind that
 
-    def link(self, record: dict[str, Any], count: int, head: bytes) -> Link:
-        """Return `record` as the next one after `count` records, the last of which has the hash `head`."""
+    def link(self, record: dict[str, Any], count: int, head: bytes, row: int | None) -> Link:
+        """Return `record` as the next one after `count` records, the last of which has the hash `head`.
+
+        Its first one, which is signed, and its notes say which stream of the ledger it is: a stream that is removed
+        would have those behind it stand under other numbers than they say.
+        """
         sequence = count + 1
         whole = record.copy()
         attributes = whole["attributes"] = whole["attributes"].copy()
@@ -118,6 +122,8 @@ class Stream:
         attributes[conventions.AUDIT_SEQUENCE] = sequence
         if head:
             attributes[conventions.AUDIT_PREVIOUS_HASH] = head.hex()
+        if row and (sequence == 1 or is_note(record)):
+            attributes[conventions.AUDIT_STREAM_NUMBER] = row
         payload = canonical(whole, alike=type(record) is Record)
         found = digest(payload)
         signature = None

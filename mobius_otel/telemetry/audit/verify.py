@@ -168,6 +168,7 @@ class _Verification:
         else:
             try:
                 streams, unended = self._read_streams()
+                chains.complete = True
                 self._read_records()
                 self._read_kept()
                 chains.end()
@@ -257,7 +258,8 @@ class _Verification:
             number, unended = row, unended + open_
             name = str(stream_id, "utf-8", "replace") if isinstance(stream_id, bytes) else ""
             said = head.hex() if isinstance(head, bytes) else str(head)
-            chain = Chain(name, closed=bool(closed), count=count if isinstance(count, int) else 0, said=said)
+            whole = count if isinstance(count, int) else 0
+            chain = Chain(name, closed=bool(closed), count=whole, said=said, number=row)
             self._chains.add(chain)
             if pruned:
                 self._begin_after(chain, pruned, pruned_head, signature)

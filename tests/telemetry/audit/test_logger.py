@@ -72,7 +72,7 @@ def test_the_record_has_every_field(ledger, path):
         "audit.integrity.canonicalization": "jcs", "audit.integrity.value": receipt.hash,
         "audit.record.id": receipt.record_id, "log.record.uid": receipt.record_id,
         "audit.sequence.stream_id": receipt.stream_id, "audit.sequence.number": 1,
-        "client.address": "2001:db8::1", "user.id": "u-1",
+        "mobius.audit.stream.number": 1, "client.address": "2001:db8::1", "user.id": "u-1",
     }  # fmt: skip
     assert (receipt.sequence, receipt.durability) == (1, "process")
     second = audit.record("payment.refund", actor=Actor("u-1"))

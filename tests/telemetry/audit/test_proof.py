@@ -6,11 +6,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobius_otel.clock import FrozenClock
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.telemetry.audit import Actor, AuditLogger, Ledger
 from mobius_otel.telemetry.audit.chain import canonical, digest, parse
@@ -289,6 +292,74 @@ def test_the_stream_of_a_dead_process_is_pinned_by_who_adopted_it(tmp_path):
         ("UPDATE streams SET count = 4, head = (SELECT hash FROM records WHERE id = 4) WHERE id = 1",),
     )  # fmt: skip
     assert ("cut", 5) in named(verify_ledger(path))
+
+
+def without_stream(path, stream):
+    """Remove a stream, its tail and its numbers, as somebody does who knows what they are for."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER IF EXISTS grow")
+        (stream_id,) = connection.execute("SELECT stream_id FROM streams WHERE id = ?", (stream,)).fetchone()
+        connection.execute("DELETE FROM records WHERE stream = ?", (stream,))
+        connection.execute("DELETE FROM streams WHERE id = ?", (stream,))
+        for number, (row,) in enumerate(connection.execute("SELECT id FROM records ORDER BY id").fetchall(), 1):
+            connection.execute("UPDATE records SET id = ? WHERE id = ?", (number, row))
+        for number, (row,) in enumerate(connection.execute("SELECT id FROM streams ORDER BY id").fetchall(), 1):
+            connection.execute("UPDATE streams SET id = ? WHERE id = ?", (number, row))
+            connection.execute("UPDATE records SET stream = ? WHERE stream = ?", (number, row))
+        connection.execute("UPDATE streams SET newest = (SELECT MAX(id) FROM records r WHERE r.stream = streams.id)")
+        for table in ("records", "streams"):
+            connection.execute(f"UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM {table}) WHERE name = '{table}'")
+    Path(f"{path}-tail-{stream_id}").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("stream", [1, 2, 3])
+def test_a_removed_stream_is_told_of_by_those_behind_it(tmp_path, keys, stream):
+    """Whose signed first records say which stream of the ledger they are; the newest is a matter for other places."""
+    path, (key, public) = tmp_path / "audit.db", keys
+    for _ in range(4):
+        write(path, 3, key=key)
+    result = verify_ledger(path, keys=[public])
+    assert result.ok
+    without_stream(path, stream)
+    assert named(verify_ledger(path, keys=[public])) == [("missing", 1)] * (4 - stream)
+    assert f"is stream number {stream + 1} of the ledger and stands as number {stream}" in str(
+        verify_ledger(path).problems[0]
+    )
+
+
+def test_a_removed_stream_is_told_of_by_who_adopted_it(tmp_path):
+    """Also where nothing else does: the ledger that it was the first of is otherwise whole."""
+    path = tmp_path / "audit.db"
+    write(path, 3, end=False)
+    with Ledger(path) as ledger:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE streams SET pid = 1, process = 'dead', born = 'long ago'")
+        ledger.seal(adopt=True)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            (first,) = connection.execute("SELECT stream_id FROM streams WHERE id = 1").fetchone()
+    assert verify_ledger(path).ok
+    without_stream(path, 1)
+    problems = {(problem.what, problem.stream_id) for problem in verify_ledger(path).problems}
+    assert ("missing", first) in problems
+
+
+def test_a_removed_stream_is_told_of_by_one_whose_beginning_was_pruned(tmp_path):
+    """Its notes say which one it is, too."""
+    path = tmp_path / "audit.db"
+    write(path, 3)
+    write(path, 100, checkpoint_records=10, end=False)
+    with Ledger(path, max_age=1.0, clock=FrozenClock(time.time() + 10)) as ledger:
+        ledger.acknowledge(80)
+        ledger.prune()
+        result = verify_ledger(path)
+        assert result.ok
+        assert result.pruned == 80
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM streams WHERE id = 1")
+        connection.execute("UPDATE streams SET id = id - 1")
+        connection.execute("UPDATE records SET stream = stream - 1")
+        connection.execute("UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'streams'")
+    assert "stands as number 1" in verify_ledger(path).problems[0].text
 
 
 def test_a_record_after_the_end_of_its_stream_is_forged(tmp_path):
