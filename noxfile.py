@@ -142,7 +142,8 @@ def lock(session: nox.Session) -> None:
     session.install("uv")
     session.run(
         "uv", "pip", "compile", "pyproject.toml", "requirements-dev.in", "--extra", "all", "--extra", "imports",
-        "--extra", "demo", "--universal", "--python-version", PYTHONS[0], "--no-header", "--upgrade", "-o", "requirements-dev.txt",
+        "--extra", "demo", "--universal", "--python-version", PYTHONS[0], "--no-header", "--upgrade",
+        "-o", "requirements-dev.txt",
     )  # fmt: skip
 
 
