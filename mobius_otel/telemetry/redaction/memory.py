@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from mobius_otel.telemetry.redaction.bound import BOUND, PARAMETERS
 from mobius_otel.telemetry.redaction.commands import argument_spans
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, NameRules, word_set
 from mobius_otel.telemetry.redaction.pairs import HALF_NAMES
@@ -34,15 +35,18 @@ NAMERS: Final = frozenset(
     )
     for camel in ["".join(map(str.title, name.split("_")))]
     for spelled in (name, name.upper(), camel, camel[0].lower() + camel[1:])
-)
+).union(PARAMETERS)
 #: Names of the values that such a one is about, in lower case.
 NAMED: Final = word_set(
     "value before after old new from to old_value new_value previous current original default values oldvalue newvalue"
     " val v lhs rhs before_value after_value beforevalue aftervalue parametervalue parameter_value tagvalue tag_value"
     " previous_value current_value original_value updated_value previousvalue currentvalue originalvalue updatedvalue"
     " fromstring tostring from_string to_string from_value to_value fromvalue tovalue updated input"
+    " rejectedvalue rejected_value attemptedvalue attempted_value rawvalue raw_value invalidvalue invalid_value"
 )
-_NAMERS_OF_VALUES: Final = frozenset(name for name in NAMERS if name.lower() not in {"kind", "granttype", "grant_type"})
+_NAMERS_OF_VALUES: Final = frozenset(
+    name for name in NAMERS - PARAMETERS if name.lower() not in {"kind", "granttype", "grant_type"}
+)
 #: Where a manifest of the kind ``Secret`` has its secrets.
 MANIFEST_DATA: Final = frozenset({"data", "stringData"})
 #: In what stands under a telling name, the names of the value itself: ``{"session_id": {"before": …}}``, and the
@@ -260,6 +264,8 @@ class Memory:
 
     def told(self, value: dict[Any, Any]) -> str:
         """Return the secret kind that ``{"field": "password", "after": …}`` tells of its values, or SCAN."""
+        if not PARAMETERS.isdisjoint(value):
+            return BOUND
         if "code" in value and "grant_type" in value:
             return SCAN if "token" in self.policy.kinds_off else OAUTH
         if value.get("kind") == "Secret" and not MANIFEST_DATA.isdisjoint(value):

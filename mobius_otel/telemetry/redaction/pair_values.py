@@ -80,7 +80,7 @@ _NEXT_NAME = re.compile(
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _OPENING = {")": "(", "]": "["}
 _BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
-_LINE_ENDS = frozenset("\r\n")
+_LINE_ENDS, _QUOTES = frozenset("\r\n"), frozenset("\"'")
 # Items of which none is a word or a sentence.
 _ITEM = r"- [\"']?(?=[^\s\"']{0,1024}?[0-9])[^\s\"'{}\[\]:]{6,1024}+[\"']?[ \t]{0,8}"
 _ITEMS = re.compile(rf"\r?\n[ \t]{{0,32}}+({_ITEM}(?:\r?\n[ \t]{{0,32}}+{_ITEM}){{0,100}})(?=\r?\n|\Z)", re.ASCII)
@@ -310,6 +310,8 @@ def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     end = text.find("<", pair.end)
     if 0 < end - pair.end < 3 and text[end + 1 : end + 2] != "/" and not text[pair.end : end].isalnum():
         return 0, 0  # "<api-key>:<api-secret>"
+    if text[pair.end : pair.end + 1] in _QUOTES and not text.startswith("</", end):
+        return 0, 0  # "invalid value for '--password <PASSWORD>': …"
     if text[pair.start - 1 : pair.start] != "<" and not (
         text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
     ):  # "/users/<int:pin>/cards" is a template

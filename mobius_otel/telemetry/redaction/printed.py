@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
+from mobius_otel.telemetry.redaction.rejected import refused_spans
 
 __all__ = ["may_be_printed", "printed_spans"]
 
@@ -78,6 +79,7 @@ def _spans(text: str, of: _Of) -> _Spans:
     if "nvalid " in text:
         for found in _ARGUMENT.finditer(text):
             yield *found.span(4), of((found.group(1) or found.group(2)).lstrip("-"))
+        yield from refused_spans(text, of)
     if "On instance[" in text:
         said = 0
         for found in _INSTANCE.finditer(text):

@@ -7,12 +7,14 @@ import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
 
+from mobius_otel.telemetry.redaction.bound import BINDING_WORDS, bound_spans
 from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count, word_set
+from mobius_otel.telemetry.redaction.rejected import REJECTING_WORDS, rejected_spans
 from mobius_otel.telemetry.redaction.sources import is_code
 from mobius_otel.telemetry.redaction.statements import LITERAL, STATEMENT_WORDS, may_be_statement
 
-__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "named_apart", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -29,6 +31,7 @@ PROSE = word_set(
     " erforderlich ung\u00fcltig abgelaufen falsch vergessen ge\u00e4ndert fehlt obligatoire requis"
     " invalide expir\u00e9 oubli\u00e9 obrigat\u00f3ria obrigat\u00f3rio inv\u00e1lida incorreta incorrecta"
     " obligatoria requerida olvidada obbligatoria errata scaduta dimenticata verplicht ongeldig onjuist verlopen"
+    " parse parsing converting"
     " present absent str int bytes bool float any object string text number dict list tuple secretstr type none null"
     " true false optional default example abc files compat systemd all"
 )
@@ -173,7 +176,9 @@ _TOLD = {
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((
     *_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"changed", b"updated", b"rotated", *STATEMENT_WORDS, *_PATH_WORDS,
+    *REJECTING_WORDS, *BINDING_WORDS,
 ))  # fmt: skip
+_BINDING_WORDS = BINDING_WORDS | {b"into", b"where"}
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
@@ -207,6 +212,7 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low or " as your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]
+    places += [start for start, _, _ in named_apart(text, words, of)]
     for word in words:
         if tells := _TOLD.get(word):
             if tells[mine].search(low):
@@ -216,6 +222,22 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
         elif word in STATEMENT_WORDS:
             places += may_be_statement(text, low, word, of)
     return places
+
+
+def named_apart(text: str, words: Collection[bytes], of: _Of) -> list[tuple[int, int, str]]:
+    """Return the secrets of a text that are named elsewhere in it: what was rejected, what is bound to a statement.
+
+    Args:
+        text: The text.
+        words: Those of :data:`TELLING_WORDS` that stand in it.
+        of: What a name tells.
+    """
+    found: list[tuple[int, int, str]] = []
+    if "var." in text or not REJECTING_WORDS.isdisjoint(words):
+        found += rejected_spans(text, words, of)
+    if not _BINDING_WORDS.isdisjoint(words):
+        found += bound_spans(text, words, of)
+    return sorted(found)
 
 
 def said(text: str, of: _Of) -> _Spans:

@@ -23,11 +23,12 @@ _Of = Callable[[str], str]
 #: Names of what the sibling named before it is about, in lower case.
 VALUE_NAMES = frozenset({
     "value", "content", "val", "parametervalue", "newvalue", "oldvalue", "new_value", "old_value", "stringvalue",
+    "rejectedvalue", "attemptedvalue", "rawvalue", "invalidvalue",
 })  # fmt: skip
 _FARTHEST = 160
 _BLOCK_MARKS = frozenset({"|", "|-", ">", ">-", "|+", ">+"})
 _NAMER = re.compile(
-    r"(?<![A-Za-z0-9_.])(?:name|key|field|column|property|attribute|param|parameter|parameterkey|header|variable|option)"
+    r"(?<![A-Za-z0-9_.])(?:name|key|field|column|property|propertyname|fieldname|attribute|param|parameter|parameterkey|header|variable|option)"
     r"\\{0,8}+[\"']?\s{0,4}+[:=]\s{0,4}+\\{0,8}+[\"']?((?:[\w.\-]{0,64}/){0,8}[A-Za-z_][\w.\-]{1,64}+)",
     re.IGNORECASE | re.ASCII,
 )

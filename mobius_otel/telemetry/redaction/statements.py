@@ -13,7 +13,7 @@ from itertools import count
 from mobius_otel.telemetry.redaction.hits import each
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count
 
-__all__ = ["LITERAL", "STATEMENT_WORDS", "may_be_statement", "statement_spans"]
+__all__ = ["LITERAL", "STATEMENT_WORDS", "UNTOLD", "may_be_statement", "parameter_kinds", "statement_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
@@ -38,12 +38,14 @@ _OPERAND = re.compile(
 _SHORTEST_PATTERN, _LONGEST_COLUMN = 5, 200
 
 _INSERT = re.compile(
-    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+values\s{0,8}+",
+    r"\b(?:insert|replace)\s{1,8}+into\s{1,8}+[\w.\"`\[\]\\]{1,200}+\s{0,8}+\(([^()]{1,4000}+)\)\s{0,8}+"
+    r"(?:output\s[^()]{1,200}?\s)?values\s{0,8}+",
     re.IGNORECASE,
 )
 # SQLAlchemy leaves most of many rows out.
 _ROW_BEGIN = re.compile(
-    r"[\s,)]{0,16}+(?:\.\.\. displaying [0-9]{1,9} of [0-9]{1,9} total bound parameter sets \.\.\.\s{1,4}+)?+\("
+    r"[\s,)]{0,16}+(?:\.\.\. displaying [0-9]{1,9} of [0-9]{1,9} total bound parameter sets \.\.\.\s{1,4}+)?+"
+    r"\((?!parameters: )"
 )
 _SQL_VALUE = re.compile(
     r"\s{0,8}+([nNeExX]?\\{0,4}+'((?:[^'\\]++|''|\\[^'])*+)\\{0,4}+'|\"((?:[^\"\\]++|\\.)*+)\""
@@ -52,11 +54,13 @@ _SQL_VALUE = re.compile(
 _PARAMETERS = "[parameters: "
 _STATEMENT = "[sql: "
 _ARGUMENTS = "; args="  # of Django
+#: What a parameter is that no column is set to or compared with.
+UNTOLD = "?"
 _FARTHEST, _MOST_PARAMETERS = 20_000, 1000
 # What stands in the place of a parameter, and the column before it where it is compared or set; the next one of a list.
 _PLACE = re.compile(
-    r"(?:([\w.]{1,128}+)[\"`\]]?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b|(?:\bnot\s{1,4}+)?+\bin\s{0,4}+\()\s{0,4}+)?+"
-    r"(?:\?|%s|(?<!\w)[$:]([0-9]{1,4}))",
+    r"(?:([\w.]{1,128}+)[\"`\]]?+\)?+\s{0,4}+(?:=|<>|!=|[<>]=?|\bi?like\b|(?:\bnot\s{1,4}+)?+\bin\s{0,4}+\()\s{0,4}+)?+"
+    r"(?:\?|%s|(?<!\w)[$:]([0-9]{1,4})|(?<![\w@])@([a-z_]\w{0,63}+))",
     re.IGNORECASE,
 )
 _NEXT_OF_LIST = re.compile(r"(?:::[\w ]{1,40}+)?+\s{0,4}+,\s{0,4}+")
@@ -163,12 +167,27 @@ def _parameters(text: str, low: str, of: _Of, mark: str, before: str) -> _Spans:
 
 def _parameter_kinds(statement: str, of: _Of) -> list[str]:
     """Return what the columns tell that a statement has parameters for, in the order of the parameters."""
-    told: dict[int, str] = {}
-    counted = count()
+    told = parameter_kinds(statement, of)
+    if all(kind in (SCAN, TRUST, UNTOLD) for kind in told.values()):
+        return []
+    last = max((int(key) for key in told if key.isdigit()), default=0)
+    kinds = [told.get(str(number), SCAN) for number in range(1, min(last, _MOST_PARAMETERS) + 1)]
+    return [SCAN if kind == UNTOLD else kind for kind in kinds]
+
+
+def parameter_kinds(statement: str, of: _Of) -> dict[str, str]:
+    """Return what the columns tell that a statement has parameters for, by the number or the name of each.
+
+    Args:
+        statement: The statement.
+        of: What a name tells.
+    """
+    told: dict[str, str] = {}
+    counted = count(1)
 
     def tell(place: re.Match[str], column: str) -> None:
-        number = int(place.group(2)) - 1 if place.group(2) else next(counted)
-        told[number] = of(column.rpartition(".")[2]) if column else SCAN
+        key = place.group(2) or place.group(3) or str(next(counted))
+        told[key] = of(column.rpartition(".")[2]) if column else UNTOLD
 
     at = 0
     insert = _INSERT.search(statement)
@@ -187,9 +206,7 @@ def _parameter_kinds(statement: str, of: _Of) -> list[str]:
             column = place.group(1) or ""
         tell(place, column)
         column, end = column if "(" in place.group() or not place.group(1) else "", place.end()
-    if all(kind in (SCAN, TRUST) for kind in told.values()):
-        return []
-    return [told.get(number, SCAN) for number in range(min(max(told) + 1, _MOST_PARAMETERS))]
+    return told
 
 
 def _copied(text: str, of: _Of) -> _Spans:

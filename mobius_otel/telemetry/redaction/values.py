@@ -26,6 +26,9 @@ _PLACEHOLDER = re.compile(
         (?:::(?:(?:var)?char | character[ ]varying | (?:ci)?text | (?:big|small)?int(?:eger)? | int[248] | float[48]?
         | numeric | decimal | bool(?:ean)? | real | double[ ]precision | date | interval | jsonb? | uuid | bytea | inet
         | time(?:stamp(?:tz)?)?(?:[ ]with(?:out)?[ ]time[ ]zone)?)(?:\([0-9, ]{1,9}\))?(?:\[\])?)?
+      | @(?:p[0-9]{1,4} | __\w{1,60}_[0-9]{1,3}
+        | \w{0,30}(?:password|passwd|pwd|pass|token|secret|key|hash|pin)[0-9]{0,2})
+      | \w{1,40}\((?:\? | %s | \$[0-9]{1,3} | [:@]\w{1,40})\)?
       | <[\w \-]{1,40}(?:[|:][a-z\-]{1,30}){0,3}> | \(?(?:sensitive(?:[ ]value)?|known[ ]after[ ]apply)\)?
       | !(?:ref|sub|getatt|importvalue|vault|secret|env)(?:[ ][\w.:\-|]{0,80})?
       | (?:var|local|module|secrets)(?:\.[a-z_]{1,40}){1,4}

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from mobius_otel.telemetry.redaction.actions import Show
+from mobius_otel.telemetry.redaction.bound import BOUND, bound_to
 from mobius_otel.telemetry.redaction.checked_numbers import is_card
 from mobius_otel.telemetry.redaction.hits import Hits, marker, replace_spans
 from mobius_otel.telemetry.redaction.look import Look, Place, changed, depth_of, way
@@ -345,10 +346,14 @@ class Walk:
             self._open.discard(id(value))
 
     def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
-        pairs = dict.items(value) if isinstance(value, dict) else value.items()
         told = self._told(value) if type(value) is dict else SCAN
-        clean: dict[Any, Any] = {}
         changed = type(value) is not dict
+        if told == BOUND:
+            told = SCAN
+            if new := self._without_bound(value):
+                value, changed = {**value, **new}, True
+        pairs = dict.items(value) if isinstance(value, dict) else value.items()
+        clean: dict[Any, Any] = {}
         for key, item in islice(pairs, self._items + 1):
             if self._items <= 0:
                 if key == marker("items") == item:  # was cut before
@@ -375,6 +380,18 @@ class Walk:
             if of_handler(error):
                 raise
             return "unreadable"
+
+    def _without_bound(self, attributes: Mapping[Any, Any]) -> dict[str, str]:
+        """Return the parameters of a statement that hold secrets, without those."""
+        spans: dict[str, list[tuple[int, int, str]]] = {}
+        for name, start, end, kind in bound_to(attributes, self._rules.of):
+            spans.setdefault(name, []).append((start, end, kind))
+        clean = {}
+        for name, found in spans.items():
+            hits = self._hits()
+            clean[name] = replace_spans(attributes[name], found, hits)
+            self.matches += [[kind, name] for kind in hits]
+        return clean
 
     def _pair(self, key: Any, item: Any, name: str, around: tuple[str, str], depth: int) -> tuple[Any, Any]:
         """Return one key and its value without their secrets."""

@@ -53,7 +53,8 @@ FORMS = [
     # a list of a command's words, as Python and JSON print it
     ("Command '['mysql', '-p{}', 'shop']' returned non-zero exit status 1.",
      "Command '['mysql', '-p[redacted:password]', 'shop']' returned non-zero exit status 1."),
-    ("args: ['curl', '-u', 'bob:{}', 'https://x']", "args: ['curl', '-u', 'bob:[redacted:url_credential]', 'https://x']"),
+    ("args: ['curl', '-u', 'bob:{}', 'https://x']",
+     "args: ['curl', '-u', 'bob:[redacted:url_credential]', 'https://x']"),
     ('argv=["app","--api-key","{}"]', 'argv=["app","--api-key","[redacted:api_key]"]'),
     ("run(['sshpass', '-p', '{}', 'ssh', 'h'])", "run(['sshpass', '-p', '[redacted:password]', 'ssh', 'h'])"),
     ("('app', '--password', '{} and more')", "('app', '--password', '[redacted:password]')"),
@@ -283,8 +284,94 @@ FORMS = [
     ("pwd='/{}'", "pwd='[redacted:password]'"),
     ("map[csrf_token:]{}]", "map[csrf_token:[redacted:token]]"),
     ("pwd='x/{}'", "pwd='[redacted:password]'"),
+    # what says that a value was rejected
+    ("Field error in object 'login' on field 'user.password': rejected value [{}]; codes [Size.login.password]",
+     ("Field error in object 'login' on field 'user.password': rejected value [[redacted:password]]; codes "
+      "[Size.login.password]")),
+    ('"password" with value "{}" fails to match the required pattern',
+     '"password" with value "[redacted:password]" fails to match the required pattern'),
+    ("Path `password` (`{}`) is shorter than the minimum allowed length (12).",
+     "Path `password` (`[redacted:password]`) is shorter than the minimum allowed length (12)."),
+    ('CastError: Cast to Number failed for value "{}" (type string) at path "user.token"',
+     'CastError: Cast to Number failed for value "[redacted:token]" (type string) at path "user.token"'),
+    ("`{}` is not a valid enum value for path `token`.",
+     "`[redacted:token]` is not a valid enum value for path `token`."),
+    ('x {"PropertyName":"Password","ErrorMessage":"too short","AttemptedValue":"{}"} x',
+     'x {"PropertyName":"Password","ErrorMessage":"too short","AttemptedValue":"[redacted:password]"} x'),
+    ('{"field":"password","rejectedValue":"{}","message":"too short"}',
+     '{"field":"password","rejectedValue":"[redacted:password]","message":"too short"}'),
+    (('Cannot deserialize value of type `int` from String "{}": not a valid `int` value\n at [Source: (String); '
+      'line: 1] (through reference chain: a.Form["login"]->a.Login["password"])'),
+     ('Cannot deserialize value of type `int` from String "[redacted:password]": not a valid `int` value\n at '
+      '[Source: (String); line: 1] (through reference chain: a.Form["login"]->a.Login["password"])')),
+    ('invalid argument "{}" for "-p, --password" flag: x',
+     'invalid argument "[redacted:password]" for "-p, --password" flag: x'),
+    ('invalid value "{}" for flag -password: parse error',
+     'invalid value "[redacted:password]" for flag -password: parse error'),
+    ("error: invalid value '{}' for '--password <PASSWORD>': x",
+     "error: invalid value '[redacted:password]' for '--password <PASSWORD>': x"),
+    ('data[password]: Invalid value: "{}": x', 'data[password]: Invalid value: "[redacted:password]": x'),
+    ("Value '{}' at 'password' failed to satisfy constraint: x",
+     "Value '[redacted:password]' at 'password' failed to satisfy constraint: x"),
+    ("Incorrect integer value: '{}' for column `app`.`users`.`token` at row 1",
+     "Incorrect integer value: '[redacted:token]' for column `app`.`users`.`token` at row 1"),
+    ("Duplicate entry '{}' for key 'sessions.session_token_UNIQUE'",
+     "Duplicate entry '[redacted:token]' for key 'sessions.session_token_UNIQUE'"),
+    ('\u2502 var.db_password is "{}"', '\u2502 var.db_password is "[redacted:password]"'),
+    ("failed to parse field [token] of type [long] in document with id '1'. Preview of field's value: '{}'",
+     ("failed to parse field [token] of type [long] in document with id '1'. Preview of field's value: "
+      "'[redacted:token]'")),
+    ("assigning APP_PASSWORD to Password: converting '{}' to type int",
+     "assigning APP_PASSWORD to Password: converting '[redacted:password]' to type int"),
+    ('E   assert password == "{}"', 'E   assert password == "[redacted:password]"'),
+    # parameters that are bound to a statement
+    (("LOG:  execute <unnamed>: UPDATE users SET password=$1 WHERE id=$2\nDETAIL:  parameters: $1 = '{}', $2 = "
+      "'bob'"),
+     ("LOG:  execute <unnamed>: UPDATE users SET password=$1 WHERE id=$2\nDETAIL:  parameters: $1 = "
+      "'[redacted:password]', $2 = 'bob'")),
+    ("DETAIL:  Parameters: $1 = '{}'\nSTATEMENT:  UPDATE users SET password = $1",
+     "DETAIL:  Parameters: $1 = '[redacted:password]'\nSTATEMENT:  UPDATE users SET password = $1"),
+    (("SELECT id FROM u WHERE lower(login) = $1 AND password = crypt($2, password) LIMIT $3\nparameters: $1 = "
+      "'bob', $2 = '{}', $3 = '1'"),
+     ("SELECT id FROM u WHERE lower(login) = $1 AND password = crypt($2, password) LIMIT $3\nparameters: $1 = "
+      "'bob', $2 = '[redacted:password]', $3 = '1'")),
+    (("Executed DbCommand (3ms) [Parameters=[@p0='bob' (Size = 450), @p1='{}' (Nullable = false) (Size = 4000)], "
+      "CommandType='Text']\nINSERT INTO [Users] ([Login], [Password])\nOUTPUT INSERTED.[Id]\nVALUES (@p0, @p1);"),
+     ("Executed DbCommand (3ms) [Parameters=[@p0='bob' (Size = 450), @p1='[redacted:password]' (Nullable = "
+      "false) (Size = 4000)], CommandType='Text']\nINSERT INTO [Users] ([Login], [Password])\nOUTPUT "
+      "INSERTED.[Id]\nVALUES (@p0, @p1);")),
+    ('query: INSERT INTO "user"("login", "password") VALUES ($1, $2) -- PARAMETERS: ["bob","{}"]',
+     'query: INSERT INTO "user"("login", "password") VALUES ($1, $2) -- PARAMETERS: ["bob","[redacted:password]"]'),
+    (("==>  Preparing: UPDATE users SET n = ?, password = ? WHERE id = ?\n==> Parameters: null, {}(String), "
+      "7(Integer)"),
+     ("==>  Preparing: UPDATE users SET n = ?, password = ? WHERE id = ?\n==> Parameters: null, "
+      "[redacted:password](String), 7(Integer)")),
+    (("insert into users (login, password) values (?, ?)\nbinding parameter [1] as [VARCHAR] - [bob]\nbinding "
+      "parameter [2] as [VARCHAR] - [{}]"),
+     ("insert into users (login, password) values (?, ?)\nbinding parameter [1] as [VARCHAR] - [bob]\nbinding "
+      "parameter [2] as [VARCHAR] - [[redacted:password]]")),
+    ('Executing (default): UPDATE "users" SET "password"=$1 WHERE "id" = $2; "{}", 7',
+     'Executing (default): UPDATE "users" SET "password"=$1 WHERE "id" = $2; "[redacted:password]", 7'),
+    ('local.INFO: update users set password = ? where id = ? ["{}",7]',
+     'local.INFO: update users set password = ? where id = ? ["[redacted:password]",7]'),
+    ('prisma:query UPDATE "users" SET "password" = $1 WHERE "id" = $2\nprisma:params ["{}",7]',
+     'prisma:query UPDATE "users" SET "password" = $1 WHERE "id" = $2\nprisma:params ["[redacted:password]",7]'),
+    ("{ sql: 'insert into `u` (`login`, `password`) values (?, ?)', bindings: [ 'bob', '{}' ] }",
+     "{ sql: 'insert into `u` (`login`, `password`) values (?, ?)', bindings: [ 'bob', '[redacted:password]' ] }"),
+    ('INSERT INTO t (a, password) VALUES (?, ?) (parameters: array{"1":"bob","2":"{}"}, types: array{"1":2})',
+     ('INSERT INTO t (a, password) VALUES (?, ?) (parameters: array{"1":"bob","2":"[redacted:password]"}, types: '
+      'array{"1":2})')),
 ]  # fmt: skip
 HARMLESS = [
+    'UPDATE "Users" SET "Password" = @p0 WHERE "Id" = @p1', "INSERT INTO Users (Login, Password) VALUES (@p0, @p1)",
+    "INSERT INTO Users (Login, Password) VALUES (:p0, ?)", "INSERT INTO Users (Login, Password) VALUES ({0}, $1)",
+    "UPDATE u SET password = :p0, token=%(x)s, pin={0}, secret=@secret", "WHERE Password = @Password AND x=1",
+    "UPDATE u SET password = crypt($2, gen_salt($3))",
+    "==>  Preparing: SELECT * FROM users WHERE login = ?\n==> Parameters: bob(String)",
+    "[Parameters=[@__l_0='bob' (Size = 4)], x]\nSELECT u.Id, u.Password FROM Users AS u WHERE u.Login = @__l_0",
+    "Path `name` (`bob`) is shorter than the minimum allowed length (12).",
+    "Duplicate entry 'bob1' for key 'users.login'",
+    'invalid argument "bob1" for "--name" flag: x', 'assert name == "bob1"',
     "missing Authorization: Bearer header", "token: Optional[str]", "cvv=match", "credentials: include",
     "password=YOUR_PASSWORD", "secret = kubernetes_secret.db.data.password", "https://x.example/map?pin=blue",
     "password=<password>; request aborted", "cookie: disabled; request aborted", "Passwort: erforderlich",

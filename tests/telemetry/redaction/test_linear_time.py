@@ -34,6 +34,14 @@ FRAGMENTS = [
     "net use \\\\a ", "AUTH\\r\\n$1\\r\\na", "AUTH a ", "-p'a ",
     "put-parameter --name ", "put-parameter --value 'a", "pulumi config set a ", "rabbitmqctl add_user a ", "zip -P",
     "::add-mask::a", "setuser a >", "sudo -S <<<", "snmpget -A a -X ", "curl -E a:", ".auth('a', '",
+    "rejected value [", "on field 'pin': rejected value [a", '"pin" with value "a" fails', "Path `pin` (`a",
+    'from String "a"',
+    'deserialize from String "a": (through reference chain: ', "Duplicate entry 'a' for key 'pin'", "var.pin is 'a",
+    "where pin = ? ['a',", "parameters: $1 = 'a', ", "set pin=$1 parameters: [", "update a set pin = ? where ", "; ['a",
+    "[Parameters=[@p0='",
+    "==> Parameters: a(String), ", "binding parameter [1] as [a] - [a]",
+    "insert into a (pin) values (?) (parameters: array{",
+    "invalid value 'a' for '--pin", "pin: Invalid value: 'a", "assert pin == 'a",
 ]  # fmt: skip
 
 

@@ -105,3 +105,32 @@ def test_the_records_of_an_exporter_are_told_in_their_order():
 def test_without_a_statement_nothing_is_told_and_nothing_is_lost(message):
     for logger in ("sqlalchemy.engine.Engine", "service", None):
         assert redacted_message(logger, message, Redactor().text) == message
+
+
+@pytest.mark.parametrize(
+    ("attributes", "name", "clean"),
+    [
+        (
+            {
+                "db.statement": "INSERT INTO u (login, password) VALUES (?, ?)",
+                "db.statement.parameters": "('b', 'hunter-1')",
+            },
+            "db.statement.parameters",
+            "('b', '[redacted:password]')",
+        ),
+        (
+            {"db.query.text": "UPDATE u SET pin=? WHERE id=?", "db.query.parameter.0": "hunter-1", "value": 7},
+            "db.query.parameter.0",
+            "[redacted:pin]",
+        ),
+    ],
+)
+def test_parameters_beside_their_statement_are_told_by_its_columns(attributes, name, clean):
+    """As attributes of OpenTelemetry; whatever the names beside are, and when they come again."""
+    redactor = Redactor()
+    for _ in range(2):
+        result = redactor.redact({"span": attributes})
+        assert result.value == {"span": attributes | {name: clean}}
+        assert [f"[redacted:{match.kind}]" in clean and match.path for match in result.matches] == [f"span.{name}"]
+    other = {"db.query.text": "SELECT * FROM u WHERE id=?", "db.query.parameter.0": "hunter-1"}
+    assert redactor.redact(other).value is other
