@@ -14,7 +14,7 @@ EXAMPLE = ROOT / "examples" / "key_rotation"
 def test_a_rotation_under_traffic_refuses_nobody():
     """The share of the old secret falls from all to none, and then its grace is ended."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLE / "rotate_under_traffic.py"), "2"], capture_output=True, text=True, check=False
+        [sys.executable, str(EXAMPLE / "rotate_under_traffic.py"), "5"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     shares = [int(share) for share in re.findall(r"^ *(\d+)%   ", done.stdout, re.MULTILINE)]

@@ -362,7 +362,7 @@ class Ledger(Intake):
 
     def close(self) -> None:
         """End this object's stream and close the file; a later append begins a new stream."""
-        lost = self.spool.drain()
+        lost = self.spool.end()
         if lost:
             _log.error(
                 "mobius_otel: the audit ledger %s is closed and still cannot be written: %d records that were in memory"

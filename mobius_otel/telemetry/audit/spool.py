@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,8 @@ _BOUND: Final = 10_000
 _RETRY_SECONDS: Final = 1.0
 
 Record = Mapping[str, Any]
+#: Those that hold records, whose ledger nobody has closed.
+_holding: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
 class Spool:
@@ -105,6 +109,11 @@ class Spool:
             _log.warning("mobius_otel: the audit ledger works again; %d records went from memory to it", written)
         return len(self._waiting)
 
+    def end(self) -> int:
+        """Write what waits a last time, as far as the ledger takes it; return how many are lost then."""
+        _holding.discard(self)
+        return self.drain()
+
     def _drain(self) -> tuple[int, AuditUnavailable | None]:
         """Return how many were written, and why no more were."""
         written = 0
@@ -146,6 +155,7 @@ class Spool:
         if len(self._waiting) >= self._bound:
             raise AuditUnavailable(f"the ledger fails, and memory holds {self._bound} records already")
         self._waiting.append((waiting, placed))
+        _holding.add(self)
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
@@ -155,3 +165,14 @@ class Spool:
 
     def __repr__(self) -> str:
         return f"Spool({len(self._waiting)} of {self._bound} records)"
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Say how many records go with the process, where nobody closed their ledger."""
+    for spool in list(_holding):
+        if lost := spool.end():
+            _log.error(
+                "mobius_otel: the process ends and its audit ledger still cannot be written: %d records that were in"
+                " memory are lost", lost,
+            )  # fmt: skip

@@ -392,3 +392,34 @@ def test_the_first_record_may_be_interrupted_by_another_one_anywhere(tmp_path):
     nested = [line for line in lines if line == "process process 2"]
     assert len(nested) > 10
     assert set(lines) <= {"process process 2", "process 1"}  # the last: the record had fewer calls
+
+
+#: Its disk takes no more after the first record.
+FILLED = """
+import resource, signal, sys
+from mobius_otel import Actor, AuditLogger, Ledger
+ledger = Ledger(sys.argv[1])
+audit = AuditLogger(ledger=ledger)
+audit.record("order.placed", actor=Actor("u-1"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+for _ in range(5):
+    assert audit.record("order.placed", actor=Actor("u-1"), attributes={"text": "x" * 5000}).durability == "none"
+if sys.argv[2] == "closed":
+    ledger.close()
+elif sys.argv[2] == "mended":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@posix
+@pytest.mark.parametrize(("how", "lost", "kept"), [("closed", 1, 1), ("left open", 1, 1), ("mended", 0, 6)])
+def test_what_only_memory_holds_when_a_process_ends_is_told(tmp_path, how, lost, kept):
+    """Once, whether its ledger was closed or not; what can be written by then is."""
+    path = tmp_path / "audit.db"
+    done = subprocess.run(
+        [sys.executable, "-c", FILLED, str(path), how], capture_output=True, text=True, check=True,
+        env=forking.environment(),
+    )  # fmt: skip
+    assert done.stderr.count("5 records that were in memory are lost") == lost, done.stderr
+    assert len(read_records(path)) == kept
