@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from mobius_otel import compat, conventions
 from mobius_otel.compat import logs_api
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
-from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function
+from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function, wait_for_settings
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.telemetry import defaults
@@ -286,6 +286,7 @@ def start_process() -> None:
 def arm_hook() -> None:
     """Arm the guard: the ``opentelemetry_pre_instrument`` entry point."""
     _arm_or_exit()
+    wait_for_settings()
     _connect()
 
 
