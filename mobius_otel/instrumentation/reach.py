@@ -2,16 +2,20 @@
 
 A server that the guard does not reach (``http.server``, aiohttp, tornado) runs open under it, and nothing of a request
 passes here to say so. So a thread looks a few times while a service starts, and ends: no request pays for it.
+
+It is one of the low level, with a lock that was made with it: a service may call gevent's ``patch_all`` at any moment
+of its start, which repairs the locks of imports under way only where ``threading`` knows of no second thread; and what
+waits by ``threading`` afterwards would begin a hub in this one.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,18 +63,22 @@ class Reach:
 
     def __init__(self, policy: Policy, guard: Guard) -> None:
         self._guard = guard
-        self._ended = threading.Event()
+        self._ended: _thread.LockType | None = None
         self._demanded = _demanded(policy)
         _watch_supervisors()
 
     def start(self) -> None:
         """Look from now on, in a thread that ends by itself."""
         if self._demanded:
-            threading.Thread(target=self._watch, name="mobius_otel-reach", daemon=True).start()
+            self._ended = ended = _thread.allocate_lock()
+            ended.acquire()
+            _thread.start_new_thread(self._watch, (ended,))
 
     def stop(self) -> None:
         """Look no more."""
-        self._ended.set()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended.release()
 
     def measured(self) -> list[tuple[int, dict[str, Any]]]:
         """Return the gauge: 1 in front of an application, 0 in front of none, nothing where others serve."""
@@ -78,10 +86,10 @@ class Reach:
             return [(1, {})]
         return [] if _supervises_in == os.getpid() else [(0, {})]
 
-    def _watch(self) -> None:
+    def _watch(self, ended: _thread.LockType) -> None:
         listened = False
         for seconds in _LOOKS:
-            if self._ended.wait(seconds) or self._guard.stands or _supervises_in == os.getpid():
+            if ended.acquire(timeout=seconds) or self._guard.stands or _supervises_in == os.getpid():
                 return
             with guarded("guard"):
                 listens = _listens()

@@ -9,7 +9,7 @@ import pytest
 from tests.services.service import free_port
 
 _SERVICE = """
-import sys, threading
+import sys, threading, time
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,11 +21,17 @@ from mobius_otel.instrumentation import reach
 
 reach._LOOKS = ({seconds},) * {looks}
 port = int(sys.argv[1])
+
+def outwards(frame):
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
 runtime = mobius_otel.configure()
 {serve}
-for thread in threading.enumerate():
-    if thread.name == "mobius_otel-reach":
-        thread.join()
+looks = reach.Reach._watch.__code__
+while any(frame.f_code is looks for last in sys._current_frames().values() for frame in outwards(last)):
+    time.sleep(0.05)
 found = [
     point.value
     for resource in reader.get_metrics_data().resource_metrics

@@ -8,6 +8,7 @@ import contextlib
 import threading
 import time
 import weakref
+from types import BuiltinFunctionType
 from typing import Final, Protocol
 
 from mobius_otel.telemetry.safety import guarded
@@ -36,6 +37,9 @@ class Keeper:
 
     Its thread is one of the low level: ``Thread.start`` waits until it runs, which while an interpreter ends is never,
     and a signal handler that raises may leave such a thread half begun. Whoever appends asks whether it is at work.
+
+    Where gevent or eventlet made threads cooperative it is a greenlet, and its locks may be older than that: to wait in
+    one would stop them all. So it does not wait there, but ends, and the next that appends begins another.
     """
 
     __slots__ = ("__weakref__", "_asleep", "_at_work", "_lock", "_over", "serves")
@@ -78,18 +82,23 @@ class Keeper:
     def _run(self) -> None:
         if not self._at_work.acquire(blocking=False):
             return  # another one was quicker
+        sleep = time.sleep  # a thread that began before threads became cooperative stays what it is
         try:
-            while not self._over and (self._asleep.acquire(timeout=_IDLE_SECONDS) or not self._has_ended()):
-                time.sleep(_PAUSE_SECONDS)
+            while not self._over and (self._is_woken() or not self._has_ended()):
+                sleep(_PAUSE_SECONDS)
                 ledger, self.serves = self.serves, None  # from here on, whoever appends wakes it again
                 while ledger is not None and not self._done(ledger):
-                    time.sleep(_RETRY_SECONDS)
+                    sleep(_RETRY_SECONDS)
                 ledger = None
         finally:
             with contextlib.suppress(RuntimeError):
                 self._at_work.release()
         if (ledger := self.serves) is not None:  # who left something there while this was about to end
             self.wake(ledger)
+
+    def _is_woken(self) -> bool:
+        cooperative = type(_thread.start_new_thread) is not BuiltinFunctionType
+        return self._asleep.acquire(blocking=False) if cooperative else self._asleep.acquire(timeout=_IDLE_SECONDS)
 
     @staticmethod
     def _done(ledger: Kept) -> bool:
