@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN
+from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, SCHEMA_NAMES, SCHEMA_TYPES
 
 __all__ = ["is_empty_field", "span_in_braces"]
 
@@ -42,14 +42,17 @@ def span_in_braces(text: str, at: int, of: Callable[[str], str]) -> tuple[int, i
     if not entries:
         return None
     told = False
+    harmless = HARMLESS_INSIDE
+    if any(name == "type" and text[start:end] in SCHEMA_TYPES for name, start, end in entries):
+        harmless |= SCHEMA_NAMES  # {"password": {"type": "string", "minLength": 12}}
     # "PWD={a:b}" of a connection may be no container at all.
     sure = text[at + 1 : at + 66].lstrip()[:1] in {"'", '"', "\\"} or len(entries) > 2
     for number, (name, start, end) in enumerate(entries):
         if of(name) != SCAN:
             told = True
-        elif start < end and name.lower() not in HARMLESS_INSIDE:
+        elif start < end and name.lower() not in harmless:
             rest = entries[number + 1 :]
-            one = not told and sure and all(of(name) != SCAN or name.lower() in HARMLESS_INSIDE for name, _, _ in rest)
+            one = not told and sure and all(of(name) != SCAN or name.lower() in harmless for name, _, _ in rest)
             return (start, end) if one else None
     return (at, at) if told or sure else None
 

@@ -19,7 +19,7 @@ MEANINGS: Final[dict[str, str]] = {
     "cookie": "The contents of `Cookie` and `Set-Cookie`.",
     "credential": "A value under a name such as `credentials`.",
     "cvv": "A value under `cvv`, `cvc`, `card_security_code`.",
-    "email": "An e-mail address; `git@host:path` and `icon@2x.png` stay.",
+    "email": "An e-mail address; `git@host:path`, `icon@2x.png`, `celery@worker-1.local` and ids of messages stay.",
     "gcp": "A key or token of Google: `AIza…`, `GOCSPX-…`, `ya29.…`, `1//0…`.",
     "github": "A token of GitHub: `ghp_…`, `github_pat_…`.",
     "gitlab": "A token of GitLab: `glpat-…` and its like.",

@@ -19,6 +19,8 @@ __all__ = [
     "HARMLESS_INSIDE",
     "NAME_KINDS",
     "SCAN",
+    "SCHEMA_NAMES",
+    "SCHEMA_TYPES",
     "TRUST",
     "NameRules",
     "keeps",
@@ -153,6 +155,17 @@ HARMLESS_INSIDE = word_set(
     " not_before not_after scope scopes algorithm alg created updated created_at updated_at last_used last_used_at"
     " rotated_at revoked_at path domain secure httponly samesite max_age status present length region version provider"
     " issuer role enabled required kind state namespace createdate create_date host port external format"
+)
+
+#: What a description of a field says besides, and the types that tell it from a value: JSON Schema, OpenAPI, forms.
+SCHEMA_NAMES = word_set(
+    "description title pattern minlength maxlength minimum maximum minitems maxitems multipleof readonly writeonly"
+    " nullable deprecated $ref $comment items properties additionalproperties anyof oneof allof contentencoding"
+    " contentmediatype in scheme bearerformat openidconnecturl flows label help hint placeholder"
+    " autocomplete sensitive description_kind"
+)
+SCHEMA_TYPES = word_set(
+    "string integer number boolean array object null apiKey http oauth2 openIdConnect password text varchar hidden"
 )
 
 _TRUSTED = word_set(

@@ -421,7 +421,9 @@ def _header_value(text: str, pair: Pair, kind: str) -> tuple[int, int]:
     else:
         run = _TOKEN_RUN.match(text, start) if colon else _BARE.match(text, start)  # "?auth=…&page=3"
         end = run.end() if run else start
-        if pair.quote or text[pair.start - 1 : pair.start] == "(":  # the end of a mapping, "(auth:…)"
+        if text.startswith("]", end) and "[redacted:" in text[start:end]:
+            end += 1
+        elif pair.quote or text[pair.start - 1 : pair.start] == "(":  # the end of a mapping, "(auth:…)"
             end = start + len(text[start:end].rstrip(")}]"))
     value = text[start:end]
     if colon and value.isalpha() and (value.lower() in PROSE or not scheme):

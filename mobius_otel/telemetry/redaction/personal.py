@@ -18,6 +18,7 @@ __all__ = [
     "email",
     "ipv4_addresses",
     "ipv6_addresses",
+    "is_message_id",
     "may_be_american",
     "may_be_ipv4",
     "may_be_ipv6",
@@ -38,9 +39,50 @@ _NO_DOMAIN = frozenset(
 )  # fmt: skip
 
 
+#: Programs whose nodes are called after them and the host they run on; hosts that no mail goes to.
+_NODES = frozenset({"celery", "rabbit", "rabbitmq", "emqx", "ejabberd", "vernemq", "riak", "couchdb"})
+_INTERNAL = (".local", ".internal", ".localdomain", ".lan", ".cluster", ".intra")
+_CLUSTERS = (".cluster.local", ".ec2.internal", ".compute.internal")
+#: Names that an id of a message stands under, and how it looks.
+_OF_MESSAGES = frozenset({"messageid", "inreplyto", "references", "msgid", "internetmessageid"})
+_IDS = re.compile(r"(?:<[\w.+\-$=]{0,64}[0-9][\w.+\-$=]{0,64}@[A-Za-z0-9.\-]{1,253}>\s{0,4}){1,16}", re.ASCII)
+# What an id of a message stands behind, with nothing but others of its kind between.
+_MESSAGE_ID = re.compile(
+    r"(?:message[\-_.]?id|in-reply-to|references|msgid|resent-message-id)[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?"
+    r"(?:<[\w.+\-@$]{1,128}>\s{1,4}){0,8}<\Z",
+    re.IGNORECASE | re.ASCII,
+)
+_LONGEST_NAME = 160
+
+
 def _is_domain(name: str) -> bool:
     last = name.rpartition(".")[2]
     return len(last) > 1 and last.isalpha() and last.lower() not in _NO_DOMAIN
+
+
+def _is_node(name: str, host: str) -> bool:
+    """Return whether what stands before an at sign is a program on a host: ``celery@worker-1.prod.local``."""
+    return host.endswith(_CLUSTERS) or (name.lower() in _NODES and (host.endswith(_INTERNAL) or "-" in host))
+
+
+def is_message_id(name: object, value: str) -> bool:
+    """Return whether a value is the id of a message and stands under a name that says so."""
+    return (
+        value[:1] == "<"
+        and type(name) is str
+        and name.lower().replace("-", "").replace("_", "") in _OF_MESSAGES
+        and _IDS.fullmatch(value) is not None
+    )
+
+
+def _is_message_id(text: str, start: int, end: int) -> bool:
+    """Return whether it is the id of a message, which has a digit: ``message-id=<20240117.abc@mail.example.org>``."""
+    return (
+        text[start - 1 : start] == "<"
+        and text[end : end + 1] == ">"
+        and any(map(str.isdigit, text[start : text.find("@", start)]))
+        and _MESSAGE_ID.search(text, max(0, start - _LONGEST_NAME), start) is not None
+    )
 
 
 def _email_spans(text: str) -> Iterator[tuple[int, int, str]]:
@@ -51,6 +93,8 @@ def _email_spans(text: str) -> Iterator[tuple[int, int, str]]:
             continue  # git@github.com:… is an address of code
         if found.group(1) == "x-oauth-basic":
             continue  # what stands for no password beside a token
+        if _is_node(*found.groups()) or _is_message_id(text, *found.span()):
+            continue
         yield found.start(), found.end(), "email"
 
 
@@ -77,6 +121,10 @@ _GLUE_BEFORE, _GLUE_AFTER, _GLUE = frozenset("_+&#$-/."), frozenset("_%"), froze
 _FEWEST_DIGITS = 8
 # A day and a time, as some logs write them: "081109 203615".
 _STAMP = re.compile(r"[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01]) (?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]")
+_UNIT = re.compile(
+    r" ?(?:[kKMGT]?i?B|bytes?|octets?|[mun]s|\u00b5s|nanoseconds?|microseconds?|milliseconds?|seconds?|rows?|records?"
+    r"|lines?|messages?|events?|requests?|cents?|tokens?|points?|items?|blocks?|pages?|samples?|cycles?|%)(?![\w@])"
+)
 _DUMP_BEFORE = re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}) \Z")
 _DUMP_BEHIND = re.compile(r" (?:[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})(?![0-9A-Za-z])")
 
@@ -84,6 +132,8 @@ _DUMP_BEHIND = re.compile(r" (?:[0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})(?![0-9A-Za-z])")
 def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
     for found in pattern.finditer(text):
         start, end = found.span()
+        if text[end - 1] == ")" and found.group().count(")") > found.group().count("("):
+            end -= 1  # "(+49 30 1234567)"
         digits = len(_NOT_DIGITS.sub("", found.group()))
         before, after = text[start - 1 : start], text[end : end + 2]
         if not _FEWEST_DIGITS <= digits <= 15 or is_alnum(before) or before in _GLUE_BEFORE:
@@ -92,6 +142,8 @@ def _phone_spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int
             continue  # a part of a time
         if is_alnum(after[:1]) or after[:1] in _GLUE_AFTER or (after[:1] in _GLUE and after[1:].isdigit()):
             continue
+        if found[0][0] == "+" and found[0][1:].isdigit() and _UNIT.match(text, end):
+            continue  # a difference
         if found[0][0] == "0" and (_STAMP.fullmatch(found[0]) or _in_dump(text, start, end)):
             continue
         yield start, end, "phone"
@@ -107,6 +159,7 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}(?![0-9])")
 _IPV6 = re.compile(
     r"(?:(?<![0-9A-Za-z:._])|(?<=[G-Zg-z]:)(?!:))(?:[0-9A-Fa-f]{0,4}+:){2,7}+[0-9A-Fa-f]{0,4}+(?![0-9A-Za-z:])"
 )
+_PREFIX = re.compile(r"/[0-9]{1,3}(?![0-9])")  # "2001:db8::/32", a network
 _WORLD_WIDE_NAME = re.compile(r"(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}")
 # What stands before a host, which is no person's, and around a version, which looks like an address.
 _NO_ADDRESS = re.compile(r"[0-9A-Za-z_.$\-/@]\Z|[~^<>=]= ?\Z")
@@ -115,6 +168,14 @@ _JAVA_BEFORE, _JAVA_BEHIND = re.compile(r"(?:\A|[\s:(,=\[])/\Z"), re.compile(r"[
 _RANGE_BEFORE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}-\Z")
 _VERSION_NEAR = re.compile(r"(?<![\w/])v(?:er)?[0-9 .:]", re.ASCII)
 _VERSION_BEHIND = re.compile(r"[ ,(]{1,2}(?:version|release|patch|build[ .#]?[0-9])")
+# "from 10.4.2.1 to 10.4.3.0", "10.4.2.1 -> 10.4.3.0", "(10.4.3.0) over (10.4.2.1)".
+_RANGE = re.compile(
+    r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}[)\"'`]?(?: (?:to|over|->|=>|\u2192|and) |, | ?(?:->|=>|\u2192) ?)[(\"'`]?\Z"
+)
+_RANGE_AHEAD = re.compile(r"[0-9.]{7,15} (?:to|->|=>|\u2192) [0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9])")
+_LONGEST_RANGE = 32
+# As in "image: app:10.4.2.1" and "Pulling from acme/app:10.4.2.1".
+_IMAGE = re.compile(r"\b(?:image|pull(?:ing|ed)?(?: from)?)\W{1,4}[a-z0-9][a-z0-9._\-/]{0,80}:\Z", re.IGNORECASE)
 _MANY = 100  # no version counts two of its parts so far
 
 
@@ -123,8 +184,16 @@ def _is_version(near: str) -> bool:
     return (
         "version" in near or "releas" in near or "upgrad" in near or "downgrad" in near or "build" in near
         or "install" in near or "package" in near or "bump" in near or "patch" in near or "firmware" in near
-        or _VERSION_NEAR.search(near) is not None
+        or "unpack" in near or _VERSION_NEAR.search(near) is not None
     )  # fmt: skip
+
+
+def _near(text: str, start: int) -> str:
+    """Return what stands before four numbers, in lower case; of a range, before the first."""
+    first = _RANGE.search(text, max(0, start - _LONGEST_RANGE), start)
+    before = 64 if first or _RANGE_AHEAD.match(text, start) else 32
+    begin = first.start() if first else start
+    return text[max(0, begin - before) : begin].lower()
 
 
 def _octets(address: str) -> list[int]:
@@ -138,6 +207,8 @@ def _octets(address: str) -> list[int]:
 def _is_glued(text: str, start: int, end: int) -> bool:
     """Return whether four numbers are a part of something else, or a host."""
     before, after = text[start - 1 : start], text[end : end + 2]
+    if before == ":" and _IMAGE.search(text, max(0, start - 100), start):
+        return True
     if is_alnum(after[:1]) or after[:1] == "_" or (after[:1] == "." and after[1:].isdigit()):
         return True
     if after[:1] == "-" and not _IPV4.match(text, end + 1):
@@ -160,7 +231,7 @@ def _ipv4_spans(text: str) -> Iterator[tuple[int, int, str]]:
         if after == "=" and octets[:2] == [2, 5]:
             continue  # an attribute of X.500
         if sum(octet >= _MANY for octet in octets) < 2 and (
-            _is_version(text[max(0, start - 32) : start].lower()) or _VERSION_BEHIND.match(text[end : end + 16].lower())
+            _is_version(_near(text, start)) or _VERSION_BEHIND.match(text[end : end + 16].lower())
         ):
             continue
         yield start, end, "ipv4"
@@ -179,7 +250,7 @@ def _is_ipv6(value: str) -> bool:
 def _ipv6_spans(text: str) -> Iterator[tuple[int, int, str]]:
     for found in _IPV6.finditer(text):
         start, end = found.span()
-        if _is_ipv6(found.group()):
+        if _is_ipv6(found.group()) and not (found.group().endswith("::") and _PREFIX.match(text, end)):
             yield start, end, "ipv6"
 
 

@@ -84,8 +84,11 @@ _ARN = re.compile(
 _RIGHTS_ON = _set("secret api_key private_key")
 _FETCH = _set("include omit same-origin")
 _NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])[0-9]{1,2}", re.IGNORECASE)
-_DATE = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9.]{2,12})?(?:Z|[+\-][0-9:]{4,6})?)?(?:[ ][a-z ]{1,40})?"
+#: A time; an id of an account in Windows, of a message or a call at Twilio.
+_NO_SESSION = re.compile(
+    r"S-1-[0-9]{1,2}(?:-[0-9]{1,10}){1,14}|(?!AC|SK)[A-Z]{2}[0-9a-f]{32}"
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9.]{2,12})?(?:Z|[+\-][0-9:]{4,6})?)?"
+    r"(?:[ ][a-z ]{1,40})?"
 )
 #: Of a function: "def f(x)", "foo(bar: int) -> str".
 _FUNCTION = re.compile(
@@ -117,7 +120,9 @@ def is_message_of_a_list(value: str) -> bool:
 
 def _is_place(value: str) -> bool:
     """Return whether a value says where a secret is kept."""
-    return ("/" in value or "\\" in value) and (_PLACE.fullmatch(value) or _ARN.fullmatch(value)) is not None
+    if value[:4] == "arn:":
+        return _ARN.fullmatch(value) is not None
+    return ("/" in value or "\\" in value) and _PLACE.fullmatch(value) is not None
 
 
 def is_message(value: str) -> bool:
@@ -154,7 +159,7 @@ def keeps(kind: str, value: str) -> bool:
     if kind == "phone":
         return sum(map(str.isdigit, value[:64])) < 7 or len(value) > 40
     if kind == "session":
-        return (len(value) < 8 and not any(map(str.isdigit, value))) or _DATE.fullmatch(value) is not None
+        return (len(value) < 8 and not any(map(str.isdigit, value))) or _NO_SESSION.fullmatch(value) is not None
     if kind == "token":
         return value in _SMALL_WORDS or value in ACTIONS
     if kind in _RIGHTS_ON:

@@ -27,8 +27,18 @@ from mobius_otel.telemetry.redaction.memory import (
     is_count,
     is_value,
 )
-from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, says_id, word_set, words
+from mobius_otel.telemetry.redaction.names import (
+    HARMLESS_INSIDE,
+    SCAN,
+    SCHEMA_NAMES,
+    SCHEMA_TYPES,
+    TRUST,
+    says_id,
+    word_set,
+    words,
+)
 from mobius_otel.telemetry.redaction.pair_values import mask_header
+from mobius_otel.telemetry.redaction.personal import is_message_id
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.scopes import ACTIONS
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
@@ -66,6 +76,12 @@ def _name_of(key: Any) -> Any:
 def _holds_labels(name: str) -> bool:
     """Return whether names of fields stand under a name, beside what a person reads in their place."""
     return (words(name) or ("",))[-1] in _LABELS
+
+
+def _is_schema(value: dict[Any, Any]) -> bool:
+    """Return whether a container describes a field: ``{"type": "string", "description": …}``."""
+    said = value.get("type")
+    return type(said) is str and said in SCHEMA_TYPES
 
 
 def _is_counted(name: str, kind: str) -> bool:
@@ -170,6 +186,8 @@ class Walk:
             old = container[key]
             if kind == SCAN and type(old) is str and not old.isdigit():
                 new = self.text(old, depth, place)
+                if new is not old and is_message_id(key if type(key) is str else place[1], old):
+                    new = self._without_addresses(old, new, before)
             else:
                 self._in_sequence, self._listed, self._owner = type(container) is not dict, False, place[1]
                 name = place[1] if self._in_sequence else (key if type(key) is str else "")
@@ -189,7 +207,16 @@ class Walk:
         """Return a text that no name tells anything of without its secrets."""
         if _FEWEST_OF_A_SNOWFLAKE <= len(text) <= _MOST_OF_A_SNOWFLAKE and text.isdigit() and says_id(name):
             return text
-        return self.text(text, depth)
+        before = len(self.matches)
+        clean = self.text(text, depth)
+        return self._without_addresses(text, clean, before) if is_message_id(name, text) else clean
+
+    def _without_addresses(self, old: str, new: str, before: int) -> str:
+        """Return the id of a message as it was, where what was found since looked like an address."""
+        if any(kind != "email" for kind, _ in self.matches[before:]):
+            return new
+        del self.matches[before:]
+        return old
 
     def text(self, text: str, depth: int, place: Place | None = None) -> str:
         """Return a text without its secrets.
@@ -347,6 +374,7 @@ class Walk:
 
     def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
         told = self._told(value) if type(value) is dict else SCAN
+        described = kind in _HANDED_ON and type(value) is dict and _is_schema(value)
         changed = type(value) is not dict
         if told == BOUND:
             told = SCAN
@@ -363,7 +391,8 @@ class Walk:
                 changed = True
                 break
             self._items -= 1
-            shown, new = self._pair(key, item, name, (kind, told), depth)
+            around = SCAN if described and type(key) is str and key.lower() in SCHEMA_NAMES else kind
+            shown, new = self._pair(key, item, name, (around, told), depth)
             if new is not item or shown is not key:
                 changed = True
                 if shown is not key and shown in clean:
