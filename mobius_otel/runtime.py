@@ -11,10 +11,9 @@ import contextlib
 import dataclasses
 import logging
 import os
-import signal
 import sys
 import threading
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
@@ -27,6 +26,7 @@ from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError
 from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function, wait_for_settings
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
+from mobius_otel.sigterm import before_default, leave_to_exit
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit.bridge import bridge_logging, unbridge_logging
 from mobius_otel.telemetry.audit.fail_modes import FailModes
@@ -302,7 +302,7 @@ def _connect() -> None:
 
 def _arm_or_exit() -> None:
     """Arm by the policy file, if there is one; where that fails, end the process: it must not run open."""
-    global _current
+    global _armed_in, _current
     with _lock:
         if _current is not None:
             return
@@ -317,39 +317,24 @@ def _arm_or_exit() -> None:
             _refuse(error)
         _current = runtime
     atexit.register(_leave, runtime)
-    _end_on_sigterm()
+    _armed_in = os.getpid()
+    before_default(_terminate)
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM, where it would end the process at once, end the audit stream and send what it can first.
+def _terminate() -> None:
+    """Before a SIGTERM ends the process: end the audit stream and send what can be sent.
 
     What was counted since the last report would be lost without that. What is in the ledger would not, but it would
     wait for the next start; and a pod whose volume goes with it has none. A server that has a handler of its own keeps
-    it: uvicorn puts this one back when it is done and raises the signal again, gunicorn leaves by ``sys.exit``.
+    it: uvicorn puts the default back when it is done and raises the signal again, gunicorn leaves by ``sys.exit``.
+
+    It happens in another thread, and for so long: the one that was interrupted may hold any lock.
     """
-    global _armed_in
-    _armed_in = os.getpid()
-    main = os.name == "posix" and threading.current_thread() is threading.main_thread()
-    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)
-
-
-def _terminated(number: int, _: FrameType | None) -> None:
-    """Shut down in another thread, for so long: the one that was interrupted may hold any lock.
-
-    A second SIGTERM changes nothing: systemd sends one to every process of a unit and gunicorn's master another one to
-    its workers, so that nobody is impatient who sends two. Who is sends SIGINT or SIGKILL.
-    """
-    signal.signal(number, signal.SIG_IGN)
-    try:
-        runtime = _current
-        if runtime is not None:
-            ending = threading.Thread(target=_end, args=(runtime,), name="mobius_otel-sigterm", daemon=True)
-            ending.start()
-            ending.join(_END_SECONDS)
-    finally:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+    runtime = _current
+    if runtime is not None:
+        ending = threading.Thread(target=_end, args=(runtime,), name="mobius_otel-sigterm", daemon=True)
+        ending.start()
+        ending.join(_END_SECONDS)
 
 
 def _end(runtime: Runtime) -> None:
@@ -379,10 +364,8 @@ def _flush(provider: object) -> None:
 
 def _leave(runtime: Runtime) -> None:
     """Shut down at the end of the process; a SIGTERM asks for what is happening, and does not cut it off."""
-    if os.getpid() == _armed_in and threading.current_thread() is threading.main_thread():
-        with contextlib.suppress(ValueError):  # an interpreter that is not the first has no signals
-            if signal.getsignal(signal.SIGTERM) is _terminated:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.getpid() == _armed_in:
+        leave_to_exit()
     runtime.shutdown()
 
 
