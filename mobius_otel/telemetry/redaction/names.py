@@ -255,6 +255,8 @@ def _number(owner: str, all_words: tuple[str, ...]) -> str:
 
 def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     """Return the kind that the last word tells, looking at the one before it where that decides."""
+    if last in {"secret", "secrets"} and owner in {"existing", "pull"}:  # existingSecret of Helm names one
+        return SCAN
     if known := _WORDS.get(last) or _PHRASES.get(f"{owner} {last}"):
         return known
     if last == "pass":

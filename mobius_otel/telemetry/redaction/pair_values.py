@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mobius_otel.telemetry.redaction.braces import is_empty_field, span_in_braces
+from mobius_otel.telemetry.redaction.counted import is_counted
 from mobius_otel.telemetry.redaction.hits import MARKER, marker
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
-from mobius_otel.telemetry.redaction.scopes import is_scope
+from mobius_otel.telemetry.redaction.scopes import ACTIONS, is_scope
 from mobius_otel.telemetry.redaction.sentences import PROSE
 from mobius_otel.telemetry.redaction.sources import CALL, TYPED, asks, in_frame, is_code, is_field, names_alone
 from mobius_otel.telemetry.redaction.values import is_message, is_statement_id
@@ -133,6 +134,7 @@ _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_
 #: In brackets these say that something is not shown, or not known yet.
 _NOT_SHOWN = frozenset({
     "sensitive value", "sensitive", "known after apply", "protected", "not shown", "encrypted", "private",
+    "self", "write-only attribute",
 })  # fmt: skip
 _KEY_SIZE = re.compile(r"[0-9]{3,5} bit(?:, [0-9] primes)?")  # as OpenSSL prints it
 #: States of things with a telling name: "cookie: enabled", "signature=ok".
@@ -148,6 +150,9 @@ _ROLE = re.compile(r":?[a-z]{2,20}:")
 _PARAM = re.compile(r":(?:param|type|keyword|ivar|var)(?: [\w.\[\]]{1,40})?[ \t]\Z")
 _ARCHITECTURES = frozenset({"all", "amd64", "arm64", "armhf", "i386"})
 _PLAIN_LINK = re.compile(r"https?://[a-z.\-]{1,64}(?:/[A-Za-z.\-_]{0,32}){0,8}")
+_NEXT_WORD = re.compile(r" [a-z]{1,20}(?:[ .,:]|\Z)")
+_TABLE = re.compile(r"\{ ?(?:version|path|git|workspace) ?= ?[\"'t]")  # of Cargo
+_HOW = re.compile(r"(?:method|type|provider|mode|scheme|mechanism|mech|realm)=[a-z0-9\-]{2,20}(?![\w=+/.])")
 _LOG_LEVEL = re.compile(r"(?:Debug|Info|Warning|Error|Fatal|Panic|Notice): ")
 _COUNT = re.compile(r"[0-9]{1,9}(?:/[0-9]{1,9})?")
 _PIN_OF_A_BOARD = re.compile(r"[0-9]{1,2}|[A-Z]{1,5}[0-9]{1,2}")
@@ -243,7 +248,7 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         end += 1
     value = text[at:end]
     name = pair.name.lower()
-    if _says_no_secret(name, value, kind):
+    if _says_no_secret(name, value, kind) or is_counted(text, pair.name_start, (at, end), separator, kind):
         return at, at
     if (
         value
@@ -252,7 +257,7 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     ):
         return at, at
     if kind in _SCHEMED:
-        if name == "auth" and _LOG_LEVEL.match(text, at):
+        if name == "auth" and (_LOG_LEVEL.match(text, at) or _HOW.match(text, at)):
             return at, at
         return _header_value(text, pair, kind)
     if separator == ":" and (name.startswith(value + "_") or _documents(text, pair, value, end)):
@@ -296,6 +301,8 @@ def _goes_on(text: str, at: int, word: str, of: Callable[[str], str]) -> bool:
     """Return whether a word begins the rest of a sentence: "passwd: password updated", "Input should be …"."""
     if word.lower() in PROSE or of(word) not in (SCAN, TRUST):
         return True
+    if word in ACTIONS and _NEXT_WORD.match(text, at + len(word)):
+        return True  # "password: reset by admin"
     line = _LINE.match(text, at, at + _LONGEST_MESSAGE)
     return line is not None and line.group().count(" ") > 2 and is_message(line.group().strip())
 
@@ -377,7 +384,7 @@ def _bare_end(text: str, at: int) -> int:
 def _bracket(text: str, at: int, kind: str, of: Callable[[str], str]) -> tuple[int, int]:
     """Return the contents of a list, a call or a mapping that stands behind a secret name."""
     if text[at] == "{":
-        if kind not in _BLANKED_BRACES or is_field(text, at, kind, of):
+        if kind not in _BLANKED_BRACES or is_field(text, at, kind, of) or _TABLE.match(text, at):
             return at, at
         if kind != "cookie" and (one := span_in_braces(text, at, of)):
             return _checked(text, *one, kind)

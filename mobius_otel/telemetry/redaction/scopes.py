@@ -55,7 +55,7 @@ _OPERATION = re.compile(
     r"(?:Get|List|Create|Put|Delete|Update|Describe|Rotate|Revoke|Validate|Refresh|Tag|Untag|Restore|Read|Write)"
     r"(?:[A-Z][a-z]{2,20}){1,5}"
 )
-_VERSION = re.compile(r"v?[0-9]{1,4}(?:\.[0-9]{1,5}){1,3}(?:[.\-+][a-z]{0,10}[0-9]{0,4}){0,3}")
+_VERSION = re.compile(r"v?[0-9]{1,4}(?:\.[0-9]{1,5}){1,3}(?:[.\-+][A-Za-z]{0,10}[0-9]{0,4}){0,3}")
 _TAG = re.compile(
     r"v?[0-9]{1,4}(?:\.[0-9]{1,5}){0,3}(?:[.\-+][a-z]{0,10}[0-9]{0,4}){0,3}|sha-[0-9a-f]{7,40}"
     r"|(?:latest|stable|edge|nightly|main|master|develop|dev|prod|production|staging|test|canary|alpine|slim|debian)"

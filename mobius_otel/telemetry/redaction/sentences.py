@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from mobius_otel.telemetry.redaction.bound import BINDING_WORDS, bound_spans
 from mobius_otel.telemetry.redaction.braces import is_empty_field
+from mobius_otel.telemetry.redaction.counted import is_length_of_time
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count, word_set
 from mobius_otel.telemetry.redaction.rejected import REJECTING_WORDS, rejected_spans
 from mobius_otel.telemetry.redaction.sources import is_code
@@ -32,6 +33,7 @@ PROSE = word_set(
     " invalide expir\u00e9 oubli\u00e9 obrigat\u00f3ria obrigat\u00f3rio inv\u00e1lida incorreta incorrecta"
     " obligatoria requerida olvidada obbligatoria errata scaduta dimenticata verplicht ongeldig onjuist verlopen"
     " parse parsing converting"
+    " rejects accepts drop drops adds fixes removes minst mindestens minimaal"
     " present absent str int bytes bool float any object string text number dict list tuple secretstr type none null"
     " true false optional default example abc files compat systemd all"
 )
@@ -260,9 +262,10 @@ def _said(text: str, low: str, of: _Of) -> _Spans:
         if (
             kind in (SCAN, TRUST)
             or keeps(kind, value)
-            or value.startswith("[redacted:")  # and whatever stands behind it
+            or value.startswith(("[redacted:", "HTTP/"))  # and what stands behind it; "GET /reset-password HTTP/1.1"
             or _SAID_OF_IT.match(low, found.start(3))
             or (what == "password" and _DECLARED.match(value))
+            or is_length_of_time(value)
             or ("](" in value and value[: value.index("](")].isalpha())  # the end of a link: "Token Usage](https://…"
             or (text[end : end + 1] in _QUOTES and _METHOD.fullmatch(value))  # a pair tells what it is given
             or (value[:1].isupper() and is_empty_field(text, found.start(1), start))

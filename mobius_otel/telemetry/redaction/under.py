@@ -35,6 +35,8 @@ _ITEM = re.compile(
     rf"\n([ \t]{{1,32}}+)[\"']?([\w.\-/]{{1,64}}+)[\"']?:[ \t]{{1,8}}+[\"']?+"
     rf"([^\s\"'\[\]{{}}|>&*!]{{6,1024}}+)[\"']?+{_END}"
 )
+#: "secretName: app-token-7x2k9" below "secret:" of a volume.
+_NAMES = HARMLESS_INSIDE | {"secretName", "claimName", "secret_name"}
 _MASS = frozenset({"password", "secret", "token", "api_key", "credential"})
 _CODES, _SIGNS = frozenset({"pin", "cvv", "otp"}), frozenset("!@#$%^&*?+~")
 
@@ -148,7 +150,7 @@ def _keys(text: str, of: _Of) -> _Spans:
         at = key.end()
         while (item := _ITEM.match(text, at)) and len(item.group(1)) > depth:
             at = item.end()
-            if item.group(2) not in HARMLESS_INSIDE and not keeps(kind, item.group(3)) and _mixed(item.group(3)):
+            if item.group(2) not in _NAMES and not keeps(kind, item.group(3)) and _mixed(item.group(3)):
                 yield *item.span(3), kind
 
 

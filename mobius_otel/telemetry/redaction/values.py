@@ -39,7 +39,8 @@ _NOTHING = _set("true false none null nil undefined n/a na unset empty yes no on
 _SCHEMES = _set(
     "basic bearer digest oauth oauth2 oidc saml jwt none token apikey api_key password mtls ldap kerberos ntlm"
     " negotiate hmac anonymous required optional ok approved declined denied granted pending enabled disabled failed"
-    " success simple proxy"
+    " success simple proxy scram-sha-256 scram-sha-1 scram-sha-512 cram-md5 xoauth2 gssapi spnego plain login md5 rbac"
+    " abac webhook peer ident trust pam cert allowed forbidden"
 )
 
 
@@ -81,6 +82,20 @@ _PLACE = re.compile(
 _ARN = re.compile(
     r"arn:aws[a-z\-]{0,10}:secretsmanager:[a-z0-9\-]{0,32}:[0-9]{0,12}:secret:[\w/+=.!\-]{1,512}", re.ASCII
 )
+#: What other programs look up: 1Password, Vault, AWS and Google Secret Manager, Azure Key Vault, vals.
+_REFERENCE = re.compile(
+    r"(?:op|sm|ssm|awssm|gcpsm|akv|doppler|infisical|bws|vault|ref\+[a-z0-9]{2,20}):/{2,3}[\w./#\-]{3,256}"
+    r"|vault:[\w.\-]{1,64}(?:/[\w.\-]{1,64}){1,8}#[\w.\-]{1,64}"
+    r"|projects/[\w\-]{1,64}/secrets/[\w\-]{1,255}(?:/versions/(?:latest|[0-9]{1,6}))?",
+    re.ASCII,
+)
+#: Versions of a package that may be taken: {"js-tokens": "^3.0.0 || ^4.0.0"}.
+_RANGES = frozenset("^~><=")
+_VERSION = r"(?:\^|~>?|[><]=?|==?) ?v?[0-9]{1,4}(?:\.(?:[0-9]{1,5}|[x*])){1,3}(?:-[a-z]{1,10}(?:\.?[0-9]{1,3})?)?"
+_VERSIONS = re.compile(rf"{_VERSION}(?:(?: \|\| ?| ?, ?| ){_VERSION}){{0,4}}")
+_PLAIN_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,4}\.[0-9]{1,5}(?:-[a-z]{1,10}(?:\.[0-9]{1,3})?)?")
+_HASHES = _set("bcrypt scrypt argon2 argon2i argon2id pbkdf2")
+_KEY_TYPES = _set("rsa ec ecdsa dsa ed25519 kms")
 _RIGHTS_ON = _set("secret api_key private_key")
 _FETCH = _set("include omit same-origin")
 _NOT_A_PIN = re.compile(r"(?:gpio|pin|[ad])[0-9]{1,2}", re.IGNORECASE)
@@ -119,10 +134,12 @@ def is_message_of_a_list(value: str) -> bool:
 
 
 def _is_place(value: str) -> bool:
-    """Return whether a value says where a secret is kept."""
+    """Return whether a value says where a secret is kept, or which version of what is called after one."""
     if value[:4] == "arn:":
         return _ARN.fullmatch(value) is not None
-    return ("/" in value or "\\" in value) and _PLACE.fullmatch(value) is not None
+    if value[:1] in _RANGES and _VERSIONS.fullmatch(value):
+        return True
+    return ("/" in value or "\\" in value) and (_PLACE.fullmatch(value) or _REFERENCE.fullmatch(value)) is not None
 
 
 def is_message(value: str) -> bool:
@@ -161,13 +178,15 @@ def keeps(kind: str, value: str) -> bool:
     if kind == "session":
         return (len(value) < 8 and not any(map(str.isdigit, value))) or _NO_SESSION.fullmatch(value) is not None
     if kind == "token":
-        return value in _SMALL_WORDS or value in ACTIONS
+        return value in _SMALL_WORDS or value in ACTIONS or _PLAIN_VERSION.fullmatch(value) is not None
     if kind in _RIGHTS_ON:
-        return value in RIGHTS
+        return value in RIGHTS or (kind == "private_key" and value.lower() in _KEY_TYPES)
+    if kind == "password":
+        return value in _HASHES
     if kind == "pin":
         return _NOT_A_PIN.fullmatch(value) is not None
     if kind == "cvv":
         return len(value) < 3 and not value.isdigit()  # as a number it loses its zeros
     if kind == "credential":
         return value in _FETCH
-    return kind == "signature" and _FUNCTION.fullmatch(value) is not None
+    return kind == "signature" and (_FUNCTION.fullmatch(value) is not None or value in {"v0", "v1", "v2", "v3", "v4"})
