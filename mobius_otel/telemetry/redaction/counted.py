@@ -53,8 +53,8 @@ def is_counted(text: str, start: int, span: tuple[int, int], separator: str, kin
             return False
         if kind not in _LONG_ENOUGH and (unit := _UNIT.match(text, end)):
             return len(value) <= (6 if "byte" in unit.group() else 3)
-        if separator == "=" and len(value) <= 3 and _BEHIND_FIELD.match(text, end):
-            if _FIELD_OF_PROTOBUF.search(text, max(0, start - 80), start):
-                return True
-        return len(value) <= 2 and kind not in _LONG_ENOUGH  # PASSWORD = 0; of an enumeration, salt=16
+        if len(value) <= 2 and kind not in _LONG_ENOUGH:
+            return True  # PASSWORD = 0; of an enumeration, salt=16
+        numbered = separator == "=" and len(value) <= 3 and _BEHIND_FIELD.match(text, end)
+        return bool(numbered and _FIELD_OF_PROTOBUF.search(text, max(0, start - 80), start))
     return False
