@@ -9,146 +9,37 @@ so a child that inherits an open one takes its parent's locks for its own, and w
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import sqlite3
-import stat
-import struct
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mobius_otel.errors import ConfigurationError
 from mobius_otel.forks import on_fork
+from mobius_otel.sqlite_damage import ABSENT, damage_in, opened
+from mobius_otel.sqlite_opening import CAN_MOVE_AWAY, Opening
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["SqliteFile", "SqliteFileGone", "damage_in", "lost_pages"]
+__all__ = ["SqliteFile", "SqliteFileGone"]
 
 _log = logging.getLogger("mobius_otel")
 
 # A handle that was in use when the process forked is kept here for ever: closing it in the child would run
 # SQLite's shutdown on a file the parent still uses (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 _abandoned: list[sqlite3.Connection] = []
-_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
-# The beginning of the index of a write-ahead log, twice, and how much of that is in the file already
-# (https://www.sqlite.org/walformat.html#walidxfmt).
-_INDEX = struct.Struct("=12xBBHI28x")
-_BACKFILLED = struct.Struct("=I")
-_LOG_HEADER = 32
-_FRAME_HEADER = 24
 _LOOK_SECONDS = 0.05
 _RESCUES = 10
 _RESCUE_SECONDS = 0.01
-_LOG_PAGES = 1000  # SQLite's own default
-_LONGEST_NAME = 255 - 38  # of a file; the longest of those beside the ledger is named so much longer
-_LOG_SHARE = 8
-_BEING_MADE_SECONDS = 5  # by another process that starts now
-# Not OSError: a signal handler's TimeoutError is one, and says nothing of a file.
-_ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Take a script apart; a trigger holds semicolons of its own."""
-    statement = ""
-    for part in script.split(";"):
-        statement += f"{part};"
-        if sqlite3.complete_statement(statement):
-            if statement.strip(" \n;"):
-                yield statement
-            statement = ""
-    if statement.strip(" \n;"):
-        yield statement
-
-
-def lost_pages(path: str | os.PathLike[str]) -> int:
-    """Return how many pages are missing that a crashed process wrote to the write-ahead log of a file.
-
-    The index beside the log knows how many it had. Whoever opens the file next makes the index anew.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The number; 0 where all are there, where nothing is known, and where this process has the file open (closing
-        another handle would take its locks away).
-    """
-    place = Path(path).absolute()
-    if any(file.path == place and file._connection is not None for file in tuple(_files)):
-        return 0
-    before = None
-    for _ in range(3):  # somebody may be writing
-        try:
-            with open(f"{place}-shm", "rb") as index:
-                found = index.read(2 * _INDEX.size + _BACKFILLED.size)
-            log = os.stat(f"{place}-wal").st_size if os.path.exists(f"{place}-wal") else 0
-        except OSError as error:
-            if isinstance(error, _ABSENT) or error.errno == errno.ENAMETOOLONG:
-                return 0
-            raise
-        if found == before:
-            return _missing(found, log)
-        before = found
-    return 0
-
-
-def _missing(index: bytes, log: int) -> int:
-    if len(index) < 2 * _INDEX.size + _BACKFILLED.size or index[: _INDEX.size] != index[_INDEX.size : 2 * _INDEX.size]:
-        return 0
-    valid, _, page, frames = _INDEX.unpack_from(index)
-    (done,) = _BACKFILLED.unpack_from(index, 2 * _INDEX.size)
-    there = max(0, log - _LOG_HEADER) // (_FRAME_HEADER + (65536 if page == 1 else page)) if page else 0
-    return max(0, frames - max(there, done)) if valid and page and frames >= done else 0
-
-
-def damage_in(connection: sqlite3.Connection, seconds: float = 1.0) -> str | None:
-    """Return what SQLite finds wrong with a file, as far as `seconds` show it: some hundred megabytes; None: nothing.
-
-    Args:
-        connection: The file's.
-        seconds: How long it looks at most.
-    """
-    end = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
-    try:
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        found = "ok" if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT else str(error)
-    finally:
-        connection.set_progress_handler(None, 0)
-    return None if found == "ok" else " ".join(found.split())
-
-
-@contextlib.contextmanager
-def _folder_held(place: str) -> Iterator[None]:
-    """Hold a folder's lock, of flock: one of a file's own would take those of SQLite away when it is closed."""
-    folder = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _size(place: str) -> int:
-    try:
-        return os.stat(place).st_size
-    except _ABSENT:
-        return 0
 
 
 def _inode(place: str) -> int:
     try:
         return os.stat(place).st_ino
-    except _ABSENT:
+    except ABSENT:
         return 0
 
 
@@ -191,14 +82,11 @@ class SqliteFile:
         self.path = Path(path).absolute()
         # Asked for at every write, and a text is quicker than a Path.
         self._place, self._log_place, self._index_place = (f"{self.path}{suffix}" for suffix in ("", "-wal", "-shm"))
-        self._migrations = tuple(migrations)
         self._what = what
-        self._table = table
-        self._busy_timeout = busy_timeout
-        self._synchronous = synchronous
-        self._prepare = prepare
-        self._aside = aside and fcntl is not None
         self._say = say
+        self._opening = Opening(
+            self.path, tuple(migrations), what, table, busy_timeout, synchronous, prepare, aside and CAN_MOVE_AWAY, say
+        )
         #: Held by whoever uses the connection.
         self.lock = threading.RLock()
         self._beginning = False
@@ -217,78 +105,27 @@ class SqliteFile:
         self._inherited: tuple[int, int] | None = None
         #: Set by who found the disk full: the next write first makes room in the log, or fails before it takes more.
         self.full = False
-        _files.add(self)
+        opened.add(self)
         self._open()
         on_fork(self)
 
     def _open(self) -> sqlite3.Connection:
-        self._check_place()
+        self._opening.check()
         if self._inherited is not None and self._is_at_place(self._inherited):
             raise sqlite3.OperationalError(
                 f"the {self._what} was in use in the middle of a fork; this process cannot open it again"
             )
-        if lost := lost_pages(self.path):
-            self._say(
-                logging.ERROR,
-                "mobius_otel: the %s %s lacks %d pages that were in its write-ahead log (-wal): somebody removed or cut"
-                " it after a crash, or the machine crashed; what was in them alone is lost",
-                self._what, self.path, lost,
-            )  # fmt: skip
-        try:
-            connection = sqlite3.connect(
-                self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-            )
-            try:
-                connection.execute("BEGIN")  # both of one state: another process may be making it
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                self._check_owner(connection, version)  # before anything is written to it
-                connection.execute("COMMIT")
-                self._to_wal(connection)
-                connection.execute(f"PRAGMA synchronous={self._synchronous}")
-                connection.execute(f"PRAGMA wal_autocheckpoint={self._log_pages()}")
-                self._migrate(connection)
-                if self._prepare is not None:
-                    self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise ConfigurationError(
-                self._what, str(self.path), "a SQLite file that can be opened and written",
-                f"SQLite says: {error}.{self._who_may_not()}",
-            ) from error  # fmt: skip
+        connection = self._opening.connect()
         found = os.stat(self.path)
         self._identity, self._size = (found.st_dev, found.st_ino), found.st_size
         self._look_at_log()
         self._connection = connection
         return connection
 
-    def _who_may_not(self) -> str:
-        """Return what this user lacks, where that is why the file cannot be opened."""
-        if not os.access(self.path, os.R_OK | os.W_OK):
-            return " It belongs to another user: run this as that one."
-        if not os.access(self.path.parent, os.W_OK):
-            return f" SQLite makes files beside it, and this user may not write in {self.path.parent}."
-        return ""
-
-    def _to_wal(self, connection: sqlite3.Connection) -> None:
-        """Have a log written ahead; SQLite does not wait for another process that is just doing the same."""
-        deadline = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_RESCUE_SECONDS)
-
-    def _log_pages(self) -> int:
-        """Return how long the log gets before it is brought into the file: on a small disk not the half of it."""
-        if not hasattr(os, "statvfs"):
-            return _LOG_PAGES
-        disk = os.statvfs(self.path.parent)
-        return max(_LOG_PAGES // 20, min(_LOG_PAGES, disk.f_bavail * disk.f_frsize // (_LOG_SHARE * 4096)))
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the file open right now."""
+        return self._connection is not None
 
     def _look_at_log(self) -> None:
         """Remember which log it is; a handle of our own tells its size at little cost."""
@@ -308,82 +145,6 @@ class SqliteFile:
         log, self._log_file = self._log_file, -1
         if log >= 0:
             os.close(log)  # SQLite locks the file and the index, but not the log
-
-    def _check_place(self) -> None:
-        if len(os.fsencode(self.path.name)) > _LONGEST_NAME:
-            hint = "The files beside it have longer names."
-            raise ConfigurationError(self._what, str(self.path), f"a name of at most {_LONGEST_NAME} bytes", hint)
-        if not self.path.parent.is_dir():
-            raise ConfigurationError(
-                self._what, str(self.path), "in a folder that exists", f"mkdir -p {self.path.parent}"
-            )
-        try:
-            # O_EXCL, so that the mode is ours from the first byte on.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            if not self.path.is_file():
-                found = "is a folder" if self.path.is_dir() else "is none, or a link to none"
-                raise ConfigurationError(self._what, str(self.path), f"a file, and this {found}") from None
-            file = os.stat(self.path)
-            if self._aside and not file.st_size and _size(self._log_place):  # SQLite would remove its log
-                self._move_away((file.st_dev, file.st_ino))
-                return self._check_place()
-            mode = stat.S_IMODE(file.st_mode)
-            if not file.st_size and time.time() - file.st_mtime > _BEING_MADE_SECONDS:
-                self._say(
-                    logging.WARNING,
-                    "mobius_otel: the %s %s is an empty file: it begins anew, whatever it held before",
-                    self._what,
-                    self.path,
-                )
-            if os.name == "posix" and mode & 0o077:
-                raise ConfigurationError(
-                    self._what,
-                    str(self.path),
-                    f"readable by its owner alone, but its mode is {mode:04o}",
-                    f"chmod 600 {self.path}",
-                ) from None
-        except OSError as error:
-            raise ConfigurationError(
-                self._what, str(self.path), "in a place that can be written", f"The system says: {error.strerror}."
-            ) from error
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        newest = len(self._migrations)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == newest:
-            return
-        connection.execute("BEGIN EXCLUSIVE")  # another process may be at it: look again under the lock
-        try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > newest:
-                raise ConfigurationError(
-                    self._what,
-                    str(self.path),
-                    f"of version {newest} or older, but it is of version {version}",
-                    "A newer mobius_otel wrote it: pip install --upgrade mobius_otel",
-                )
-            self._check_owner(connection, version)
-            for script in self._migrations[version:]:
-                for statement in _statements(script):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={newest}")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-
-    def _check_owner(self, connection: sqlite3.Connection, version: int) -> None:
-        """Refuse the database of another program: nobody wants our tables in it."""
-        query = (
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY 1"
-        )
-        tables = [name for (name,) in connection.execute(query)]
-        if (self._table not in tables) if version else tables:
-            raise ConfigurationError(
-                self._what, str(self.path), "a file of its own, and this is a database of something else",
-                f"It has the tables {', '.join(tables[:5])}{', …' if tables[5:] else ''}." if tables else "",
-            )  # fmt: skip
 
     # Every use is `with file.lock, file.reading() as connection:`. A signal handler may raise between any two steps of
     # Python's, also of an `__enter__` that is written in it; a lock's and a connection's own are one step, so that
@@ -421,7 +182,7 @@ class SqliteFile:
         try:
             if self._reader is None:
                 self._reader = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode=rw", timeout=self._busy_timeout, isolation_level=None,
+                    f"{self.path.as_uri()}?mode=rw", timeout=self._opening.busy_timeout, isolation_level=None,
                     check_same_thread=False, uri=True,
                 )  # fmt: skip
                 self._readers += 1
@@ -493,7 +254,7 @@ class SqliteFile:
         """
         try:
             found = os.stat(self._place)
-        except _ABSENT:
+        except ABSENT:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
             raise SqliteFileGone(f"the {self._what} was deleted or replaced while it was open")
@@ -562,31 +323,9 @@ class SqliteFile:
                     self._what,
                     self.path,
                 )
-        elif self._aside:
-            self._move_away(self._identity)
+        elif self._opening.aside:
+            self._opening.move_away(self._identity)
             raise SqliteFileGone(f"the {self._what} was cut while it was open")
-
-    def _move_away(self, identity: tuple[int, int] | None) -> None:
-        """Move a file that was cut away from its path, with its log, if nobody else did."""
-        place = os.path.realpath(self._place)
-        with _folder_held(os.path.dirname(place)):
-            found = os.stat(place) if os.path.exists(place) else None
-            if found is None or (found.st_dev, found.st_ino) != identity:
-                return
-            number, new = 0, f"{place}.cut"
-            while os.path.lexists(new):
-                number += 1
-                new = f"{place}-{number}.cut"
-            for suffix in ("-wal", "-shm", ""):  # the file last: who has it open finds it cut until it is gone
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(place + suffix, new + suffix)
-        self._say(
-            logging.ERROR,
-            "mobius_otel: somebody cut the %s %s; what is left of it is kept as %s, and another one begins",
-            self._what,
-            self.path,
-            os.path.basename(new),
-        )
 
     def _rescued(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         """Bring what a log holds that has no name any more into the file, and open that anew."""

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from mobius_otel.clock import Clock
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.sqlite import SqliteFile, damage_in
+from mobius_otel.sqlite import SqliteFile
+from mobius_otel.sqlite_damage import damage_in
 from mobius_otel.telemetry.audit.lease import Lease
 from mobius_otel.telemetry.audit.salvage import is_damage, readable
 from mobius_otel.telemetry.audit.schema import KEPT_TOO, MIGRATIONS, NEWEST, SELECT, Entry, entry_of

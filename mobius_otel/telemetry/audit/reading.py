@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from mobius_otel.errors import ConfigurationError
-from mobius_otel.sqlite import SqliteFile, lost_pages
+from mobius_otel.sqlite import SqliteFile
+from mobius_otel.sqlite_damage import lost_pages
 from mobius_otel.telemetry.audit.salvage import is_damage
 from mobius_otel.telemetry.audit.schema import MIGRATIONS
 from mobius_otel.telemetry.audit.unseen import Reader, Tails

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from mobius_otel import conventions
-from mobius_otel.sqlite import lost_pages
+from mobius_otel.sqlite_damage import lost_pages
 from mobius_otel.telemetry.audit.chain import digest
 from mobius_otel.telemetry.audit.chains import Chain, Chains, Seen, many
 from mobius_otel.telemetry.audit.exports import verify_lines

@@ -285,7 +285,7 @@ def test_a_ledger_that_another_program_holds_locked_is_waited_for_and_then_spool
     """No request waits for it while the tail takes records; then the first one pays the timeout, others do not."""
     path = tmp_path / "audit.db"
     with Ledger(path) as ledger:
-        ledger._file._busy_timeout = 0.2
+        ledger._file._opening.busy_timeout = 0.2
         ledger._file.close()
         audit = AuditLogger(ledger=ledger)
         audit.record("order.placed", actor=Actor("u-1"))

@@ -587,6 +587,7 @@ def test_an_older_copy_in_the_ledgers_place_lacks_what_it_lacks(path):
     """What came between copy and tail is missing and named; the tail itself is there."""
     script = """
 import shutil
+ledger.close()
 ledger = Ledger(sys.argv[1])
 audit = AuditLogger("child", ledger=ledger)
 def record(count):
