@@ -37,6 +37,18 @@ stands in the file. The pepper of the keys comes from `MOBIUS_OTEL_KEY_PEPPER`, 
 [one that follows another](api-keys.md).
 """
 
+POLICY_FOOT = """\
+## Functions that somebody else has
+
+`[audit] functions` and `[[instrument]]` put a wrapper in the function's place when its module has been imported. What
+took the function itself while the module was imported calls it past the wrapper: a decorator that registers it (a
+route of FastAPI or Flask, a task of Huey), a table, another name for it. That is a warning in the log at the start,
+and in `mobius-otel doctor`; with `fail_mode = "strict"` too, no call is refused for it. Name a function that it
+calls, or its route in `[audit] routes`. A task of Celery is reached all the same: its every run is seen, in the
+worker, and that it was sent is none. A decorator that hides the function behind one of its own (`functools.wraps`)
+hides nothing: what stands in the module is what is wrapped.
+"""
+
 HEAD = """\
 # What mobius_otel emits
 
@@ -152,7 +164,8 @@ def policy_page() -> str:
         "[headers]": model.HeadersSection, "[metrics]": model.MetricsSection,
         "[[instrument]]": model.InstrumentSection,
     }  # fmt: skip
-    return "\n\n".join([POLICY_HEAD.rstrip(), *(section(name, cls) for name, cls in sections.items())]) + "\n"
+    parts = [POLICY_HEAD.rstrip(), *(section(name, cls) for name, cls in sections.items()), POLICY_FOOT.rstrip()]
+    return "\n\n".join(parts) + "\n"
 
 
 def page() -> str:

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Final, Literal
 
+import wrapt
+
 from mobius_otel.cli.common import why_not_imported
 from mobius_otel.errors import MobiusError
+from mobius_otel.instrumentation.unseen import why_unseen
 from mobius_otel.policy import Policy
 from mobius_otel.telemetry.audit.settings import exporter_from_environment, settings_from_environment
 from mobius_otel.web.recorder import find_function
@@ -33,13 +36,25 @@ def audit_findings(policy: Policy) -> list[tuple[str, Verdict, str]]:
                 ("audit ledger's disk", "fail", f"{kind}: SQLite needs a local one; two hosts need two ledgers")
             )
         found.append(_shipping(section.durability))
-    for name, target in [
-        ("audit actor", section.actor),
+    wrapped = [
         *(("audited function", target) for target in section.functions),
         *(("timed function", spec.target) for spec in policy.instrument),
-    ]:
-        if target is not None:
-            found.append((name, *_importable(target)))
+    ]
+    unseen = {target: _watched(target) for _, target in wrapped}  # before one of them imports another one's module
+    if section.actor is not None:
+        found.append(("audit actor", *_importable(section.actor)))
+    for name, target in wrapped:
+        verdict, text = _importable(target)
+        why = next(filter(None, unseen[target]), None) if verdict == "ok" else None
+        found.append((name, verdict, text) if why is None else (name, "warn", f"{text}: calls may pass unseen: {why}"))
+    return found
+
+
+def _watched(target: str) -> list[str | None]:
+    """Return a list that holds, once the module is imported, why calls of a function would pass unseen."""
+    module, _, name = target.partition(":")
+    found: list[str | None] = []
+    wrapt.register_post_import_hook(lambda imported: found.append(why_unseen(imported, name)), module)
     return found
 
 

@@ -14,6 +14,8 @@ import wrapt
 
 from mobius_otel import conventions
 from mobius_otel.errors import AuditUnavailable, ConfigurationError
+from mobius_otel.instrumentation.tasks import TaskWrapper
+from mobius_otel.instrumentation.unseen import why_unseen
 from mobius_otel.telemetry import defaults
 from mobius_otel.telemetry.audit import Actor, Target
 from mobius_otel.telemetry.audit.blocks import wrap
@@ -141,17 +143,29 @@ class _Call:
 
 def _wrap_when_imported(target: str, around: Callable[..., Any], demanded: Callable[[], bool] = lambda: False) -> None:
     module, _, name = target.partition(":")
+    tasks = TaskWrapper(target, around)
 
     def hook(imported: Any) -> None:
+        unseen = why_unseen(imported, name)
         try:
             found: Any = wrapt.resolve_path(imported, name)[2]
             if not callable(found) and not isinstance(found, _DESCRIPTORS):
                 raise AttributeError
+            if tasks.takes(found):
+                return
             wrapt.wrap_function_wrapper(imported, name, around)
         except AttributeError:
             if demanded():  # what cannot be recorded must not happen
                 rule = f"a function of {module}, as it is strictly to be audited"
                 raise ConfigurationError("audit.functions", target, rule) from None
             _log.error("mobius_otel: the policy names %s, but the module has no such function", target)
+            return
+        if unseen:
+            _log.warning(
+                "mobius_otel: calls of %s may pass unseen: %s. What calls it by its name is seen; name a function that"
+                " it calls, or its route in [audit] routes",
+                target,
+                unseen,
+            )
 
     wrapt.register_post_import_hook(hook, module)

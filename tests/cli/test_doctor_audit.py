@@ -37,6 +37,15 @@ def test_functions_that_are_not_there_are_found_before_the_service_starts(tmp_pa
     ]  # fmt: skip
 
 
+def test_functions_that_others_have_taken_are_found(tmp_path, monkeypatch):
+    """Only where they have them before a wrapper could come: who imports one later gets the wrapped one."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "taken_shop.py").write_text("def refund(): pass\ndef pay(): pass\nTABLE = [refund]\n")
+    (tmp_path / "takes_shop.py").write_text("from taken_shop import pay\nTABLE = [pay]\ndef own(): pass\n")
+    policy = '[audit]\nfunctions = ["takes_shop:own", "taken_shop:pay", "taken_shop:refund"]'
+    assert findings(policy) == [("audited function", "ok"), ("audited function", "ok"), ("audited function", "warn")]
+
+
 def test_where_records_go(monkeypatch):
     """Nowhere is a warning, and a failure where somebody waits for the collector."""
     ledger = '[audit]\nledger = "audit.db"\n'
