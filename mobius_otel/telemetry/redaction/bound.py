@@ -14,7 +14,7 @@ from typing import Any, Final
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps
 from mobius_otel.telemetry.redaction.statements import UNTOLD, parameter_kinds
 
-__all__ = ["BINDING_WORDS", "BOUND", "PARAMETERS", "bound_spans", "bound_to"]
+__all__ = ["BINDING_WORDS", "BOUND", "PARAMETERS", "bound_spans", "bound_to", "may_be_bound"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
@@ -62,6 +62,18 @@ _NUMBER = re.compile(
 )
 
 
+def may_be_bound(text: str, words: Collection[bytes]) -> list[int]:
+    """Return the places before which, in texts that stand in lines of their own, parameters may be told."""
+    return [found.start() for mark in _marks(text, words) for found in mark.finditer(text)]
+
+
+def _marks(text: str, words: Collection[bytes]) -> list[re.Pattern[str]]:
+    marks = [mark for word, mark in _MARKS.items() if word in words]
+    if not _STATEMENT_WORDS.isdisjoint(words) and "?" in text:
+        marks.append(_AFTER_STATEMENT)
+    return marks
+
+
 def bound_spans(text: str, words: Collection[bytes], of: _Of) -> _Spans:
     """Find the parameters of statements that are secrets.
 
@@ -70,10 +82,7 @@ def bound_spans(text: str, words: Collection[bytes], of: _Of) -> _Spans:
         words: Those of :data:`BINDING_WORDS` that stand in it, also those of a statement, or more.
         of: What a name tells.
     """
-    marks = [mark for word, mark in _MARKS.items() if word in words]
-    if not _STATEMENT_WORDS.isdisjoint(words) and "?" in text:
-        marks.append(_AFTER_STATEMENT)
-    for mark in marks:
+    for mark in _marks(text, words):
         done, kinds = 0, dict[str, str]()
         places = [*mark.finditer(text)]
         behinds = [*(place.start() for place in places[1:]), len(text)]

@@ -43,6 +43,8 @@ _ITEM = re.compile(
 _QUOTES = frozenset("\"'")
 # The same as Java prints it: [mysql, --password, …]
 _BARE_LIST = re.compile(r"\[([\w./\-]{1,256}+(?:, [^\[\],\n]{1,1024}+){1,256}+)\]")
+_CALLED = re.compile(r"\ba0=\"[^\"\n]{0,1024}+\"(?: a[0-9]{1,3}=(?:\"[^\"\n]{0,1024}+\"|[0-9A-F]{2,1024}+)){1,256}+")
+_CALLED_WITH = re.compile(r"a[0-9]{1,3}=\"?([^\"\s]{0,1024}+|(?<=\")[^\"\n]{0,1024}+)")
 _NO_WORD = re.compile(r"[\s\"'|;]")
 _LOGINS = frozenset(
     {"u", "user", "proxy-user", "U", "su", "sSu", "sku", "ksu", "fsSLu", "fsu", "iu", "vu", "Lu", "sLu"}
@@ -91,14 +93,16 @@ _SET_TO = re.compile(
 _PLAIN = re.compile(
     r"(?:(?<![0-9A-Za-z])(?:requirepass|masterauth)\"?[ \t]{1,4}|\"(?:AUTH|auth)\" (?:\"[^\"\s]{1,64}\" )?)"
     r"\"?([^\s\"]{4,512}+)"
+    r"|\b(?:storePassword|keyPassword)[ \t]{1,4}['\"]([^\s'\"]{4,512}+)"  # of Gradle
 )
-_PLAINS = ("requirepass", "masterauth", '"AUTH"', '"auth"')
+_PLAINS = ("storePassword", "keyPassword", "requirepass", "masterauth", '"AUTH"', '"auth"')
 _SETS = (
     "config set ", "configure set ", "ENV ", "setx ", "setenv ", "SetEnv ", "_param ", "_header ",
 )  # fmt: skip
 #: Words, in lower case, of which one stands in a text that sets something.
 SETTING_WORDS = frozenset({
-    b"set", b"env", b"setx", b"setenv", b"param", b"header", b"requirepass", b"masterauth", b"auth", *IDIOM_WORDS,
+    b"set", b"env", b"setx", b"setenv", b"param", b"header", b"requirepass", b"masterauth", b"auth",
+    b"storepassword", b"keypassword", *IDIOM_WORDS,
 })  # fmt: skip
 _SET_WORDS = SETTING_WORDS - IDIOM_WORDS | {b"auth"}
 
@@ -176,6 +180,13 @@ def _printed(text: str, of: _Of, logins: bool = True) -> _Spans:
                 yield begins[number] + start, begins[number] + end, kind
     if "'-" not in text and '"-' not in text:
         return
+    if ' a1="' in text:  # a call of the system, as auditd writes it
+        for called in _CALLED.finditer(text):
+            places = [item.span(1) for item in _CALLED_WITH.finditer(called.group())]
+            words = [called.group()[a:b] for a, b in places]
+            for number, start, end, kind in argument_spans(words, of, logins=logins):
+                begin = called.start() + places[number][0]
+                yield begin + start, begin + end, kind
     done = 0
     for opened in _LIST_BEGIN.finditer(text):
         if opened.start() < done:
@@ -239,8 +250,9 @@ def _login(text: str, start: int, end: int, by: str = ":") -> _Spans:
 def _set_spans(text: str, of: _Of) -> _Spans:
     if of("password") != SCAN and any(word in text for word in _PLAINS):
         for found in _PLAIN.finditer(text):
-            if not keeps("password", found.group(1)):
-                yield *found.span(1), "password"
+            group = found.lastindex or 0
+            if not keeps("password", found.group(group)):
+                yield *found.span(group), "password"
     for found in (*_SET.finditer(text), *_SET_TO.finditer(text)):
         kind = of(found.group(1).rpartition(":")[2].strip('"'))
         if kind not in (SCAN, TRUST) and not keeps(kind, found.group(2)):

@@ -49,6 +49,11 @@ _QUESTIONS = (
         b"set",
         r"config(?:ure)? set |ENV |setx |[sS]et[eE]nv |_param |_header |requirepass|masterauth|\"(?:AUTH|auth)\"",
     ),
+    (
+        FLAG,
+        b"storepassword",
+        r"storePassword|keyPassword",
+    ),
     (HEAD, b"", rf"\n[ \t]*\|?[ ]*\"?{_CELL}+\"?[ ]*[|,;\t][\w.\-?\x80-\xff\" |,;\t\r]*\n"),
     (HEAD, b"", rf"\n\[{_CELL}+\][ \t\r]*\n|:[ \t\r]*\n[ \t]"),
     *((FLAG, word, pattern) for word, pattern in WIDE_IDIOMS),

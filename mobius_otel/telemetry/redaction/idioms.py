@@ -26,6 +26,9 @@ _MARKS_OF = {
     b"cargo": ("cargo login ",), b"ngrok": ("authtoken ",), b"wpa": ("wpa_passphrase ",), b"mask": ("::add-mask::",),
     b"setvariable": ("task.setvariable ",), b"setuser": ("SETUSER ", "setuser "), b"userpassword": ("assword::",),
     b"unicodepwd": ("Pwd::", "pwd::"), b"auth": ("AUTH ", "AUTH\r", ".auth("), b"nauth": ("AUTH\\r",),
+    **dict.fromkeys((b"httpbasicauth", b"httpdigestauth", b"basicauth"), ("Auth(",)),
+    b"networkcredential": ("Credential(",), b"basicawscredentials": ("Credentials(",),
+    b"pdo": ("PDO(", "PDO->__construct("), b"mysqli": ("mysqli(", "mysqli->", "mysqli_"),
 }  # fmt: skip
 IDIOM_WORDS = frozenset(_MARKS_OF)
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_be_idiom` has a place for its word.
@@ -35,6 +38,7 @@ _LONGEST = 1024
 # A word of a command: in quotes, or as far as it goes.
 _VALUE = r"(?:'([^'\n]{1,512}+)'|\"([^\"\n]{1,512}+)\"|((?![\-/\"'<>|&])[^\s\"'|;&<>()]{3,512}+))"
 _WORD = r"(?:'[^'\n]{1,128}+'|\"[^\"\n]{1,128}+\"|(?![\-\"'])[^\s\"'|;&<>()]{1,128}+)[ \t]{1,4}+"
+_LITERAL = r"[ \t]{0,4}+(?:[bu]?\"[^\"\n]{0,256}+\"|[bu]?'[^'\n]{0,256}+')"
 # The end of a line is none behind a backslash.
 _REST = r"(?:[^\n|;&\\]|\\\n|\\.)"
 _STDIN = (
@@ -107,6 +111,27 @@ _IDIOMS: tuple[tuple[tuple[str, ...], re.Pattern[str], bool], ...] = tuple(
         ),
         (("::add-mask::",), r"::add-mask::([^\r\n]{3,512}+)", True),
         (("setvariable",), r"\[task\.setvariable [^\]\n]{0,128}issecret=true[^\]\n]{0,64}\]([^\r\n]{3,512}+)", True),
+        (
+            ("AUTH ",),
+            r"\bAUTH (?:PLAIN|LOGIN|XOAUTH2|OAUTHBEARER) ([A-Za-z0-9+/]{8,1024}+={0,2})(?![\w\-])",
+            False,
+        ),
+        (
+            ("Auth(", "Credential(", "Credentials("),
+            (
+                rf"\b(?:HTTP(?:Basic|Digest)Auth|BasicAuth|NetworkCredential|BasicAWSCredentials)\({_LITERAL},"
+                r"[ \t]{0,4}+[bu]?[\"']([^\"'\n]{3,512}+)[\"']"
+            ),
+            True,
+        ),
+        (
+            ("PDO", "mysqli"),
+            (
+                rf"\b(?:PDO(?:->__construct)?|mysqli(?:->__construct|_connect)?)\({_LITERAL},{_LITERAL},"
+                r"[ \t]{0,4}+['\"]([^\"'\n]{3,512}+)[\"']"
+            ),
+            True,
+        ),
         (("SETUSER", "setuser"), r"\bsetuser [^\s]{1,64}[^\n\"]{0,64}? >([^\s\"]{3,128}+)", True),
         (
             ("Password::", "password::", "Pwd::", "pwd::"),

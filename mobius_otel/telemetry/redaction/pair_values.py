@@ -81,6 +81,7 @@ _NEXT_NAME = re.compile(
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _OPENING = {")": "(", "]": "["}
 _BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
+_CALL_BEGINS = frozenset("ABCHNUhnra")
 _LINE_ENDS, _QUOTES = frozenset("\r\n"), frozenset("\"'")
 # Items of which none is a word or a sentence.
 _ITEM = r"- [\"']?(?=[^\s\"']{0,1024}?[0-9])[^\s\"'{}\[\]:]{6,1024}+[\"']?[ \t]{0,8}"
@@ -131,6 +132,16 @@ _OPENS_LINE = re.compile(r"[(\[{][ \t]{0,8}+\r?\n(?:[ \t]{0,256}+[\^~]{1,512}+\r
 # Source code without a literal or a number.
 _NO_LITERAL = re.compile(r"[(\[{][^\"'0-9\n]{0,512}+")
 _DUMPED = re.compile(r"\s{0,32}string\([0-9]{1,9}\) \"", re.ASCII)  # PHP's var_dump
+_SPEWED = re.compile(r"\([\w.\[\]]{1,80}+\) (?:\(len=[0-9]{1,9}(?: cap=[0-9]{1,9})?\) )?(?=\")", re.ASCII)  # of Go
+_OPTIONAL = re.compile(  # of Java
+    r"Optional\[(?!(?:u?int|float|U?Int|Float)[0-9]{2}\])(?=[^\]\s0-9]{0,256}+[0-9])"
+    r"([^\]\s\"'\[,]{3,1024}+)(?=\])",
+    re.ASCII,
+)
+# A login as two literals, or a command with one: others find what of it is the secret.
+_LOGIN_CALL = re.compile(
+    r"(?:new )?[\w.]{0,60}(?:Auth|Credentials?)\([ \t]{0,8}[bu]?[\"'][^\"'\n]{0,128}[\"'],|ConvertTo-SecureString"
+)
 #: In brackets these say that something is not shown, or not known yet.
 _NOT_SHOWN = frozenset({
     "sensitive value", "sensitive", "known after apply", "protected", "not shown", "encrypted", "private",
@@ -213,6 +224,9 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
     if begin == "!" and (tag := _TAG.match(text, at)):  # "!str …" of YAML
         at = tag.end()
         begin = text[at : at + 1]
+    if begin == "(" and (spewed := _SPEWED.match(text, at)):
+        at = spewed.end()
+        begin = '"'
     if separator == ":" and "=" in text and (typed := TYPED.match(text, at)):
         at = typed.end()
         begin = text[at : at + 1]
@@ -237,6 +251,11 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if kind == "session" and is_statement_id(pair.name, text[start:end]):
             return start, start
         return _checked(text, start, end, kind, quoted=True)
+    if begin in _CALL_BEGINS and _LOGIN_CALL.match(text, at):
+        return at, at
+    if begin == "O" and text.startswith("Optional[", at):
+        held = _OPTIONAL.match(text, at)
+        return _checked(text, *held.span(1), kind) if held else (at, at)  # else it is a type
     if "(" in text and (call := CALL.match(text, at)):
         start = call.end()
         return (start, start) if asks(call) else _checked(text, start, quoted_end(text, start, call.group(2)), kind)

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from mobius_otel.telemetry.redaction.apart import may_be_apart, spans_apart
 from mobius_otel.telemetry.redaction.commands import command_spans, may_be_command
 from mobius_otel.telemetry.redaction.hits import WORDS, Hits, each, replace_spans
 from mobius_otel.telemetry.redaction.logins import in_marker, url_credentials
 from mobius_otel.telemetry.redaction.names import DEPENDING, SCAN, TRUST, NameRules, keeps, words
 from mobius_otel.telemetry.redaction.pair_values import Pair, quoted_end, value_span
-from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, named_apart, said
+from mobius_otel.telemetry.redaction.sentences import TELLING_WORDS, loose_credentials, may_tell, said
 from mobius_otel.telemetry.redaction.siblings import VALUE_NAMES, NamesBefore, may_be_sibling, sibling_spans
 from mobius_otel.telemetry.redaction.statements import statement_spans
 from mobius_otel.telemetry.redaction.under import may_be_under, under_spans
@@ -142,7 +143,7 @@ class PairScanner:
             text = replace_spans(text, loose_credentials(text), hits)
         words = TELLING_WORDS.intersection(low.encode("latin-1", "replace").translate(WORDS).split())
         text = replace_spans(text, statement_spans(text, low, words, self._of), hits)
-        text = replace_spans(text, named_apart(text, words, self._of), hits)
+        text = replace_spans(text, spans_apart(text, words, self._of), hits)
         # What the screen asks is asked again: a pair may have been all that there was.
         if may_tell("\n" + text, words, self._of):
             text = replace_spans(text, said(text, self._of), hits)
@@ -208,7 +209,7 @@ class PairScanner:
 
     def suspect_sentences(self, text: str, words: AbstractSet[bytes]) -> list[int]:
         """Return the places of sentences and statements that may tell something; see :func:`may_tell`."""
-        return may_tell(text, words, self._of)
+        return may_tell(text, words, self._of) + may_be_apart(text, words, self._of)
 
     def suspect_heads(self, text: str) -> bool:
         """Return whether a head in a text of several lines may tell something; see :func:`may_be_under`."""

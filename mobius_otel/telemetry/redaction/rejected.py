@@ -45,7 +45,7 @@ _FORMS: dict[bytes, tuple[str, re.Pattern[str]]] = {
             b"deserialize",
             " reference chain: ",
             (
-                rf"from \w{{1,20}}+ (?:value )?\(?{_QUOTED}(?:[^(\n]++|\n(?! at \[)|\((?!through )|\n at \[){{0,400}}+"
+                rf"from \w{{1,20}}+ (?:value )?\(?{_QUOTED}(?:[^(\n]++|\((?!through )|\n at \[){{0,400}}+"
                 rf"\(through reference chain: [^)\n]{{0,500}}\[\\{{0,4}}\"{_FIELD}\\{{0,4}}\"\]\)"
             ),
         ),

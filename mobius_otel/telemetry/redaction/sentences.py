@@ -6,16 +6,17 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise
 
-from mobius_otel.telemetry.redaction.bound import BINDING_WORDS, bound_spans
+from mobius_otel.telemetry.redaction.bound import BINDING_WORDS
 from mobius_otel.telemetry.redaction.braces import is_empty_field
 from mobius_otel.telemetry.redaction.counted import is_length_of_time
 from mobius_otel.telemetry.redaction.names import SCAN, TRUST, keeps, says_count, word_set
-from mobius_otel.telemetry.redaction.rejected import REJECTING_WORDS, rejected_spans
+from mobius_otel.telemetry.redaction.rejected import REJECTING_WORDS
 from mobius_otel.telemetry.redaction.sources import is_code
 from mobius_otel.telemetry.redaction.statements import LITERAL, STATEMENT_WORDS, may_be_statement
 
-__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "named_apart", "said"]
+__all__ = ["PROSE", "TELLING_WORDS", "WIDE_PATTERNS", "loose_credentials", "may_tell", "said"]
 
 _Spans = Iterator[tuple[int, int, str]]
 #: What a name tells.
@@ -81,7 +82,7 @@ _SAID = re.compile(
     r"|(?:your|ihr|dein|votre|ton|uw) (?:[a-z0-9]{1,20} )?code|(?:ihre|deine) tan"
     r"|(?:su|tu) codigo"
     r"|(?:bestaetigungs|verifizierungs|einmal|verificatie|inlog)code"
-    r"|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password)"
+    r"|(?:access|refresh|bearer|auth|csrf) token|identified by|(?:with|alter) password|session|credentials?)"
     rf"({_LINK})[ \t]{{1,2}}[\"'`]?+([^\s\"'`]{{3,512}}+)",
     re.ASCII,
 )
@@ -161,7 +162,7 @@ _FIRST_WORDS = {"key": ("api", "access", "secret", "private"), "id": ("session",
 _LAST_WORDS = {word: word for word in word_set(
     "bestaetigungscode verifizierungscode einmalcode verificatiecode inlogcode tan codigo"
     " password passphrase passcode passwd passwort kennwort passe clave senha wachtwoord contrasena pw pwd pin code otp"
-    " secret token cvv cvc ssn cookie"
+    " secret token cvv cvc ssn cookie session credential credentials"
 )} | {
     word: f"{word}(?:{'|'.join(f'(?<={first} {word})' for first in firsts)})" for word, firsts in _FIRST_WORDS.items()
 } | {"identified": "identified by"}  # fmt: skip
@@ -178,9 +179,8 @@ _TOLD = {
 #: What a text holds one of, in lower case and as a whole word, where a sentence in it tells something.
 TELLING_WORDS = frozenset((
     *_TOLD, *_SURE_WORDS, b"bearer", b"basic", b"changed", b"updated", b"rotated", *STATEMENT_WORDS, *_PATH_WORDS,
-    *REJECTING_WORDS, *BINDING_WORDS,
+    *REJECTING_WORDS, *BINDING_WORDS, b"rawheaders",
 ))  # fmt: skip
-_BINDING_WORDS = BINDING_WORDS | {b"into", b"where"}
 #: Patterns that RE2 can run, too; one of them matches wherever :func:`may_tell` has a place in ASCII for its word: the
 #: words with what stands behind them, and those that only tell something behind another one together with it.
 WIDE_PATTERNS = [
@@ -214,7 +214,6 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
         places += [found.start() for found in _SURE.finditer(low)]
     if " is your " in low or " as your " in low:
         places += [found.start() for found in _TURNED.finditer(low)]
-    places += [start for start, _, _ in named_apart(text, words, of)]
     for word in words:
         if tells := _TOLD.get(word):
             if tells[mine].search(low):
@@ -224,22 +223,6 @@ def may_tell(text: str, words: Collection[bytes], of: _Of) -> list[int]:
         elif word in STATEMENT_WORDS:
             places += may_be_statement(text, low, word, of)
     return places
-
-
-def named_apart(text: str, words: Collection[bytes], of: _Of) -> list[tuple[int, int, str]]:
-    """Return the secrets of a text that are named elsewhere in it: what was rejected, what is bound to a statement.
-
-    Args:
-        text: The text.
-        words: Those of :data:`TELLING_WORDS` that stand in it.
-        of: What a name tells.
-    """
-    found: list[tuple[int, int, str]] = []
-    if "var." in text or not REJECTING_WORDS.isdisjoint(words):
-        found += rejected_spans(text, words, of)
-    if not _BINDING_WORDS.isdisjoint(words):
-        found += bound_spans(text, words, of)
-    return sorted(found)
 
 
 def said(text: str, of: _Of) -> _Spans:
@@ -372,4 +355,13 @@ def _tells(kind: str, value: str, said: bool) -> bool:
         return value.isdigit() and 3 <= digits <= 8
     if kind == "password":
         return bool(digits) and len(value) >= 5 and digits < len(value)
+    if digits == 1 and len(value) >= 16:
+        return _is_mixed(value)
     return digits > 1 and len(value) >= (10 if said else 16) and digits < len(value)
+
+
+def _is_mixed(value: str) -> bool:
+    """Return whether letters in both cases, digits and signs follow each other as in no word and no name."""
+    sorts = [0 if char.islower() else 1 if char.isupper() else 2 if char.isdigit() else 3 for char in value]
+    changes = sum(before != behind for before, behind in pairwise(sorts))
+    return {0, 1} <= {*sorts} and changes >= 0.35 * len(value)

@@ -16,7 +16,7 @@ from mobius_otel.telemetry.redaction.names import HARMLESS_INSIDE, SCAN, TRUST, 
 from mobius_otel.telemetry.redaction.pair_values import behind_scheme
 from mobius_otel.telemetry.redaction.printed import may_be_printed, printed_spans
 
-__all__ = ["VALUE_NAMES", "NamesBefore", "may_be_sibling", "sibling_spans"]
+__all__ = ["VALUE_NAMES", "NamesBefore", "may_be_sibling", "rows", "sibling_spans"]
 
 _Spans = Iterator[tuple[int, int, str]]
 _Of = Callable[[str], str]
@@ -149,6 +149,11 @@ def _beside(text: str, of: _Of) -> list[tuple[int, int, str]]:
     if "|" in text and "| " in text:
         found += _rows(text, of, _ROW)
     return found
+
+
+def rows(text: str, of: _Of) -> _Spans:
+    """Find what stands in the cell behind a name: ``| password | … |``."""
+    return _rows(text, of, _ROW)
 
 
 def _tuples(text: str, of: _Of) -> _Spans:

@@ -51,7 +51,10 @@ _SESSION_TYPE = re.compile(r"(?:[a-z_]{1,40}\.){0,4}_?(?:[A-Z][a-z]+){0,6}Sessio
 _GRAPHQL_TYPE = re.compile(r"\[?(?:String|ID|Int|Float|Boolean|[A-Z][A-Za-z]{1,40}(?=[!\]]))!?\]?!?")
 _VARIABLE = re.compile(r"\$[A-Za-z_]{1,40}", re.ASCII)
 #: "token:str='…'": the literal is the value.
-TYPED = re.compile(r"(?:str|bytes|int|SecretStr|string)[ \t]?=[ \t]?(?=[bBuUrRfF]{0,2}[\"'])")
+TYPED = re.compile(
+    r"(?:(?:str|bytes|SecretStr)(?: ?\| ?None)?|int|[sS]tring[?!]?(?: ?\| ?(?:null|undefined))?|&(?:'\w{1,20} )?str"
+    r"|Optional\[(?:str|bytes|SecretStr)\]|Option<(?:String|&str)>)[ \t]?=[ \t]?(?=[bBuUrRfF]{0,2}[\"'])"
+)
 #: Kinds that are made by chance: a word with a number behind it is none.
 _BY_CHANCE = frozenset({"token", "session", "signature", "api_key", "credential", "cookie"})
 

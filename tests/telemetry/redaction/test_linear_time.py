@@ -42,6 +42,11 @@ FRAGMENTS = [
     "==> Parameters: a(String), ", "binding parameter [1] as [a] - [a]",
     "insert into a (pin) values (?) (parameters: array{",
     "invalid value 'a' for '--pin", "pin: Invalid value: 'a", "assert pin == 'a",
+    "\u2502", "\u2514 'a", "\u2502 pin \u2502 a1", "\u2502\n", "pin\n\u2514 'a'\n",
+    "rawHeaders: [ 'a', 'b', ", "'Cookie', 'a',", "[pin, a",
+    "PDO('a', 'b', 'c", "HTTPBasicAuth('a', 'b", 'a0="a" ', 'a1="-p" ',
+    "AUTH PLAIN a", "storePassword 'a", "pin: (a) (len=1) ",
+    "token=Optional[", "token: Optional[str] = ", "session aaaaaaaaaaaaaaa1 ",
 ]  # fmt: skip
 
 
