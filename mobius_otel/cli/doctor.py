@@ -90,7 +90,7 @@ def _findings(args: argparse.Namespace) -> list[Finding]:
         for check in (_keys, _pepper, _ledger, _audit, _metrics, _limits):
             findings.extend(check(policy))
     findings.extend(_telemetry())
-    findings.extend(_frameworks())
+    findings.extend(_frameworks(policy))
     return findings
 
 
@@ -287,24 +287,31 @@ def _is_there(name: str) -> bool:
     return find_spec(name.partition(".")[0]) is not None  # of a submodule it would import the package
 
 
-def _frameworks() -> list[Finding]:
+def _frameworks(policy: Policy | None) -> list[Finding]:
     present = [name for name in ("fastapi", "starlette", "flask", "django") if find_spec(name) is not None]
     servers = [name for name in SERVERS if find_spec(name) is not None]
     others = f"other applications are guarded where one of these serves them: {', '.join(SERVERS)}"
     if not present and not servers:
-        return [Finding("frameworks", "warn", f"none of FastAPI, Starlette, Flask, Django is installed; {others}")]
-    found = [Finding("frameworks", "ok", f"{', '.join(present) or 'none'}; {others}; elsewhere take the middleware")]
+        what = Finding("frameworks", "warn", f"none of FastAPI, Starlette, Flask, Django is installed; {others}")
+    else:
+        what = Finding("frameworks", "ok", f"{', '.join(present) or 'none'}; {others}; elsewhere take the middleware")
+    found = [what, _unreached(policy, alone=what.verdict != "ok")]
     instrumented = [name for name in present if name != "django"]  # its own instrumentation is not of our extra
-    unreached = [name for name in UNREACHED if _is_there(name)]
-    found.append(
-        Finding(
-            "not reached",
-            "warn" if any(name != "http.server" for name in unreached) else "ok",
-            f"{', '.join(unreached)}: what they serve stays open under the guard; mobius.guard.armed is then 0, and the"
-            " log says so",
-        )
-    )
     missing = [n for n in instrumented if compat.installed(f"opentelemetry-instrumentation-{n}") is None]
     if missing:
         found.append(Finding("server spans", "warn", f"not for {', '.join(missing)}: pip install 'mobius_otel[http]'"))
     return found
+
+
+def _unreached(policy: Policy | None, *, alone: bool) -> Finding:
+    """Name what serves open under the guard; where there is nothing else, what a policy demands can hold nowhere."""
+    names = [name for name in UNREACHED if _is_there(name)]
+    only_python = names == ["http.server"]
+    text = f"{', '.join(names)}: what they serve stays open under the guard; mobius.guard.armed is then 0,"
+    text += " and the log says so"
+    demands = policy is not None and (policy.wants_keys or policy.rate_limit.rules or policy.audit.routes)
+    if alone and demands and not only_python:
+        return Finding(
+            "not reached", "fail", f"{text}. Nothing else is installed here: what the policy demands holds nowhere"
+        )
+    return Finding("not reached", "ok" if only_python else "warn", text)

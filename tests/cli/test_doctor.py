@@ -227,3 +227,21 @@ def test_what_serves_and_is_not_reached_is_named(said):
     ((_, text),) = found(said, "", "not reached")
     assert "http.server" in text
     assert "stays open" in text
+
+
+@pytest.mark.parametrize(
+    ("there", "policy", "verdict"),
+    [
+        ({"http", "tornado"}, '[api_keys]\nstore = "memory://"\nrequire = ["/*"]\n', "fail"),
+        ({"http", "tornado"}, "", "warn"),
+        ({"http", "tornado", "flask"}, '[api_keys]\nstore = "memory://"\nrequire = ["/*"]\n', "warn"),
+        ({"http"}, '[api_keys]\nstore = "memory://"\nrequire = ["/*"]\n', "ok"),
+    ],
+)
+def test_a_server_that_is_not_reached_is_named_where_there_is_no_other_too(said, monkeypatch, there, policy, verdict):
+    """Jupyter and Flower serve by tornado alone: a policy that demands keys there opens every door."""
+    monkeypatch.setattr("mobius_otel.cli.doctor.find_spec", lambda name: name if name in there else None)
+    ((found_verdict, text),) = found(said, policy, "not reached")
+    assert (found_verdict, "tornado.web" in text) == (verdict, "tornado" in there)
+    status, _, _ = said(policy, "doctor")
+    assert status == (1 if verdict == "fail" else 0)
