@@ -21,6 +21,12 @@ _MARKED = re.compile(rf"{MARKER}(?::x-oauth-basic|:x|:)?@")
 _TOKEN = re.compile(r"(?=[A-Za-z_\-]{0,64}[0-9])(?=[0-9_\-]{0,64}[A-Za-z])[\w\-]{16,512}", re.ASCII)
 #: "jdbc:oracle:thin:ann/…@//host"
 _ORACLE = re.compile(r"(?<=thin:)[A-Za-z][\w$#]{0,30}+/([^\s/@\"']{3,128}+)@", re.ASCII)
+#: A port, and behind it what is no part of the address: the properties of a connection, the next cell.
+_PORT_ENDS = re.compile(
+    r"[^:/?#@]{1,255}+:[0-9]{1,5}[;,](?=[A-Za-z ]{1,40}=|[a-z][a-z0-9+]{1,20}://)"
+    r"|[^:/?#@.]{1,64}+\.[^:/?#@]{1,255}+:[0-9]{1,5}[;,]",
+    re.ASCII,
+)
 _DIGITS_ONLY = re.compile(r"[0-9]{0,5}(?:/|$)")
 
 
@@ -40,8 +46,12 @@ def _userinfo_end(rest: str, web: bool) -> int:
 
 
 def _url_spans(text: str) -> Iterator[tuple[int, int, str]]:
-    for found in _URL.finditer(text):
-        rest = found.group(1)
+    behind = 0
+    while found := _URL.search(text, behind):
+        rest, behind = found.group(1), found.end()
+        if "@" in rest and (port := _PORT_ENDS.match(rest)):
+            behind = found.start(1) + port.end()  # there may be another address
+            continue
         web = _is_web(text, found.start())
         at = _userinfo_end(rest, web) if "@" in rest else -1
         if at <= 0 or _MARKED.match(rest):

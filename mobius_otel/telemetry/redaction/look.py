@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from mobius_otel.telemetry.redaction.checked_numbers import is_card
 from mobius_otel.telemetry.redaction.memory import DEPENDS, MOST_SCREENED, NAMERS, Memory
-from mobius_otel.telemetry.redaction.names import SCAN, TRUST
+from mobius_otel.telemetry.redaction.names import SCAN, TRUST, is_setting
 from mobius_otel.telemetry.redaction.sorts import ANYTHING
 from mobius_otel.telemetry.safety import STRANGE, of_handler
 
@@ -212,7 +212,7 @@ class Look:
         """Return what a name tells that is not known; it is a text that may hold a secret itself."""
         memory = self._memory
         told, alone = memory.tells(place[1], name)
-        if name not in memory.clean:
+        if name not in memory.clean and not (":" in name and is_setting(name)):
             self._texts.append(name)
             self._places.append((place, _A_KEY))
         self._new.append((name, told if alone else DEPENDS))

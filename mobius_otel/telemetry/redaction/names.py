@@ -23,6 +23,7 @@ __all__ = [
     "SCHEMA_TYPES",
     "TRUST",
     "NameRules",
+    "is_setting",
     "keeps",
     "says_count",
     "says_id",
@@ -40,6 +41,11 @@ _CACHED = 4096
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 
+#: What may stand behind a name: "password (new)", "password=".
+_BEHIND = re.compile(r"(?<=[A-RT-Za-rt-z])(?: \((?:new|old|current|confirm|again|repeat|plain|raw|hash)\)|[=:])\Z")
+_ENDS = frozenset(")=:")
+#: A setting of .NET or of an environment, in sections: "Jwt:Key", "ApiKeys__Stripe".
+_IN_SECTIONS = re.compile(r"(?:([A-Z][A-Za-z]{0,40})(?::|__)){1,6}([A-Z][A-Za-z]{0,40})")
 #: What no name holds: a text that happens to end with a telling word tells nothing of what stands beside it.
 _NO_NAME = re.compile(r"[=\n\"'(){};,<>?&|!]|: |redacted:|(?: [^ ]*){4}")
 
@@ -85,7 +91,7 @@ _TOKEN = word_set("token tokens jwt jwts bearer csrf xsrf")
 #: Words that tell behind another one, or the name of what is around them; see :func:`_by_last_word`.
 DEPENDING = (
     _TOKEN
-    | word_set("key keys auth pin seed code codes number num no signature sig pass sid session")
+    | word_set("key keys pat auth pin seed code codes number num no signature sig pass sid session")
     | {phrase.split()[-1] for phrase in _PHRASES}
 )
 #: A token after one of these is a place in a list or a piece of text, not a secret.
@@ -101,8 +107,10 @@ _API_KEYS = word_set(
     " github gitlab slack azure aws gcp google cloudflare cohere groq deepl rapidapi"
 )
 _PRIVATE_KEYS = word_set(
-    "private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"
+    "jwt unseal private secret signing encryption encrypt decryption master hmac ssh rsa pgp gpg session aes tls fernet"
 )
+#: Whose personal access tokens are called "pat".
+_HOSTS = word_set("gh github gl gitlab azure devops ado ext git bitbucket jira atlassian snowflake databricks")
 #: Frameworks whose cookie is called after them: laravel_session. Any other owner's is mostly a state, or an object.
 _SESSIONS = word_set("laravel ci rails codeigniter october symfony koa play")
 _CODES = word_set(
@@ -143,6 +151,7 @@ _SUFFIXES = (
     ("userpass", "password"), ("userpwd", "password"), ("sshpass", "password"),
     ("storepass", "password"), ("keypass", "password"), ("mysqlpwd", "password"),
     ("awsaccesskeyid", "aws"), ("googleaccessid", "credential"), ("accesssignature", "signature"),
+    ("dockerconfigjson", "credential"), ("dockercfg", "credential"),
     ("presharedkey", "api_key"), ("secretkeybase", "secret"), ("samlresponse", "token"), ("samlrequest", "token"),
     *languages.SUFFIXES,
 )  # fmt: skip
@@ -267,6 +276,8 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
         return SCAN if owner in _CURSORS or (owner == "key" and "public" in all_words) else "token"  # PublicKeyToken
     if last in {"key", "keys"}:
         return _key(owner, all_words)
+    if last == "pat":
+        return "token" if owner in _HOSTS else SCAN
     if last == "auth":
         return "authorization" if owner in {"", "x", "http", "basic", "proxy", "bearer"} else SCAN
     if last in {"sid", "session"}:
@@ -284,7 +295,32 @@ def _by_last_word(last: str, owner: str, all_words: tuple[str, ...]) -> str:
     return SCAN
 
 
+def is_setting(name: str) -> bool:
+    """Return whether a name is one of a setting in sections, and no name and a value: ``Jwt:Key``.
+
+    Example:
+        >>> is_setting("ApiKeys:Stripe"), is_setting("token:read")
+        (True, False)
+    """
+    return ":" in name and _IN_SECTIONS.fullmatch(name) is not None
+
+
+def _by_section(name: str) -> str:
+    """Return the kind that the section of a setting tells: ``Token:Key``, ``ApiKeys:Stripe``, ``Secrets__Stripe``."""
+    setting = _IN_SECTIONS.fullmatch(name)
+    if not setting:
+        return SCAN
+    section, last = setting.groups()
+    kind = _judge(section)
+    if kind in {"token", "secret"} and last.lower() == "key":
+        return kind
+    listed = section[-1] in {"s", "S"} and kind in {"api_key", "secret", "private_key", "credential"}
+    return kind if listed and last.lower() not in HARMLESS_INSIDE else SCAN
+
+
 def _judge(name: str) -> str:
+    if name[-1:] in _ENDS and (behind := _BEHIND.search(name)):
+        name = name[: behind.start()]
     if _NO_NAME.search(name):
         return SCAN
     found = words(unquote(name) if "%" in name else name)
@@ -300,6 +336,8 @@ def _judge(name: str) -> str:
         return kind
     if tail.endswith(_ANY_SUFFIX):
         return next(kind for suffix, kind in _SUFFIXES if tail.endswith(suffix))
+    if found[-3:] == ("client", "key", "data"):  # of a kubeconfig
+        return "private_key"
     if found[:2] == ("tf", "token"):  # TF_TOKEN_app_terraform_io
         return "token"
     if len(found) > 1:  # pAssWord, Api_Key_ID: the whole name in one piece
@@ -363,7 +401,7 @@ class NameRules:
             found = words(name)
             if any(found[-len(extra) :] == extra for extra in self._extra if extra) and "name" not in self._off:
                 return "name"
-        kind = _judge(name)
+        kind = _judge(name) or (_by_section(name) if ":" in name or "__" in name else SCAN)
         if kind == SCAN and (lower.startswith(self._innate) or lower.endswith(_VERSIONS)):
             return TRUST
         return SCAN if kind in self._off else kind

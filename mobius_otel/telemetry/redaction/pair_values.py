@@ -76,13 +76,19 @@ class Pair(NamedTuple):
 
 
 _NEXT_NAME = re.compile(
-    r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,8}+([:=])?", re.ASCII
+    r"\\{0,128}+[\"']?(-{1,2}+)?([A-Za-z_][\w.\-]{0,80}+)\\{0,128}+[\"']?[ \t]{0,64}+([:=])?", re.ASCII
 )
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _OPENING = {")": "(", "]": "["}
 _BLOCKS, _TEMPLATES, _SCHEME_BEGINS = frozenset("|>"), frozenset("${%"), frozenset("bBtTaAdDsSjJ")
 _CALL_BEGINS = frozenset("ABCHNUhnra")
 _LINE_ENDS, _QUOTES = frozenset("\r\n"), frozenset("\"'")
+#: How a password is kept, before itself: "{SSHA}…" of LDAP, "{noop}…" and "{cipher}…" of Spring.
+_KEPT_AS = re.compile(
+    r"\{(?:s?sha[0-9\-]{0,5}|s?md[45]|crypt|bcrypt|noop|cipher|pbkdf2[\w\-]{0,20}|scrypt|argon2\w{0,2}|pkcs5s2|cleartext"
+    r"|plain|ldap|(?:pbkdf2|scrypt|argon2)?@SpringSecurity_v[0-9_]{1,8})\}(?=[^\s\"'`,;&)\]}])",
+    re.IGNORECASE | re.ASCII,
+)
 # Items of which none is a word or a sentence.
 _ITEM = r"- [\"']?(?=[^\s\"']{0,1024}?[0-9])[^\s\"'{}\[\]:]{6,1024}+[\"']?[ \t]{0,8}"
 _ITEMS = re.compile(rf"\r?\n[ \t]{{0,32}}+({_ITEM}(?:\r?\n[ \t]{{0,32}}+{_ITEM}){{0,100}})(?=\r?\n|\Z)", re.ASCII)
@@ -112,6 +118,8 @@ _BARE = re.compile(
     r"|[,;&)\]}](?![\s\"'`,;&)\]}]|$|:(?:\s|$)|(?:amp;)?[\w.\-\[\]]{1,40}+[=:]|\\(?:x|u00)2[27]"
     rf"|(?<=[^\s=:]&)(?:lt;/|(?:{_QUOTE}|gt);(?=[\s,;&<)\]}}]|$))"
     r"|(?:User|Data|Initial|Integrated|Persist|Trust|Connect|Connection|Application) [A-Z][A-Za-z ]{1,40}=)"
+    # A token of two parts: "7|QNWK…", "123|…"; else it is where a row of a log goes on.
+    r"|\|(?=[A-Za-z_\-]{0,64}[0-9])(?=[0-9_\-]{0,64}[A-Za-z])(?=[\w\-]{8,256}+(?![\w\-=:.@]))"
     # In an environment or a command line of /proc, the next variable or flag comes behind a NUL.
     r"|\0(?!\Z|[A-Za-z_]\w{0,60}+=|--?[A-Za-z]))*+",
     re.ASCII,
@@ -239,6 +247,8 @@ def value_span(text: str, pair: Pair, kind: str, of: Callable[[str], str]) -> tu
         if begin == "&" and (opened := _HTML_OPEN.match(text, at)):
             end = text.find(opened.group(), opened.end())
             return _checked(text, opened.end(), end if end >= 0 else len(text), kind)
+        if begin == "{" and _KEPT_AS.match(text, at):
+            return _checked(text, at, _bare_end(text, at), kind)
         if begin in _BRACKETS and not text.startswith("[redacted", at):
             return _bracket(text, at, kind, of)
     if (not word or begin in _BEFORE_QUOTES) and (opened := _OPEN.match(text, at)):
@@ -342,7 +352,9 @@ def _element(text: str, pair: Pair, kind: str) -> tuple[int, int]:
         text.startswith("</", end) and _ELEMENT.search(text[max(0, pair.start - 64) : pair.start])
     ):  # "/users/<int:pin>/cards" is a template
         return 0, 0
-    return _checked(text, pair.end, end if end >= 0 else len(text), kind, quoted=True)
+    value = text[pair.end : end if end >= 0 else len(text)]  # it may stand in a line of its own
+    start = pair.end + len(value) - len(value.lstrip())
+    return _checked(text, start, start + len(value.strip()), kind, quoted=True)
 
 
 def _says_no_secret(name: str, value: str, kind: str) -> bool:

@@ -33,7 +33,7 @@ PAIR_KINDS = frozenset({"url_credential", "authorization", "cookie"})
 # Read forwards it is => := = : or >, and no == :: :// >= or >>, and no = that ends its line: what stands before that is
 # mostly no name but base64, and not to be learned. Its quote may be doubled, or be \x22, \u0022, &quot;.
 _PAIR = (
-    r"(>=|=:|=(?<!==)(?<!\n=)(?<!\A=)|:(?<!::)(?<!//:)|>(?<![=>\s]>))[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+"
+    r"(>=|=:|=(?<!==)(?<!\n=)(?<!\A=)|:(?<!::)(?<!//:)|>(?<![=> \t]>))[ \t]{0,64}+(?:m[0-9;]{0,12}+\[\x1b)?+"
     r"((?:\](?=[\"']))?+(?:\"\"|[27]2(?:x|00u)\\|;touq&|[\"'`]?\\{0,128}+))"
     r"([\w.\-%\[\]$]{1,256}+)"
 )
@@ -41,7 +41,7 @@ _TURNED_PAIR = re.compile(_PAIR, re.ASCII)
 # The same, but for the parts of it, and for more separators: what stands before them tells something or nothing all
 # the same. What begins with a digit is no name, unless a bracket stands in it.
 _RUN = (
-    r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,8}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+"
+    r"[:=>](?<!\n=)(?<!\n==)(?<!\A=)(?<!\A==)[:=]?+[ \t]{0,64}+(?:m[0-9;]{0,12}+\[\x1b)?+(?:\](?=[\"']))?+"
     r"(?:\"\"|[27]2(?:x|00u)\\|;touq&|[\"'`]?+\\{0,128}+)"
     r"([\w.\-%\]$]{1,256}+(?:\[[\w.\-%\[\]$]{0,256}+|(?<![0-9.%\]]))|\[[\w.\-%\[\]$]{0,256}+)"
 )
@@ -54,13 +54,13 @@ _WIDE_PAIR, _WIDE_RUN = (
 _LONGEST_RUN = 256
 _SEPARATED = re.compile(
     r"(?:\"\"|\\(?:x|u00)2[27]|&quot;|\\{0,128}+(?:[\"']\]?|`)?+)"
-    r"(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,8}+[:=>\uff1a]"
+    r"(?:\x1b\[[0-9;]{0,12}+m)?+[ \t]{0,64}+[:=>\uff1a]"
 )
-_BLANKS = re.compile(r"[ \t]{0,8}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
+_BLANKS = re.compile(r"[ \t]{0,64}+(?:\x1b\[[0-9;]{0,12}+m){0,3}+(?:\*{1,2}+[ \t]{1,4}+)?")  # "**Password:** …"
 _BLANK_BEGINS, _QUOTES = frozenset(" \t\x1b*"), frozenset("\"'")
 _NAME = re.compile(r"(?:-D(?=[A-Za-z_])|-{0,2}+)([^\W\d].*|\$.*)")  # "-Ddb.password=…"
 # What a line begins with that goes on with one word at most, and what stands before a colon.
-_BEGINS = re.compile(r"^\W*+([\w.\-]++)\W*+\S*+\s*+$|([\w.\-]++)[\"']?[ \t]{0,8}+:", re.ASCII)
+_BEGINS = re.compile(r"^\W*+([\w.\-]++)\W*+\S*+\s*+$|([\w.\-]++)[\"']?[ \t]{0,64}+:", re.ASCII)
 _NAMES = re.compile(r"[A-Za-z_][\w.\-]*+", re.ASCII)
 _COLOUR = re.compile(r"\[[0-9]{1,3}m(?=[A-Za-z_])")  # "\x1b[36mpassword": the end of an escape sequence
 _LEARNED = 8192
@@ -73,6 +73,11 @@ _URL_NAMES = frozenset({"key", "ticket", "oobcode", "hmac", "assertion", "device
 HALF_NAMES = frozenset({"key", "keys", "code", "codes", "number", "id", "phrase", "no", "value", "num", "hash"})
 #: What they tell depends on what stands before them in a text.
 _HALF = HALF_NAMES | VALUE_NAMES | _URL_NAMES
+# The rest of a quoted name of a setting: "Jwt:Key": …
+_REST_OF_SETTING = re.compile(
+    r"((?:[A-Z][A-Za-z]{0,40}:){0,5}+[A-Z][A-Za-z]{0,40}+)([\"'])[ \t]{0,64}+([:=])[ \t]{0,64}+", re.ASCII
+)
+_SECTION = re.compile(r"[\"'](?:[A-Z][A-Za-z]{0,40}:){1,4}\Z", re.ASCII)
 # A change as Terraform and others print it: password = "old" -> "new".
 _ARROW = re.compile(r"[\"'][ \t]{0,8}+(?:->|=>|→)[ \t]{0,8}+([\"'])")
 # An address in which "code" is what logs somebody in.
@@ -228,7 +233,8 @@ class PairScanner:
             if name.lower() in HALF_NAMES:  # "API key: …", "card number: …"
                 before = text[max(0, start - 24) : start]
                 before = before.rpartition("\n")[2]  # not a word of the line above
-                word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if before.endswith(" ") else ""
+                section = before.endswith(":") and _SECTION.search(before)
+                word = before[:-1].rpartition(" ")[2].strip("\"'(,.;:") if section or before.endswith(" ") else ""
                 kind = self._of(f"{word} {name}") if word else SCAN
             if kind == SCAN and name.lower() in VALUE_NAMES:
                 kind = names.told(start)
@@ -281,6 +287,13 @@ class PairScanner:
                 continue
             kind = self._kind(text, name, name_start, login, names)
             if (
+                separator == ":"
+                and text[name_start - 1 : name_start] in _QUOTES
+                and (rest := _REST_OF_SETTING.match(text, begin))
+            ):  # all of it tells what follows
+                name, begin, separator, quote = f"{name}:{rest[1]}", rest.end(), rest[3], rest[2]
+                kind = self._of(name)
+            if (
                 not kind
                 or (marked and in_marker(text, name_start))
                 or (text[name_start - 1 : name_start] == ":" and _in_arn(text, name_start))
@@ -301,7 +314,7 @@ class PairScanner:
 
 
 #: What stands before a name whose word before it counts: "card number", "?code", "\\nkey".
-_BEFORE_HALF = frozenset(" ?&\\\n\"'")
+_BEFORE_HALF = frozenset(" ?&\\\n\"':")
 #: What stands before a parameter, in an address and at the begin of a form.
 _BEFORE_PARAMETER = frozenset({"?", "&", "", "\n", '"', "'"})
 

@@ -41,7 +41,7 @@ PROSE = word_set(
 
 # --- credentials without a name before them ------------------------------------------------------------------
 
-_LOOSE = re.compile(r"\b(bearer|basic)[ \t]+([A-Za-z0-9+/=_\-.~]{8,4096}+)", re.IGNORECASE | re.ASCII)
+_LOOSE = re.compile(r"\b(bearer|basic)[ \t]+((?:[0-9]{1,20}\|)?[A-Za-z0-9+/=_\-.~]{8,4096}+)", re.IGNORECASE | re.ASCII)
 _LOOSE_WORDS = (b"bearer", b"basic")
 _MIXED = re.compile(r"[0-9_=+/]|[a-z][A-Z]")
 

@@ -33,6 +33,7 @@ from mobius_otel.telemetry.redaction.names import (
     SCHEMA_NAMES,
     SCHEMA_TYPES,
     TRUST,
+    is_setting,
     says_id,
     word_set,
     words,
@@ -464,7 +465,7 @@ class Walk:
     def _key(self, key: Any, depth: int) -> Any:
         sort = type(key)
         if sort is str:
-            if key in self._clean:
+            if key in self._clean or (":" in key and is_setting(key)):
                 return key
             return key if key.isidentifier() and len(key) < 14 else self.text(key, depth)
         if sort is int or sort is float:

@@ -24,6 +24,8 @@ SECRET_KEY_BASE secretKeyBase fernetKey FERNET_KEY psk wifi_psk preSharedKey x-f
 twoFactorCode tfa_code 2fa_code confirmation_code authenticatorCode code_verifier oauth_verifier client_assertion
 SAMLResponse samlRequest id_token_hint TF_TOKEN_app_terraform_io
 cvv_code cvcCode rootpw bindpw enable_secret laravel_session verificatiecode
+client-key-data GH_PAT AZURE_DEVOPS_EXT_PAT unseal_key .dockerconfigjson JWT_KEY Jwt__Key Jwt:Key Token:Key
+ApiKeys:Stripe ApiKeys__Stripe Secrets:Stripe password= password: api_key=
 验证码 您的验证码 認証コード código_de_verificación
 """.split()  # noqa: SIM905 - a list that can be read
 HARMLESS = """
@@ -33,6 +35,7 @@ authority author_id key keyboard next_page_token nextToken has_password total_to
 cookie_consent secretary pass_rate passed code status_code error_code order_number user_id token_expires_at
 password_policy ssh_public_key idempotency_key partition_key primary_key session_duration spinner pan_zoom
 signature_algorithm authenticated password_strength key_count api_key_count secret_name credential_type
+pat pattern key_data ssh_key_data Jwt:Issuer Jwt:Audience Token:Audience ApiKeys:Enabled Tokens:Length
 card_type card_brand account_id apiKeyId access_key_id primary_no boarding_pass gpio_pin design_token data_key
 
 http_session db_session enable_password_reset PublicKeyToken response saml_provider assertion_count
@@ -100,6 +103,13 @@ def test_a_text_is_no_name():
     """What ends with a telling word by chance says nothing of its neighbours."""
     for text in ("Authorization: Bearer x token", "he forgot his own long password", '{"a": "token"', "a=token"):
         assert NameRules().of(text) == SCAN
+
+
+def test_what_is_said_of_a_name_in_brackets_changes_nothing():
+    """Of one in the plural it may be a count."""
+    rules = NameRules()
+    assert (rules.of("password (new)"), rules.of("API key (old)")) == ("password", "api_key")
+    assert [rules.of(name) for name in ("tokens (new)", "token (type)", "author (new)")] == [SCAN] * 3
 
 
 def test_the_memory_of_names_is_bounded():

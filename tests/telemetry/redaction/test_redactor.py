@@ -377,6 +377,34 @@ def test_a_document_is_judged_where_it_stands():
         assert [redactor.redact(value).value for value in (deep, {"c": inner})] == expected
 
 
+def test_a_key_that_names_a_setting_stays_whole():
+    """Sections of .NET, of an environment; also where the value is no secret."""
+    value = {
+        "Jwt:Key": CANARY,
+        "Jwt:Audience": "x",
+        "ApiKeys:Stripe": CANARY,
+        "password=": CANARY,
+        "API key (new)": CANARY,
+    }
+    clean = {
+        "Jwt:Key": "[redacted:private_key]", "Jwt:Audience": "x", "ApiKeys:Stripe": "[redacted:api_key]",
+        "password=": "[redacted:password]", "API key (new)": "[redacted:api_key]",
+    }  # fmt: skip
+    for _ in range(2):
+        assert Redactor().redact(value).value == Redactor().redact({"a": value}).value["a"] == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("7,http://x.org:8080,ann@x.org,active", "7,http://x.org:8080,[redacted:email],active"),
+        ("url=http://x:8080;email=ann@x.org", "url=http://x:8080;email=[redacted:email]"),
+    ],
+)
+def test_behind_a_port_no_login_ends(text, clean):
+    assert Redactor().text(text) == clean
+
+
 def test_a_detector_that_failed_once_is_asked_again():
     """A text that was blanked since a function raised is no text with a secret."""
     fails = [True]
