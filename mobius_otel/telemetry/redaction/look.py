@@ -230,6 +230,11 @@ class Look:
             for index, sorts in self._suspected(texts).items():
                 suspects[texts[index]] = sorts
                 del unknown[texts[index]]
+            if self._wholes:  # what stands there may be told by what stands beside it: no text is remembered from there
+                wholes = {id(place) for place in self._wholes}
+                for text, (place, _) in zip(self._texts, self._places, strict=True):
+                    if id(place) in wholes:
+                        unknown.pop(text, None)
             if unknown:
                 memory.remember(unknown)
         if suspects and self._places:
