@@ -198,7 +198,7 @@ def _metrics(policy: Policy) -> list[Finding]:
     if compat.installed("opentelemetry-exporter-prometheus") is None:
         return [Finding("metrics", "fail", "metrics.path needs: pip install 'mobius_otel[prometheus]'")]
     whose = f"of all workers, by {policy.metrics.sidecar}" if policy.metrics.sidecar else "for each worker by itself"
-    return [Finding("metrics", "ok", f"{policy.metrics.path}, {whose}")]
+    return [Finding("metrics", "ok", f"{policy.metrics.path}, {whose}; in the place of a page of the service")]
 
 
 def _limits(policy: Policy) -> list[Finding]:

@@ -11,7 +11,7 @@ from mobius_otel.web.facts import Facts
 from mobius_otel.web.guard import Guard, answer_headers, current_guard
 from mobius_otel.web.principal import principal_variable
 from mobius_otel.web.problems import Problem, unavailable
-from mobius_otel.web.prometheus import metrics_app
+from mobius_otel.web.prometheus import metrics_app, tell_hidden
 from mobius_otel.web.verdict import Verdict
 
 __all__ = ["SecurityMiddleware", "completing", "is_another"]
@@ -74,6 +74,7 @@ class SecurityMiddleware:
         if verdict.problem is not None:
             await (_refuse if kind == "http" else _refuse_websocket)(self.guard, verdict, scope, receive, send)
         elif self._metrics is not None and kind == "http" and self.guard.serves_metrics(verdict.facts):
+            tell_hidden(self.guard.policy.metrics.path)
             await self._metrics(scope, receive, send)
         else:
             await self._pass(scope, receive, send, verdict)

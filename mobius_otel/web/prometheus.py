@@ -7,6 +7,8 @@ our own, so that a service's other Prometheus metrics are left alone.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -19,14 +21,25 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from prometheus_client import CollectorRegistry
 
-__all__ = ["attach_reader", "attach_sidecar", "detach_sidecar", "metrics_app", "metrics_wsgi_app", "registry"]
+__all__ = [
+    "attach_reader",
+    "attach_sidecar",
+    "detach_sidecar",
+    "metrics_app",
+    "metrics_wsgi_app",
+    "registry",
+    "tell_hidden",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
+_log = logging.getLogger("mobius_otel")
 _lock = threading.Lock()
+#: Collectors in prometheus_client's own registry that no service has made itself.
+_OF_OTHERS = ("prometheus_client.gc_", "prometheus_client.platform_", "prometheus_client.process_", "opentelemetry.")
 _state: dict[str, Any] = {}
 
 
@@ -91,6 +104,34 @@ def detach_sidecar() -> None:
     if relay is not None:
         with guarded("prometheus"):
             relay.flush()
+
+
+def tell_hidden(path: str | None) -> None:
+    """Say once that the guard's page has none of the service's own metrics, where there are any.
+
+    Args:
+        path: Where the guard answers a scrape, whatever the service has there.
+    """
+    if "told" in _state:
+        return
+    with guarded("prometheus"):
+        default = getattr(sys.modules.get("prometheus_client"), "REGISTRY", None)
+        known: Mapping[Any, list[str]] = getattr(default, "_collector_to_names", {})
+        own = [names[0] for made, names in list(known.items()) if names and not _is_of_others(made)]
+        if own:
+            _state["told"] = True
+            _log.warning(
+                "mobius_otel: [metrics] path = %r answers in the place of whatever the service has there, and its own"
+                " metrics of prometheus_client (%s, %d in all) are not on that page: where the service has a page of"
+                " its own, choose another path",
+                path,
+                own[0],
+                len(own),
+            )
+
+
+def _is_of_others(collector: object) -> bool:
+    return type(collector).__module__.startswith(_OF_OTHERS)
 
 
 def metrics_app() -> Any:

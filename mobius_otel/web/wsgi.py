@@ -17,7 +17,7 @@ from mobius_otel.web.facts import Facts
 from mobius_otel.web.guard import Guard, answer_headers, current_guard
 from mobius_otel.web.principal import principal_variable
 from mobius_otel.web.problems import unavailable
-from mobius_otel.web.prometheus import metrics_wsgi_app
+from mobius_otel.web.prometheus import metrics_wsgi_app, tell_hidden
 from mobius_otel.web.verdict import Verdict
 
 __all__ = ["SPAN_TO_COME", "WSGISecurityMiddleware"]
@@ -68,6 +68,7 @@ class WSGISecurityMiddleware:
         verdict = environ[_JUDGED] = self.guard.judge(_facts(environ))
         verdict.at_server = self.at_server
         if verdict.problem is None and self._metrics is not None and self.guard.serves_metrics(verdict.facts):
+            tell_hidden(self.guard.policy.metrics.path)
             served: Iterable[bytes] = self._metrics(environ, start_response)
             return served
         recorder = self.guard.recorder if verdict.audited is not None else None

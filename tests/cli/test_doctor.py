@@ -80,7 +80,8 @@ def test_the_doctor_names_store_and_metrics_as_the_policy_does(said):
     """No object of the inside."""
     policy = '[api_keys]\nrequire = ["/v1/*"]\n[metrics]\npath = "/metrics"\nsidecar = "http://127.0.0.1:9464"\n'
     assert found(said, policy, "key store") == [("ok", "sqlite:///keys.db")]
-    assert found(said, policy, "metrics") == [("ok", "/metrics, of all workers, by http://127.0.0.1:9464")]
+    text = "/metrics, of all workers, by http://127.0.0.1:9464; in the place of a page of the service"
+    assert found(said, policy, "metrics") == [("ok", text)]
 
 
 def test_a_folder_is_no_ledger(said, tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 
+import prometheus_client
 import pytest
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -16,7 +17,16 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from mobius_otel import MetricEmitter
-from mobius_otel.web import exposition, metrics_app, metrics_wsgi_app, prometheus
+from mobius_otel.policy import parse_policy
+from mobius_otel.web import (
+    Guard,
+    SecurityMiddleware,
+    WSGISecurityMiddleware,
+    exposition,
+    metrics_app,
+    metrics_wsgi_app,
+    prometheus,
+)
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -186,6 +196,37 @@ def test_a_services_own_prometheus_metrics_are_left_alone(provider):
 
     assert prometheus.registry() is not REGISTRY
     assert isinstance(prometheus.registry(), CollectorRegistry)
+
+
+@pytest.mark.parametrize("make", [SecurityMiddleware, WSGISecurityMiddleware])
+def test_own_metrics_that_the_guards_page_has_not_are_told_once(provider, monkeypatch, caplog, make):
+    """A dashboard of theirs goes blank when the guard answers at the path of their page; Python's own are none."""
+    own = CollectorRegistry()
+    monkeypatch.setattr(prometheus_client, "REGISTRY", own)
+    policy = parse_policy('[metrics]\npath = "/metrics"\n')
+
+    def scrape_guard():
+        app = make(None, Guard(policy, None))
+        asyncio.run(_asked(app)) if make is SecurityMiddleware else scrape(app)
+
+    prometheus_client.PlatformCollector(own)
+    scrape_guard()
+    assert caplog.messages == []
+    prometheus_client.Counter("own_requests", "Counted by the service.", registry=own)
+    for _ in range(2):
+        scrape_guard()
+    (said,) = caplog.messages
+    assert "'/metrics' answers in the place of" in said
+    assert "(own_requests, 1 in all)" in said
+
+
+async def _asked(app):
+    scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b"", "headers": []}
+
+    async def nothing(*_):
+        """Take an answer, give no body."""
+
+    await app(scope, nothing, nothing)
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
