@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import re
@@ -37,6 +38,7 @@ __all__ = [
     "has_configurator",
     "has_linear_patterns",
     "installed",
+    "leaves_at_exit",
     "linear_pattern",
     "listed_like",
     "logs_api",
@@ -54,10 +56,13 @@ __all__ = [
     "sdk_disabled",
     "sdk_is_missing",
     "server_views",
+    "stay_at_exit",
 ]
 
 #: The base class of everything that takes collected metrics, and the method in which it gets them.
 METRIC_READERS = MetricReader
+# Where the providers keep what they registered for the end of the process.
+_AT_EXIT = ("_atexit_handler", "_at_exit_handler")
 RECEIVE_METRICS = "_receive_metrics"
 
 
@@ -118,6 +123,18 @@ def configure_sdk() -> None:
     made = getattr(metrics.get_meter_provider(), "_sdk_config", None)  # the configurator takes no views
     if made is not None and not made.views:
         made.views = server_views()
+
+
+def leaves_at_exit(provider: object) -> bool:
+    """Return whether a provider of the SDK shuts itself down when the process ends, and has not yet."""
+    return any(getattr(provider, name, None) is not None for name in _AT_EXIT)
+
+
+def stay_at_exit(provider: object) -> None:
+    """Keep a provider of the SDK from shutting itself down when the process ends."""
+    for name in _AT_EXIT:
+        if (handler := getattr(provider, name, None)) is not None:
+            atexit.unregister(handler)
 
 
 def context_reader() -> Callable[[], Mapping[str, object]]:

@@ -13,8 +13,9 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace
@@ -23,7 +24,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from mobius_otel import compat, conventions
 from mobius_otel.compat import logs_api
 from mobius_otel.errors import AuditUnavailable, ConfigurationError, MobiusError, PolicyError
-from mobius_otel.instrumentation import Reach, audit_function, guard_frameworks, time_function, wait_for_settings
+from mobius_otel.instrumentation import (
+    Reach,
+    audit_function,
+    guard_frameworks,
+    supervises,
+    time_function,
+    wait_for_settings,
+)
 from mobius_otel.opening import check_policy, open_keys, open_ledger, open_rotator, redaction_policy
 from mobius_otel.policy import Policy, load_policy
 from mobius_otel.sigterm import before_default, leave_to_exit
@@ -59,9 +67,11 @@ __all__ = [
 #: The status of a process that refuses to start: EX_CONFIG of sysexits.h.
 EXIT_REFUSED = 78
 _FLUSH_SECONDS = 3.0
-#: What a SIGTERM is delayed by at most, and how much of it the audit stream lets the last metrics go first.
+#: What the end of a process is delayed by at most, and how much of it the audit stream lets the last metrics go first.
 _END_SECONDS = _FLUSH_SECONDS + 1
 _METRICS_SECONDS = 1.0
+#: What a process that has only started others is delayed by: it waited for them before, and has little to send.
+_SUPERVISOR_SECONDS = 1.0
 
 _log = logging.getLogger("mobius_otel")
 _lock = threading.RLock()
@@ -298,6 +308,8 @@ def _connect() -> None:
         _log.exception("mobius_otel: OpenTelemetry's SDK could not be set up; the guard stands")
     if _current is not None:
         _current.connect()
+        atexit.unregister(_leave)  # what is registered last runs first: before the providers would end one by one
+        atexit.register(_leave, _current)
 
 
 def _arm_or_exit() -> None:
@@ -316,7 +328,6 @@ def _arm_or_exit() -> None:
         except Exception as error:
             _refuse(error)
         _current = runtime
-    atexit.register(_leave, runtime)
     _armed_in = os.getpid()
     before_default(_terminate)
 
@@ -332,41 +343,64 @@ def _terminate() -> None:
     """
     runtime = _current
     if runtime is not None:
-        ending = threading.Thread(target=_end, args=(runtime,), name="mobius_otel-sigterm", daemon=True)
-        ending.start()
-        ending.join(_END_SECONDS)
+        _beside(_end, runtime)(_seconds_to_end())
 
 
-def _end(runtime: Runtime) -> None:
-    """Send what providers hold, and shut down. They would do it at exit, which a signal does not come to."""
+def _seconds_to_end() -> float:
+    """Return how long an end may take; what leaves the serving to others has waited for theirs."""
+    return _SUPERVISOR_SECONDS if supervises() else _END_SECONDS
+
+
+def _end(runtime: Runtime, *, leaves: bool = False) -> None:
+    """Send what providers hold, all at once, and shut down.
+
+    Args:
+        runtime: What to shut down.
+        leaves: Also the providers: the process leaves in good order, and a forked child as its parent.
+    """
     tell_the_rest()
     metrics, *others = [
-        threading.Thread(target=_flush, args=(provider,), name="mobius_otel-flush", daemon=True)
+        _beside(_flush, provider, leaves)
         for provider in (metrics_api.get_meter_provider(), trace.get_tracer_provider(), logs_api.get_logger_provider())
     ]
-    for flushing in (metrics, *others):
-        flushing.start()
-    metrics.join(_METRICS_SECONDS)  # the package's own have to be collected before the emitter is closed
-    if os.getpid() == _armed_in:
+    metrics(_METRICS_SECONDS)  # the package's own have to be collected before the emitter is closed
+    if leaves or os.getpid() == _armed_in:
         runtime.shutdown()
     elif runtime.ledger is not None:
         runtime.ledger.close()  # a forked child ends its own stream alone: its parent ships, and may be waiting for it
-    for flushing in (metrics, *others):
-        flushing.join()
+    for wait in (metrics, *others):
+        wait(None)
 
 
-def _flush(provider: object) -> None:
-    flush = getattr(provider, "force_flush", None)
-    if flush is not None:
+def _beside(function: Callable[..., None], *args: Any, **named: Any) -> Callable[[float | None], None]:
+    """Call a function in another thread; return what waits for its end, at most so many seconds."""
+    thread = threading.Thread(target=function, args=args, kwargs=named, name="mobius_otel-end", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # Python 3.12.1 begins none while the interpreter ends
+        function(*args, **named)
+        return lambda _: None
+    return thread.join
+
+
+def _flush(provider: object, leaves: bool) -> None:
+    method = "shutdown" if leaves and compat.leaves_at_exit(provider) else "force_flush"
+    send = getattr(provider, method, None)
+    if send is not None:
         with guarded("runtime"):
-            flush(round(_FLUSH_SECONDS * 1000))
+            send() if method == "shutdown" else send(round(_FLUSH_SECONDS * 1000))
 
 
 def _leave(runtime: Runtime) -> None:
-    """Shut down at the end of the process; a SIGTERM asks for what is happening, and does not cut it off."""
+    """Shut down at the end of the process; a SIGTERM asks for what is happening, and does not cut it off.
+
+    The providers too: each would wait for its exporter, and that for its collector, one after another.
+    """
     if os.getpid() == _armed_in:
         leave_to_exit()
-    runtime.shutdown()
+    _beside(_end, runtime, leaves=True)(_seconds_to_end())
+    for provider in (metrics_api.get_meter_provider(), trace.get_tracer_provider(), logs_api.get_logger_provider()):
+        compat.stay_at_exit(provider)  # what did not come to its end by now does not either
 
 
 def _refuse(error: Exception) -> NoReturn:

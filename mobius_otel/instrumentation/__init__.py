@@ -6,13 +6,14 @@ from mobius_otel.instrumentation.django import wait_for_settings
 from mobius_otel.instrumentation.frameworks import guard_frameworks
 from mobius_otel.instrumentation.functions import audit_function, time_function
 from mobius_otel.instrumentation.instrumentor import MobiusInstrumentor
-from mobius_otel.instrumentation.reach import Reach
+from mobius_otel.instrumentation.reach import Reach, supervises
 
 __all__ = [
     "MobiusInstrumentor",
     "Reach",
     "audit_function",
     "guard_frameworks",
+    "supervises",
     "time_function",
     "wait_for_settings",
 ]

@@ -25,7 +25,7 @@ from mobius_otel.policy import Policy
 from mobius_otel.telemetry.safety import guarded
 from mobius_otel.web import Guard
 
-__all__ = ["SERVERS", "UNREACHED", "WITH_GUARD", "Reach", "class_names"]
+__all__ = ["SERVERS", "UNREACHED", "WITH_GUARD", "Reach", "class_names", "supervises"]
 
 _log = logging.getLogger("mobius_otel")
 
@@ -45,6 +45,7 @@ _SUPERVISORS = (
     ("uvicorn.supervisors.multiprocess", "Multiprocess.run"),
     ("uvicorn.supervisors.basereload", "BaseReload.run"),
     ("hypercorn.run", "run"),
+    ("granian.server.mp", "MPServer.serve"),
 )
 # Seconds between two looks; a service may take its time to start.
 _LOOKS = (5.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
@@ -84,12 +85,12 @@ class Reach:
         """Return the gauge: 1 in front of an application, 0 in front of none, nothing where others serve."""
         if self._guard.stands:
             return [(1, {})]
-        return [] if _supervises_in == os.getpid() else [(0, {})]
+        return [] if supervises() else [(0, {})]
 
     def _watch(self, ended: _thread.LockType) -> None:
         listened = False
         for seconds in _LOOKS:
-            if ended.acquire(timeout=seconds) or self._guard.stands or _supervises_in == os.getpid():
+            if ended.acquire(timeout=seconds) or self._guard.stands or supervises():
                 return
             with guarded("guard"):
                 listens = _listens()
@@ -127,6 +128,11 @@ def _demanded(policy: Policy) -> str:
         "security headers": policy.headers.preset != "off" or policy.headers.override,
     }
     return ", ".join(name for name, wanted in asked.items() if wanted)
+
+
+def supervises() -> bool:
+    """Return whether this process leaves the serving to others, which it started."""
+    return _supervises_in == os.getpid()
 
 
 def _watch_supervisors() -> None:
