@@ -11,16 +11,17 @@ MEANINGS: Final[dict[str, str]] = {
     "anthropic": "A key of Anthropic: `sk-ant-…`.",
     "api_key": "A value under a name such as `api_key`, `access-key`; `NAME_live_…` and its like, with a digit in it.",
     "authorization": "The credentials of an `Authorization` header; its scheme stays. `Bearer …`, `Basic …` in text.",
-    "aws": "An access key id of AWS: `AKIA…` and its like, with the alphabet and the length of one; a key of Bedrock"
-    " `ABSK…`, a token for EKS.",
-    "azure": "A client secret of Azure: `…Q~…`; a token of Azure DevOps, a key of Azure Functions.",
+    "aws": "An access key id of AWS: `AKIA…` and its like, with the alphabet and the length of one; keys of Bedrock,"
+    " a token for EKS or of a session.",
+    "azure": "A client secret of Azure: `…Q~…`; a token of Azure DevOps, keys of Azure Functions, Storage, Cosmos DB"
+    " and OpenAI.",
     "card": "A payment card: the issuer's first digits, the exact length and the check digit (Luhn), in one piece, in"
     " groups, as a number; a longer run of digits is none.",
     "cookie": "The contents of `Cookie` and `Set-Cookie`.",
     "credential": "A value under a name such as `credentials`.",
     "cvv": "A value under `cvv`, `cvc`, `card_security_code`.",
     "email": "An e-mail address; `git@host:path`, `icon@2x.png`, `celery@worker-1.local` and ids of messages stay.",
-    "gcp": "A key or token of Google: `AIza…`, `GOCSPX-…`, `ya29.…`, `1//0…`.",
+    "gcp": "A key or token of Google: `AIza…`, `AQ.…`, `GOCSPX-…`, `ya29.…`, `1//0…`.",
     "github": "A token of GitHub: `ghp_…`, `github_pat_…`.",
     "gitlab": "A token of GitLab: `glpat-…` and its like.",
     "huggingface": "A token of Hugging Face: `hf_…`.",
@@ -38,7 +39,8 @@ MEANINGS: Final[dict[str, str]] = {
     " `the password is …`.",
     "phone": "A telephone number as people write it (`+49 30 …`, `(415) 555-…`), or digits under `phone`, `mobile`.",
     "pin": "A value under `pin`, `pin_code`.",
-    "private_key": "A key in PEM form, also cut off; a value under `private_key`. Certificates and public keys stay.",
+    "private_key": "A key in PEM form, also cut off or in base64; a value under `private_key`."
+    " Certificates and public keys stay.",
     "pypi": "A token of PyPI: `pypi-…`.",
     "secret": "A value under `secret`, `client_secret`, `SECRET_KEY_BASE`, `security_answer`.",
     "sendgrid": "A key of SendGrid: `SG.….…`.",

@@ -267,7 +267,7 @@ class TokenScreen:
         ]
         inner = [part for kind, parts, _ in ANYWHERE if kind not in off for part in parts if "_" not in part]
         #: What stands inside, and a character of it that stands in few texts.
-        self._inner = tuple((min(part, key=str.isalnum), part) for part in inner)
+        self._inner = tuple((min(part, key=lambda sign: (sign.isalnum(), sign != "J")), part) for part in inner)
         self._joins = frozenset() if "api_key" in off else frozenset(place.encode() for place in PLACES)
         #: The words, in lower case, of which a text holds one that is to be searched for them.
         self.words: frozenset[bytes] = frozenset((*self._openings, *self._joins))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 __all__ = ["ANYWHERE", "BEGINNINGS", "DOTTED", "JOINED", "PLACES"]
 
+#: What goes on the first line of a private key in base64, behind "-----BEGIN ".
+_KEYS = "|".join(
+    base64.b64encode(begin[: len(begin) // 3 * 3])[15:].decode()
+    for label in ("", "RSA ", "EC ", "DSA ", "OPENSSH ", "ENCRYPTED ", "PGP ")
+    for begin in [f"-----BEGIN {label}PRIVATE KEY".encode()]
+)
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: Kind, what a token begins with, and the rest of it. Prefixes of one first letter become one branch of the pattern,
 #: so that a text is searched once, quickly, and not once for every vendor.
@@ -14,6 +21,8 @@ BEGINNINGS = (
     ("aws", "ABSK", r"[0-9A-Za-z+/]{109,269}+={0,2}"),
     ("aws", "amzn.mws.", _UUID),
     ("aws", "k8s-aws-v1.", r"[0-9A-Za-z_\-]{100,4000}+"),
+    ("aws", "bedrock-api-key-", r"[0-9A-Za-z+/_\-]{100,4000}+={0,2}"),
+    ("gcp", "AQ.Ab8", r"[0-9A-Za-z_\-]{40,60}+"),
     ("gcp", "AIza", r"[0-9A-Za-z_\-]{35}"),
     ("gcp", "GOCSPX-", r"[0-9A-Za-z_\-]{20,40}+"),
     ("gcp", "ya29.", r"[0-9A-Za-z_\-.]{20,2000}+"),
@@ -139,6 +148,12 @@ ANYWHERE = (
     ("azure", ("Q~",), r"[0-9A-Za-z_.~]{3}[0-9]Q~[0-9A-Za-z_.~\-]{31,34}+"),
     ("azure", ("AZDO", "AzFu"),
      (r"(?:[0-9A-Za-z]{76}AZDO[0-9A-Za-z]{4}(?![0-9A-Za-z])|[0-9A-Za-z_\-]{44}AzFu[0-9A-Za-z_\-]{5}[AQgw]==)")),
+    ("azure", ("JQQJ9",), r"[0-9A-Za-z]{52}JQQJ9[0-9A-Za-z]{26,31}(?![0-9A-Za-z])"),
+    ("azure", ("+ASt", "ACDb"),
+     r"(?:[0-9A-Za-z+/]{76}\+ASt[0-9A-Za-z+/]{5}|[0-9A-Za-z]{76}ACDb[0-9A-Za-z]{5})[0-9A-Za-z]=="),
+    ("aws", ("IQoJb3JpZ2lu",), r"IQoJb3JpZ2lu[0-9A-Za-z+/_\-]{100,4000}+={0,2}"),  # of a session
+    # "-----BEGIN … PRIVATE KEY" in base64
+    ("private_key", ("LS0tLS1CRUdJTiB",), rf"LS0tLS1CRUdJTiB(?:{_KEYS})[0-9A-Za-z+/]{{8,32768}}+={{0,2}}"),
     ("telegram", (":AA",), r"(?:bot)?+[0-9]{8,10}+:AA[0-9A-Za-z_\-]{32,33}(?![0-9A-Za-z_\-])"),
     ("vendor_token", (".atlasv1.",), r"[0-9A-Za-z]{14}\.atlasv1\.[0-9A-Za-z_\-=]{60,70}+"),
     ("vendor_token", ("-us",), r"[0-9a-f]{32}-us[0-9]{1,2}(?![0-9a-z])"),

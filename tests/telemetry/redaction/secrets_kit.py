@@ -52,3 +52,12 @@ BY_VALUE = {
     "ssn": ["536-90-4399"],
     "email": ["alice.b+x@example.co.uk", "bob%40example.com"],
 }  # fmt: skip
+BY_VALUE["aws"] += ["IQoJb3JpZ2luX2VjE" + made_up(200) + "==", "bedrock-api-key-" + made_up(140) + "="]
+BY_VALUE["gcp"] += ["AQ.Ab8" + made_up(46)]
+BY_VALUE["azure"] += [made_up(76) + "+ASt" + made_up(5) + "Q==", made_up(76) + "ACDb" + made_up(5) + "A==",
+                      made_up(52) + "JQQJ99BAACYeBjFXJ3w3AAABACOG" + made_up(4)]  # fmt: skip
+BY_VALUE["private_key"] = [
+    base64.b64encode(key + b"\n" * (1 + -(len(key) + 2) % 3)).decode()
+    for label in ("RSA ", "", "EC ", "OPENSSH ")
+    for key in [PEM.replace("RSA ", label).encode()]
+]
