@@ -164,6 +164,7 @@ HARMLESS_INSIDE = word_set(
     " not_before not_after scope scopes algorithm alg created updated created_at updated_at last_used last_used_at"
     " rotated_at revoked_at path domain secure httponly samesite max_age status present length region version provider"
     " issuer role enabled required kind state namespace createdate create_date host port external format"
+    " secretname audience kid fingerprint channel sent_at transports"
 )
 
 #: What a description of a field says besides, and the types that tell it from a value: JSON Schema, OpenAPI, forms.

@@ -10,7 +10,7 @@ import re
 
 from mobius_otel.telemetry.redaction.scopes import ACTIONS, RIGHTS
 
-__all__ = ["is_message", "is_message_of_a_list", "is_statement_id", "is_word", "keeps"]
+__all__ = ["is_message", "is_message_of_a_list", "is_statement_id", "is_version", "is_word", "keeps"]
 
 
 def _set(text: str) -> frozenset[str]:
@@ -93,6 +93,8 @@ _REFERENCE = re.compile(
 _RANGES = frozenset("^~><=")
 _VERSION = r"(?:\^|~>?|[><]=?|==?) ?v?[0-9]{1,4}(?:\.(?:[0-9]{1,5}|[x*])){1,3}(?:-[a-z]{1,10}(?:\.?[0-9]{1,3})?)?"
 _VERSIONS = re.compile(rf"{_VERSION}(?:(?: \|\| ?| ?, ?| ){_VERSION}){{0,4}}")
+_RANGES_AND_DIGITS = _RANGES | frozenset("0123456789")
+_SIMPLE_VERSION = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,5}){1,3}(?:-[a-z]{1,10}(?:\.?[0-9]{1,3})?)?")
 _PLAIN_VERSION = re.compile(r"[0-9]{1,3}\.[0-9]{1,4}\.[0-9]{1,5}(?:-[a-z]{1,10}(?:\.[0-9]{1,3})?)?")
 _HASHES = _set("bcrypt scrypt argon2 argon2i argon2id pbkdf2")
 _KEY_TYPES = _set("rsa ec ecdsa dsa ed25519 kms")
@@ -121,6 +123,13 @@ _LONGEST_WORD = 8
 def is_statement_id(name: str, value: str) -> bool:
     """Return whether a value is the id of a statement in a policy of AWS, in words: ``"Sid": "AllowListing"``."""
     return name == "Sid" and len(value) <= 100 and _STATEMENT_ID.fullmatch(value) is not None
+
+
+def is_version(value: str) -> bool:
+    """Return whether a value is the version of a package: ``0.5.0``, ``^1.2``."""
+    return (
+        value[:1] in _RANGES_AND_DIGITS and (_SIMPLE_VERSION.fullmatch(value) or _VERSIONS.fullmatch(value)) is not None
+    )
 
 
 def is_word(value: str) -> bool:

@@ -43,7 +43,7 @@ from mobius_otel.telemetry.redaction.personal import is_message_id
 from mobius_otel.telemetry.redaction.scanner import cut
 from mobius_otel.telemetry.redaction.scopes import ACTIONS
 from mobius_otel.telemetry.redaction.sorts import ANYTHING, DOCUMENT
-from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_word, keeps
+from mobius_otel.telemetry.redaction.values import is_message_of_a_list, is_statement_id, is_version, is_word, keeps
 from mobius_otel.telemetry.safety import STRANGE, of_handler
 
 __all__ = ["DROPPED", "Walk"]
@@ -62,6 +62,11 @@ _HANDED_ON = frozenset({"password", "secret", "token", "api_key", "private_key",
 _LABELS = word_set("label labels i18n l10n translation translations captions placeholders headings")
 _LONGEST_NAME = 256  # what counts of one
 _MOST_COUNTED = 100_000  # tests that pass
+_FEWEST_OF_A_CODE = 10
+#: What the container of versions is called: {"devDependencies": {"cookie": "0.5.0"}}.
+_PACKAGES = ("dependencies", "versions", "packages")
+#: What stands in the description of a route (OpenAPI).
+_OF_ROUTES = word_set("get post put patch delete head options parameters")
 _DIGITS = frozenset({"pin", "cvv", "otp", "ssn", "card", "phone"})
 _SAFE_OBJECTS = (uuid.UUID, dt.datetime, dt.date, dt.time, dt.timedelta)
 
@@ -333,6 +338,10 @@ class Walk:
             if kind == "token":
                 return name[-6:].lower() == "tokens" and is_word(value)
             return kind == "password" and is_message_of_a_list(value)
+        if kind == "token" and is_count(name) and value.isdigit() and len(value) < _FEWEST_OF_A_CODE:
+            return True  # a count, as a text
+        if is_version(value) and self._owner[-_LONGEST_NAME:].lower().endswith(_PACKAGES):
+            return True
         return value[1:].islower() and _holds_labels(self._owner[-_LONGEST_NAME:]) and self._rules.of(value) == kind
 
     def _too_long(self, value: str) -> str:
@@ -375,6 +384,8 @@ class Walk:
 
     def _mapping(self, value: Mapping[Any, Any], name: str, kind: str, depth: int) -> Any:
         told = self._told(value) if type(value) is dict else SCAN
+        if kind in _HANDED_ON and name[:1] == "/" and not _OF_ROUTES.isdisjoint(value):
+            kind = SCAN  # {"/users/{id}/password": {"put": {"summary": …}}}
         described = kind in _HANDED_ON and type(value) is dict and _is_schema(value)
         changed = type(value) is not dict
         if told == BOUND:

@@ -99,6 +99,20 @@ def test_what_stands_beside_one_stays_and_it_goes(text, clean):
         {"sid": "S-1-5-21-3623811015-3361044348-30300820-1013"},
         {"sid": "SM0123456789abcdef0123456789abcdef"},
         {"headers": {"Message-ID": "<20240117.abc@mail.example.org>"}, "messageId": "<20240117.abc@mail.example.org>"},
+        {
+            "dependencies": {
+                "js-tokens": "4.0.0",
+                "password": "0.1.1",
+                "cookie": "^0.5.0",
+                "jsonwebtoken": "^9.0.0 || ^8.5.1",
+            }
+        },
+        {"gen_ai.usage.output_tokens": "34"},
+        {"paths": {"/token": {"get": {"operationId": "getToken2"}}, "/users/{id}/password": {"put": {"tags": ["a"]}}}},
+        {
+            "volumes": [{"name": "x", "secret": {"secretName": "app-token-7x2k9"}}],
+            "jwt": {"alg": "RS256", "kid": "k-1"},
+        },
         {"references": ["<20240117.abc@mail.example.org>"]},
         {"password": {"type": "string", "description": "The new one of user 17", "pattern": "^[a-z0-9]{12,}$"}},
         {"api_key": {"type": "apiKey", "name": "X-API-Key", "in": "header", "description": "Yours"}},
@@ -121,3 +135,10 @@ def test_a_value_beside_the_description_of_its_field_goes():
         "sid": "AC0123456789abcdef0123456789abcdef"
     }
     assert REDACTOR.redact({"message_id": "<ghp_abcdefghijklmnopqrst0123456789abcdef@h.example>"}).matches
+    assert REDACTOR.redact({"/password": {"before": "hunter22", "after": "hunter23"}}).value == {
+        "/password": {"before": "[redacted:password]", "after": "[redacted:password]"}
+    }
+    assert REDACTOR.redact({"dependencies": {"password": "hunter22"}, "password": "0.1.1"}).value == {
+        "dependencies": {"password": "[redacted:password]"},
+        "password": "[redacted:password]",
+    }
