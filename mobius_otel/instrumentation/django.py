@@ -20,6 +20,8 @@ __all__ = ["wait_for_settings"]
 _log = logging.getLogger("mobius_otel")
 _hooked = False
 _waiting: list[Callable[[], None]] = []
+#: What is asked for its class by way of ours, and how it was asked before.
+_asked: list[tuple[Any, Any]] = []
 
 
 def wait_for_settings() -> None:
@@ -32,9 +34,35 @@ def wait_for_settings() -> None:
 
 def _hook(imported: Any) -> None:
     with contextlib.suppress(AttributeError):  # built otherwise than the versions that are known
+        _let_be_asked_for_class()
         wrapt.wrap_function_wrapper("django.conf", "LazySettings._setup", _around_settling)
         wrapt.wrap_function_wrapper("django.conf", "LazySettings.configure", _around_settling)
         wrapt.wrap_function_wrapper(imported, "DjangoInstrumentor._instrument", _around_instrument)
+
+
+def _let_be_asked_for_class() -> None:
+    """Let what Django makes when it is first needed say what it is, as long as there are no settings to make it from.
+
+    gevent asks each object there is for its class when it patches; the settings and what depends on them would look for
+    the module of settings then, in vain.
+    """
+    from django.utils.functional import LazyObject, empty
+
+    usual = LazyObject.__getattribute__
+
+    def asked(self: Any, name: str) -> Any:
+        if name == "__class__" and usual(self, "_wrapped") is empty:
+            return type(self)
+        return usual(self, name)
+
+    _asked.append((LazyObject, usual))
+    LazyObject.__getattribute__ = asked
+
+
+def _settled() -> None:
+    with contextlib.suppress(IndexError):  # another thread was first, or there was none
+        lazy, usual = _asked.pop()
+        lazy.__getattribute__ = usual
 
 
 def _around_instrument(wrapped: Callable[..., None], _: Any, args: Any, kwargs: Any) -> None:
@@ -48,6 +76,7 @@ def _around_instrument(wrapped: Callable[..., None], _: Any, args: Any, kwargs: 
 
 def _around_settling(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
     result = wrapped(*args, **kwargs)
+    _settled()
     with contextlib.suppress(IndexError):  # there is none, or another thread has taken it
         instrument = _waiting.pop()
         try:

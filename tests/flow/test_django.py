@@ -25,6 +25,7 @@ _SERVERS = {
 }
 if sys.platform != "win32":
     _SERVERS |= {"gunicorn": _GUNICORN, "gunicorn --preload": [*_GUNICORN, "--preload"]}
+    _SERVERS["gunicorn -k gevent"] = [*_GUNICORN, "-k", "gevent"]  # which patches before there are settings
 
 
 @pytest.fixture
